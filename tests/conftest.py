@@ -1,0 +1,73 @@
+"""Fixtures of every test: a server, clients that end with the test, and a look at what is left."""
+
+from __future__ import annotations
+
+import os
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+import artico_sync
+from tests.leaks import ErrorLog, Leaks
+
+# A slow machine makes every bound of the tests longer by this factor.
+TIME_UNIT = float(os.environ.get("ARTICO_SYNC_TEST_TIME_UNIT", "1"))
+SETTLE_LIMIT = 3.0 * TIME_UNIT
+
+# Nothing outside this machine is asked.
+RTC_CONFIG: dict[str, object] = {"iceServers": []}
+
+MakeArtico = Callable[..., "artico_sync.Artico"]
+
+
+@pytest.fixture(autouse=True)
+def error_log(request: pytest.FixtureRequest) -> Iterator[ErrorLog]:
+    """What the test logged as errors; any fails it, unless it is marked `logs_errors`."""
+    with ErrorLog() as log:
+        yield log
+    if log.errors and request.node.get_closest_marker("logs_errors") is None:
+        pytest.fail("errors were logged:\n" + "\n".join(log.errors), pytrace=False)
+
+
+@pytest.fixture(autouse=True)
+def leak_check(request: pytest.FixtureRequest, error_log: ErrorLog) -> Iterator[None]:
+    """No thread, socket or task is left after a test, unless it is marked `leaves_running`."""
+    leaks = Leaks()
+    yield
+    if request.node.get_closest_marker("leaves_running") is not None:
+        return
+    left = leaks.settle(SETTLE_LIMIT) + error_log.cancelled
+    if left:
+        pytest.fail("left behind by the test:\n" + "\n".join(left), pytrace=False)
+
+
+@pytest.fixture
+def rtc_config() -> dict[str, object]:
+    """A configuration without STUN servers."""
+    return dict(RTC_CONFIG)
+
+
+@pytest.fixture
+def server() -> Iterator[artico_sync.ArticoServer]:
+    """A running signalling server on a free port."""
+    with artico_sync.ArticoServer(port=0) as running:
+        yield running
+
+
+@pytest.fixture
+def make_artico(server: artico_sync.ArticoServer) -> Iterator[MakeArtico]:
+    """Makes clients of `server`, connected unless `connect=False`; closes them after the test."""
+    made: list[artico_sync.Artico] = []
+
+    def make(id: str | None = None, *, connect: bool = True, **options: Any) -> artico_sync.Artico:
+        options.setdefault("rtc_config", dict(RTC_CONFIG))
+        if "signaling" not in options:
+            options.setdefault("url", server.url)
+        rtco = artico_sync.Artico(id=id, **options)
+        made.append(rtco)
+        return rtco.connect() if connect else rtco
+
+    yield make
+    for rtco in reversed(made):
+        rtco.close()
