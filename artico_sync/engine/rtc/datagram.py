@@ -1,0 +1,191 @@
+"""UDP sockets read in batches, and the queue between them and DTLS; loop thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections import deque
+from typing import Any
+
+logger = logging.getLogger(__name__)
+
+#: Datagrams read at one wake-up before the loop gets its turn again.
+BATCH = 32
+#: Largest datagram taken; more than any path carries, and cheap to allocate.
+DATAGRAM_MAXIMUM = 65536
+#: Bytes asked of the kernel for each direction; it grants what its limits allow.
+SOCKET_BUFFER = 1024 * 1024
+#: Bytes kept while the kernel's send buffer is full; what comes beyond is lost, as on any wire.
+WRITE_BUFFER = 1024 * 1024
+#: Datagrams kept for a reader that is behind. Anybody may send to a UDP port.
+INBOX_MAXIMUM = 4096
+#: Read errors in a row after which a socket is given up.
+READ_ERRORS = 64
+
+Address = tuple[str, int]
+
+
+class Inbox:
+    """Datagrams received and not yet read, whichever connection they came over.
+
+    One reader. It outlives the connections that fill it, so that the reader does not notice
+    when one path takes the place of another.
+    """
+
+    def __init__(self) -> None:
+        self._items: deque[bytes] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._closed = False
+
+    def put(self, data: bytes) -> None:
+        if len(self._items) >= INBOX_MAXIMUM or self._closed:
+            return
+        self._items.append(data)
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def get(self) -> bytes:
+        """The next datagram. Raises ConnectionError when there will be none."""
+        while not self._items:
+            if self._closed:
+                raise ConnectionError("Connection lost while receiving data")
+            waiter = self._waiter
+            if waiter is None or waiter.done():
+                waiter = self._waiter = asyncio.get_running_loop().create_future()
+            await waiter
+        return self._items.popleft()
+
+    def close(self) -> None:
+        self._closed = True
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
+class BatchedDatagramTransport(asyncio.DatagramTransport):
+    """A datagram transport that reads many datagrams at one wake-up of the loop.
+
+    asyncio's own reads one each loop pass, into a fresh buffer of 256 KiB.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        protocol: asyncio.DatagramProtocol,
+    ) -> None:
+        super().__init__({"socket": sock, "sockname": sock.getsockname()})
+        self._loop = loop
+        self._sock = sock
+        self._protocol = protocol
+        self._closing = False
+        self._waiting: deque[tuple[bytes, Address]] = deque()
+        self._waiting_size = 0
+        self._read_errors = 0
+        loop.add_reader(sock, self._on_readable)
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def get_write_buffer_size(self) -> int:
+        return self._waiting_size
+
+    def sendto(self, data: Any, addr: Any = None) -> None:
+        if self._closing or not data:
+            return
+        if not self._waiting:
+            try:
+                self._sock.sendto(data, addr)
+                return
+            except (BlockingIOError, InterruptedError):
+                self._loop.add_writer(self._sock, self._on_writable)
+            except OSError as exc:
+                self._protocol.error_received(exc)
+                return
+        if self._waiting_size + len(data) <= WRITE_BUFFER:
+            self._waiting.append((bytes(data), addr))
+            self._waiting_size += len(data)
+
+    def close(self) -> None:
+        self._end(None)
+
+    def abort(self) -> None:
+        self._end(None)
+
+    def _end(self, exc: Exception | None) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        self._loop.remove_reader(self._sock)
+        if self._waiting:
+            self._loop.remove_writer(self._sock)
+            self._waiting.clear()
+        self._loop.call_soon(self._connection_lost, exc)
+
+    def _connection_lost(self, exc: Exception | None) -> None:
+        self._sock.close()
+        self._protocol.connection_lost(exc)
+
+    def _on_readable(self) -> None:
+        receive = self._sock.recvfrom
+        deliver = self._protocol.datagram_received
+        for _ in range(BATCH):
+            try:
+                data, address = receive(DATAGRAM_MAXIMUM)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as exc:
+                self._read_errors += 1
+                if self._read_errors >= READ_ERRORS:
+                    self._end(exc)
+                else:
+                    self._protocol.error_received(exc)
+                return
+            self._read_errors = 0
+            deliver(data, address)
+            if self._closing:
+                return
+
+    def _on_writable(self) -> None:
+        while self._waiting:
+            data, address = self._waiting[0]
+            try:
+                self._sock.sendto(data, address)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as exc:
+                self._protocol.error_received(exc)
+            self._waiting.popleft()
+            self._waiting_size -= len(data)
+        self._loop.remove_writer(self._sock)
+
+
+async def open_socket(
+    protocol: asyncio.DatagramProtocol, host: str, *, accelerate: bool
+) -> asyncio.DatagramTransport:
+    """Bind a UDP socket to `host`, any port, and give it to `protocol`. Raises OSError."""
+    loop = asyncio.get_running_loop()
+    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        sock.bind((host, 0))
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
+        if accelerate:
+            try:
+                batched = BatchedDatagramTransport(loop, sock, protocol)
+            except NotImplementedError:
+                logger.info("%s cannot watch sockets: datagrams are read one by one", loop)
+            else:
+                protocol.connection_made(batched)
+                return batched
+        transport, _ = await loop.create_datagram_endpoint(lambda: protocol, sock=sock)
+    except BaseException:
+        sock.close()
+        raise
+    return transport

@@ -1,0 +1,295 @@
+"""One ICE connection: aioice's checks, fed with candidates as they are found; loop thread."""
+
+from __future__ import annotations
+
+import asyncio
+import copy
+import ipaddress
+import logging
+from collections.abc import Callable
+from typing import TYPE_CHECKING
+
+from aioice import Candidate, Connection, TransportPolicy, mdns, stun
+from aioice.ice import ICE_COMPLETED, CandidatePair, StunProtocol
+
+from .datagram import Inbox
+from .gathering import Gathering, IceServers
+
+if TYPE_CHECKING:
+    from ..settings import Settings
+
+logger = logging.getLogger(__name__)
+
+#: Seconds between the first checks, and between those after them (RFC 8445 asks 50 ms of
+#: agents that know nothing of the path; a handful of small datagrams harms none).
+PACE_FIRST = 0.002
+PACE_LATER = 0.02
+#: How many checks count as the first.
+FIRST_CHECKS = 20
+PRIORITY_MAXIMUM = 2**32 - 1
+CANDIDATE_TYPES = frozenset({"host", "srflx", "prflx", "relay"})
+
+
+class IceConnection(Connection):
+    """An aioice connection that trickles, and never gives up by itself.
+
+    It fails only when it is closed; how long to try is its owner's to decide.
+    """
+
+    def __init__(
+        self,
+        *,
+        settings: Settings,
+        inbox: Inbox,
+        servers: IceServers,
+        relay_only: bool,
+        on_candidate: Callable[[Candidate], None],
+        on_gathered: Callable[[], None],
+        username: str | None = None,
+        password: str | None = None,
+    ) -> None:
+        super().__init__(
+            ice_controlling=False,
+            transport_policy=TransportPolicy.RELAY if relay_only else TransportPolicy.ALL,
+            local_username=username,
+            local_password=password,
+        )
+        self._settings = settings
+        self._inbox = inbox
+        self._relay_only = relay_only
+        self._on_candidate = on_candidate
+        self._on_gathered = on_gathered
+        self._gathering = Gathering(
+            self,
+            servers,
+            relay_only=relay_only,
+            accelerate=settings.accelerate,
+            timeout=settings.gathering_timeout,
+        )
+        self._gather_lock = asyncio.Lock()
+        self._pacer: asyncio.TimerHandle | None = None
+        self._checks_started = 0
+        self._checking = False
+        self._check_tasks: set[asyncio.Task[None]] = set()
+        self._name_tasks: set[asyncio.Task[None]] = set()
+        self._close_task: asyncio.Task[None] | None = None
+
+    # Local candidates
+
+    async def gather_candidates(self) -> None:
+        async with self._gather_lock:
+            if self._local_candidates_start or self._closing:
+                return
+            self._local_candidates_start = True
+            await self._gathering.gather()
+
+    def add_local(self, protocol: StunProtocol | None, candidate: Candidate) -> None:
+        """Take a candidate found; `protocol` is the socket to check from, if it has its own."""
+        if any(
+            known.host == candidate.host and known.port == candidate.port
+            for known in self._local_candidates
+        ):
+            return
+        self._local_candidates.append(candidate)
+        if protocol is not None:
+            self._protocols.append(protocol)
+            if self._early_checks_done:
+                for remote in self._remote_candidates:
+                    self._pair_remote_candidate(remote)
+                self.sort_check_list()
+                self._pace()
+        if candidate.type != "host":
+            self._on_candidate(candidate)
+
+    def gathered(self) -> None:
+        """No more local candidates will come."""
+        self._local_candidates_end = True
+        self._on_gathered()
+
+    # Remote candidates
+
+    async def add_remote_candidate(self, remote_candidate: Candidate | None) -> None:
+        """Take or leave a candidate of the peer's, at once and without ever raising.
+
+        The end of candidates is not recorded: it would only let the checks fail.
+        """
+        if remote_candidate is None or self._closing:
+            return
+        if len(self._remote_candidates) + len(self._name_tasks) >= (
+            self._settings.maximum_candidates
+        ):
+            logger.warning("%s has enough remote candidates, one more is left out", self)
+            return
+        candidate = copy.copy(remote_candidate)
+        if not _is_usable(candidate):
+            logger.info("%s cannot use the remote candidate %s", self, candidate)
+        elif mdns.is_mdns_hostname(candidate.host):
+            if not self._relay_only:
+                task = asyncio.create_task(self._resolve_name(candidate))
+                self._name_tasks.add(task)
+                task.add_done_callback(self._name_tasks.discard)
+        elif _is_address(candidate.host):
+            candidate.type = "srflx" if candidate.type == "prflx" else candidate.type
+            self._add_remote_candidate(candidate, candidate.host)
+            self._pace()
+        else:
+            logger.info("%s cannot use the remote candidate %s", self, candidate)
+
+    async def _resolve_name(self, candidate: Candidate) -> None:
+        """Add a candidate that hides its address behind an mDNS name, once it is found."""
+        try:
+            await super().add_remote_candidate(candidate)
+        except Exception as exc:
+            # No multicast, port 5353 taken, odd answers: the candidate is of no use then.
+            logger.info("%s cannot resolve %s: %s", self, candidate.host, exc)
+        else:
+            self._pace()
+
+    # Checks
+
+    async def connect(self) -> None:
+        """Check until a pair is nominated. Raises ConnectionError when closed instead."""
+        if self.remote_username is None or self.remote_password is None:
+            raise ConnectionError("Remote username or password is missing")
+        if self._closing:
+            raise ConnectionError("The connection is closed")
+        for remote in self._remote_candidates:
+            self._pair_remote_candidate(remote)
+        self.sort_check_list()
+        early, self._early_checks_done = list(self._early_checks), True
+        self._early_checks.clear()
+        for check in early:
+            self.request_authenticated(*check)
+        self._checking = True
+        self._pace()
+        try:
+            result = await self._check_list_state.get()
+        finally:
+            self._checking = False
+            self._stop_checks()
+        if result != ICE_COMPLETED or self._closing:
+            raise ConnectionError("ICE negotiation failed")
+
+    def _pace(self) -> None:
+        """Start the next check now, unless one was started a moment ago."""
+        if self._checking and self._pacer is None:
+            self._start_next_check()
+
+    def _start_next_check(self) -> None:
+        self._pacer = None
+        if not self._checking or self._check_list_done:
+            return
+        for state in (CandidatePair.State.WAITING, CandidatePair.State.FROZEN):
+            for pair in self._check_list:
+                if pair.state == state and pair.task is None:
+                    self.check_start_task(pair)
+                    self._checks_started += 1
+                    pace = PACE_FIRST if self._checks_started < FIRST_CHECKS else PACE_LATER
+                    loop = asyncio.get_running_loop()
+                    self._pacer = loop.call_later(pace, self._start_next_check)
+                    return
+
+    def _stop_checks(self) -> None:
+        if self._pacer is not None:
+            self._pacer.cancel()
+            self._pacer = None
+        for pair in self._check_list:
+            if pair.task is not None:
+                pair.task.cancel()
+                pair.task = None
+                # Another check may be asked for later.
+                pair.state = CandidatePair.State.FROZEN
+
+    def check_start_task(self, pair: CandidatePair) -> None:
+        if pair.task is None and not self._closing:
+            pair.task = asyncio.create_task(self.check_start(pair))
+            self._check_tasks.add(pair.task)
+            pair.task.add_done_callback(self._check_tasks.discard)
+
+    async def check_start(self, pair: CandidatePair) -> None:
+        try:
+            await super().check_start(pair)
+        except Exception as exc:
+            logger.info("%s gives up the check of %s: %r", self, pair, exc)
+            self.check_state(pair, CandidatePair.State.FAILED)
+            self.check_complete(pair)
+
+    def request_received(
+        self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol
+    ) -> None:
+        if message.message_method == stun.Method.BINDING and "PRIORITY" not in message.attributes:
+            if not self._closing:
+                self.respond_error(message, addr, protocol, (400, "Bad Request"))
+            return
+        super().request_received(message, addr, protocol)
+
+    def check_incoming(
+        self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol
+    ) -> None:
+        self.request_authenticated(message, addr, protocol)
+
+    def request_authenticated(
+        self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol
+    ) -> None:
+        if len(self._remote_candidates) >= self._settings.maximum_candidates and not any(
+            known._network_host == addr[0] and known.port == addr[1]
+            for known in self._remote_candidates
+        ):
+            return
+        super().check_incoming(message, addr, protocol)
+
+    # Data
+
+    def payload_received(self, data: bytes, address: tuple[str, int]) -> None:
+        self._inbox.put(data)
+
+    async def recvfrom(self) -> tuple[bytes, int]:
+        return await self._inbox.get(), 1
+
+    # The end
+
+    def socket_error(self, protocol: StunProtocol, exc: Exception) -> None:
+        """The system refused to send or receive on one of our sockets."""
+
+    def protocol_lost(self, protocol: StunProtocol) -> None:
+        if not self._closing:
+            logger.info("%s lost its socket %s", self, protocol)
+
+    async def close(self) -> None:
+        """Leave nothing behind; may be called at any moment, and again."""
+        if self._close_task is None:
+            self._closing = True
+            self._close_task = asyncio.create_task(self._close())
+        await asyncio.shield(self._close_task)
+
+    async def _close(self) -> None:
+        self._checking = False
+        await self._gathering.close()
+        async with self._gather_lock:  # gather_candidates() is over
+            tasks = [*self._check_tasks, *self._name_tasks]
+            for task in tasks:
+                task.cancel()
+            if tasks:
+                await asyncio.wait(tasks)
+            self._stop_checks()
+            await super().close()
+
+
+def _is_usable(candidate: Candidate) -> bool:
+    """Whether a candidate is one that checks from a UDP socket can reach."""
+    return (
+        candidate.component == 1
+        and candidate.transport.lower() == "udp"
+        and 0 < candidate.port < 65536
+        and 0 <= candidate.priority <= PRIORITY_MAXIMUM
+        and candidate.type in CANDIDATE_TYPES
+    )
+
+
+def _is_address(host: str) -> bool:
+    """Whether `host` is an address that one peer may have; one of ours to avoid is not."""
+    try:
+        address = ipaddress.ip_address(host)
+    except ValueError:
+        return False
+    return not (address.is_unspecified or address.is_multicast or "%" in host)
