@@ -8,10 +8,12 @@ import logging
 import os
 import threading
 import time
+import weakref
 from collections.abc import Iterable
 
-# Ends of their own that need no look: servers of the whole test session.
-SESSION_THREADS = ("interop-pages",)
+# What lives for the whole test session and is ended by its own fixture.
+SESSION_THREADS = ("interop-browser",)
+SESSION_LOOPS: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 POLL_INTERVAL = 0.005
 
 
@@ -45,7 +47,7 @@ def describe_socket(target: str) -> str:
 
 
 def pending_tasks() -> set[asyncio.Task[object]]:
-    """Tasks not done, on any loop but one that this thread itself runs."""
+    """Tasks not done, on any loop but those of the whole test session."""
     # There is no public way to see the tasks of loops one does not know; the set of them all
     # was renamed in 3.12.
     known: Iterable[asyncio.Task[object]] = (
@@ -53,8 +55,9 @@ def pending_tasks() -> set[asyncio.Task[object]]:
         or getattr(asyncio.tasks, "_scheduled_tasks", None)
         or ()
     )
-    own_loop = asyncio._get_running_loop()
-    return {task for task in list(known) if not task.done() and task.get_loop() is not own_loop}
+    return {
+        task for task in list(known) if not task.done() and task.get_loop() not in SESSION_LOOPS
+    }
 
 
 def threads() -> set[threading.Thread]:

@@ -1,0 +1,124 @@
+"""A Chromium and the one thread that drives it, so that no other thread runs Playwright's loop."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import re
+import shutil
+import signal
+import subprocess
+import sys
+from collections.abc import Callable, Iterator
+from concurrent.futures import ThreadPoolExecutor
+from contextlib import contextmanager
+from pathlib import Path
+from typing import Any, ParamSpec, TypeVar
+
+from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+
+from tests.leaks import SESSION_LOOPS
+
+P = ParamSpec("P")
+T = TypeVar("T")
+
+PLACES = ("chromium", "chromium-browser", "google-chrome", "google-chrome-stable")
+FLAGS = [
+    "--no-sandbox",
+    "--disable-gpu",
+    "--disable-quic",
+    "--no-first-run",
+    "--disable-background-networking",
+    "--disable-component-update",
+    "--disable-sync",
+    "--use-fake-device-for-media-stream",
+    "--use-fake-ui-for-media-stream",
+    "--autoplay-policy=no-user-gesture-required",
+]
+START_LIMIT_MS = 30_000
+
+
+def find_chromium() -> str | None:
+    """The path of a Chromium on this machine: $ARTICO_SYNC_CHROMIUM, or the usual names."""
+    named = os.environ.get("ARTICO_SYNC_CHROMIUM")
+    if named:
+        return named if Path(named).exists() else None
+    return next((path for name in PLACES if (path := shutil.which(name))), None)
+
+
+@contextmanager
+def serve(site: Path) -> Iterator[str]:
+    """Serve a folder on a loopback port, from a process of its own; gives its URL."""
+    command = [sys.executable, "-u", "-m", "http.server", "0", "--bind", "127.0.0.1"]
+    with subprocess.Popen(
+        [*command, "--directory", str(site)],
+        stdin=subprocess.DEVNULL,
+        stdout=subprocess.PIPE,
+        stderr=subprocess.DEVNULL,
+        text=True,
+    ) as process:
+        try:
+            assert process.stdout is not None
+            greeting = process.stdout.readline()
+            found = re.search(r"http://[\d.]+:\d+/", greeting)
+            if found is None:
+                raise RuntimeError(f"the server of the pages did not start: {greeting!r}")
+            yield found.group()
+        finally:
+            process.terminate()
+
+
+class Chromium:
+    """One browser; every method may be called from any thread and blocks."""
+
+    def __init__(self, executable: str, page_url: str) -> None:
+        self._executable = executable
+        self._page_url = page_url
+        self._thread = ThreadPoolExecutor(1, thread_name_prefix="interop-browser")
+        self._playwright: Playwright = self.run(self._start_playwright)
+        self._browser: Browser = self.run(self._launch)
+
+    def run(self, function: Callable[P, T], *args: P.args, **options: P.kwargs) -> T:
+        """Run `function` on the browser's thread, the only one that may touch its objects."""
+        return self._thread.submit(function, *args, **options).result()
+
+    @staticmethod
+    def _start_playwright() -> Playwright:
+        playwright = sync_playwright().start()
+        # It is this thread's from here on, and runs for as long as the browser is used.
+        SESSION_LOOPS.add(asyncio.get_running_loop())
+        return playwright
+
+    def _launch(self) -> Browser:
+        return self._playwright.chromium.launch(
+            executable_path=self._executable, args=FLAGS, timeout=START_LIMIT_MS
+        )
+
+    def open_page(self) -> Page:
+        """A page of its own, which shares no process with other pages."""
+        return self.run(self._open_page)
+
+    def _open_page(self) -> Page:
+        page = self._browser.new_context().new_page()
+        page.goto(self._page_url)
+        return page
+
+    def kill(self) -> None:
+        """End the browser's process without letting it say goodbye."""
+        self.run(os.kill, self._process_id(), signal.SIGKILL)
+
+    def _process_id(self) -> int:
+        return self.run(self._ask_process_id)
+
+    def _ask_process_id(self) -> int:
+        session = self._browser.new_browser_cdp_session()
+        processes: list[dict[str, Any]] = session.send("SystemInfo.getProcessInfo")["processInfo"]
+        return next(int(process["id"]) for process in processes if process["type"] == "browser")
+
+    def close(self) -> None:
+        """End the browser and its thread."""
+        try:
+            self.run(self._browser.close)
+        finally:
+            self.run(self._playwright.stop)
+            self._thread.shutdown()

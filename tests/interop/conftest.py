@@ -1,0 +1,84 @@
+"""Fixtures of the interop tests: a browser, and peers in its pages."""
+
+from __future__ import annotations
+
+import os
+import shutil
+from collections.abc import Callable, Iterator
+
+import pytest
+
+import artico_sync
+from tests.interop.browser_peer import BrowserPeer
+from tests.interop.bundle import BundleError, build_page
+from tests.interop.chromium import Chromium, find_chromium, serve
+
+MakeBrowserPeer = Callable[..., BrowserPeer]
+
+
+def unavailable(reason: str) -> None:
+    """Skip where a browser is not to be expected; fail where it is."""
+    if os.environ.get("CI"):
+        pytest.fail(f"the interop tests cannot run: {reason}", pytrace=False)
+    pytest.skip(reason)
+
+
+@pytest.fixture(scope="session")
+def page_url(
+    pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
+) -> Iterator[str]:
+    """Where the page is served."""
+    if shutil.which("npm") is None:
+        unavailable("npm is not installed")
+    if pytestconfig.pluginmanager.hasplugin("cacheprovider"):
+        cache = pytestconfig.cache.mkdir("interop")
+    else:
+        cache = tmp_path_factory.mktemp("interop")
+    try:
+        site = build_page(cache)
+    except BundleError as error:
+        unavailable(str(error))
+    with serve(site) as url:
+        yield url
+
+
+@pytest.fixture(scope="session")
+def launch_browser(page_url: str) -> Callable[[], Chromium]:
+    """Starts a Chromium of one's own, to be closed by whoever started it."""
+    executable = find_chromium()
+    if executable is None:
+        unavailable("Chromium is not installed")
+    return lambda: Chromium(str(executable), page_url)
+
+
+@pytest.fixture(scope="session")
+def browser(launch_browser: Callable[[], Chromium]) -> Iterator[Chromium]:
+    """The Chromium all tests share."""
+    chromium = launch_browser()
+    yield chromium
+    chromium.close()
+
+
+@pytest.fixture
+def make_browser_peer(
+    browser: Chromium, server: artico_sync.ArticoServer
+) -> Iterator[MakeBrowserPeer]:
+    """Makes peers in pages of their own, ready unless `ready=False`; closes the pages after."""
+    made: list[BrowserPeer] = []
+
+    def make(
+        id: str | None = None,
+        *,
+        ready: bool = True,
+        answer: bool = False,
+        echo: bool = False,
+        chromium: Chromium = browser,
+    ) -> BrowserPeer:
+        peer = BrowserPeer(chromium, server.url, id)
+        made.append(peer)
+        peer.configure(answer=answer, echo=echo)
+        return peer.wait_open() if ready else peer
+
+    yield make
+    for peer in reversed(made):
+        peer.close()

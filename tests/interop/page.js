@@ -1,0 +1,134 @@
+// The page of the interop tests: one Artico of @rtco/client, driven by BrowserPeer through
+// window.interop. Everything that happens is appended to one log, in order, and every wait
+// is for an entry of that log or for a condition checked after each entry.
+import { Artico, SocketSignaling } from "@rtco/client";
+import * as rtco from "@rtco/client";
+
+window.rtco = rtco;
+
+const log = [];
+const calls = new Map();
+const waiters = new Set();
+let artico;
+let answering = "no";
+let echoing = false;
+
+function record(session, name, ...args) {
+  log.push({ session, name, args });
+  for (const check of [...waiters]) check();
+}
+
+function until(condition, describe, limit) {
+  return new Promise((resolve, reject) => {
+    const timer = setTimeout(() => {
+      waiters.delete(check);
+      reject(new Error(`waited ${limit} ms for ${describe}; log: ${summary()}`));
+    }, limit);
+    function check() {
+      const result = condition();
+      if (result === undefined) return;
+      waiters.delete(check);
+      clearTimeout(timer);
+      resolve(result);
+    }
+    waiters.add(check);
+    check();
+  });
+}
+
+function summary() {
+  return log
+    .slice(-40)
+    .map(({ session, name, args }) => `${session}/${name}(${JSON.stringify(args).slice(0, 80)})`)
+    .join(" ");
+}
+
+function follow(call) {
+  calls.set(call.session, { call, received: [] });
+  const note = (name, ...args) => record(call.session, name, ...args);
+  call.on("open", () => note("open"));
+  call.on("close", () => note("close"));
+  call.on("error", (error) => note("error", String(error)));
+  call.on("data", (data) => {
+    calls.get(call.session).received.push(data);
+    if (echoing) call.send(data);
+    note("data");
+  });
+  call.on("stream", (stream, metadata) => note("stream", stream.id, metadata));
+  call.on("removestream", (stream, metadata) => note("removestream", stream.id, metadata));
+  call.on("track", (track, stream, metadata) =>
+    note("track", track.kind, track.id, stream.id, metadata));
+  call.on("removetrack", (track, stream, metadata) =>
+    note("removetrack", track.kind, track.id, stream.id, metadata));
+  return call.session;
+}
+
+window.interop = {
+  start(url, id) {
+    const options = { url, debug: 1 };
+    if (id !== null) options.id = id;
+    artico = new Artico({
+      signaling: new SocketSignaling(options),
+      rtcConfig: { iceServers: [] },
+    });
+    artico.on("open", (own) => record("", "open", own));
+    artico.on("close", () => record("", "close"));
+    artico.on("error", (error) => record("", "error", error.message));
+    artico.on("call", (call) => {
+      follow(call);
+      if (answering === "yes") call.answer();
+      record("", "call", call.session);
+    });
+  },
+
+  id: () => artico.id,
+  state: () => artico.state,
+  stop: () => artico.close(),
+  configure(answer, echo) {
+    answering = answer;
+    echoing = echo;
+  },
+
+  call: (target, metadata) => follow(artico.call(target, metadata ?? undefined)),
+  answer: (session) => calls.get(session).call.answer(),
+  hangup: (session) => calls.get(session).call.hangup(),
+  async send(session, texts) {
+    const { call } = calls.get(session);
+    for (const text of texts) await call.send(text);
+  },
+  async sendBuilt(session, unit, times) {
+    await calls.get(session).call.send(unit.repeat(times));
+  },
+  properties(session) {
+    const { call } = calls.get(session);
+    return {
+      session: call.session,
+      metadata: call.metadata ?? null,
+      target: call.target,
+      initiator: call.initiator,
+      ready: call.ready,
+    };
+  },
+
+  log: () => log,
+  received: (session) => calls.get(session).received,
+
+  // The first `count` messages of a call.
+  receive: (session, count, limit) =>
+    until(
+      () => {
+        const { received } = calls.get(session);
+        return received.length >= count ? received.slice(0, count) : undefined;
+      },
+      `${count} messages of ${session}`,
+      limit,
+    ),
+
+  // The entry number `count` of that name; the first one is number 1.
+  event: (session, name, count, limit) =>
+    until(
+      () => log.filter((entry) => entry.session === session && entry.name === name)[count - 1],
+      `${session}/${name} number ${count}`,
+      limit,
+    ),
+};
