@@ -1,0 +1,55 @@
+"""Place and answer WebRTC calls from blocking Python, speaking the protocol of Artico."""
+
+from __future__ import annotations
+
+from artico_sync.artico import Artico
+from artico_sync.artico_server import ArticoServer
+from artico_sync.call import Call
+from artico_sync.errors import (
+    ArticoError,
+    ArticoTimeoutError,
+    CallClosedError,
+    CallError,
+    CallRejectedError,
+    ConnectionFailedError,
+    ForkError,
+    IdTakenError,
+    InvalidIdError,
+    InvalidStateError,
+    MediaError,
+    MessageTooLargeError,
+    NotOpenError,
+    NotReadyError,
+    PeerUnavailableError,
+    SignalingError,
+)
+from artico_sync.signaling import MemoryHub, MemorySignaling, Signaling, SocketSignaling
+
+__version__ = "0.1.0"
+
+__all__ = [
+    "Artico",
+    "ArticoError",
+    "ArticoServer",
+    "ArticoTimeoutError",
+    "Call",
+    "CallClosedError",
+    "CallError",
+    "CallRejectedError",
+    "ConnectionFailedError",
+    "ForkError",
+    "IdTakenError",
+    "InvalidIdError",
+    "InvalidStateError",
+    "MediaError",
+    "MemoryHub",
+    "MemorySignaling",
+    "MessageTooLargeError",
+    "NotOpenError",
+    "NotReadyError",
+    "PeerUnavailableError",
+    "Signaling",
+    "SignalingError",
+    "SocketSignaling",
+    "__version__",
+]

@@ -1,0 +1,257 @@
+"""The client: connects to a signalling server, places calls and hears of incoming ones; user threads."""
+
+from __future__ import annotations
+
+import os
+from dataclasses import replace
+from types import TracebackType
+from typing import TYPE_CHECKING, Any
+
+from artico_sync.bridge.client_port import CLIENT_EVENTS, ClientPort
+from artico_sync.bridge.mailbox import Mailbox
+from artico_sync.bridge.waiting import Deadline, check_timeout
+from artico_sync.call import Call, make_call
+from artico_sync.engine.configuration import build_configuration, check_configuration
+from artico_sync.engine.settings import Settings
+from artico_sync.engine.wire import new_peer_id, new_session_id
+from artico_sync.events import EventEmitter
+from artico_sync.signaling import SocketSignaling, check_peer_id
+
+if TYPE_CHECKING:
+    from artico_sync.engine.client import Client
+    from artico_sync.engine.signaling.transport import SignalingTransport
+
+#: Where the server is, unless told otherwise: this variable, else Artico's public server.
+URL_VARIABLE = "ARTICO_URL"
+PUBLIC_URL = "https://0.artico.dev:443"
+
+_SIGNALING_MEMBERS = ("id", "connect", "disconnect", "signal", "join", "on", "off")
+
+
+class Artico(EventEmitter):
+    """A peer, known to others by its id.
+
+    Creating one starts nothing; `connect()` does. Used as a context manager it connects and closes by itself::
+
+        with Artico("http://localhost:9000") as rtco:
+            call = rtco.call("bob", metadata="hi").wait_open()
+
+    Args:
+        url: The signalling server; else the environment variable `ARTICO_URL`, else Artico's public server.
+        id: The wanted peer id, else 24 random letters and digits.
+        signaling: Another way to carry the signals, in place of `url`: a `Signaling`.
+        rtc_config: An `aiortc.RTCConfiguration`, or a mapping as in JavaScript with `iceServers` and
+            `iceTransportPolicy`; default: Artico's two public STUN servers.
+        token: Shown to a signalling server that wants to know who connects.
+        connect_timeout: Seconds an answered call may take to connect before it fails.
+        silence_timeout: Seconds of silence from the peer after which a call is lost.
+        send_buffer: Bytes that may wait to be sent on a call before `send` blocks.
+        receive_buffer: Bytes of unread messages a call keeps before it holds the sender.
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: A malformed URL, an empty id, two arguments that exclude one another.
+
+    Events: `open(id)`, `close()`, `error(err)`, `call(call, metadata)`, `reconnecting()`.
+    """
+
+    _EVENTS = CLIENT_EVENTS
+
+    def __init__(
+        self,
+        url: str | None = None,
+        *,
+        id: str | None = None,
+        signaling: Any = None,
+        rtc_config: Any = None,
+        token: str | None = None,
+        connect_timeout: float = 30.0,
+        silence_timeout: float = 6.0,
+        send_buffer: int = 1024 * 1024,
+        receive_buffer: int = 4 * 1024 * 1024,
+    ) -> None:
+        self._wanted_id = None if id is None else check_peer_id(id)
+        self._configuration = check_configuration(rtc_config)
+        self._settings = _checked_settings(connect_timeout, silence_timeout, send_buffer, receive_buffer)
+        if token is not None and not isinstance(token, str):
+            raise TypeError(f"token must be a str, not {type(token).__name__}")
+        if signaling is None:
+            address = url if url is not None else os.environ.get(URL_VARIABLE) or PUBLIC_URL
+            # Made anew in each process that connects; here only to refuse a bad URL at once.
+            self._socket_signaling = SocketSignaling(address, self._wanted_id, token=token)
+            self._user_signaling = None
+        else:
+            if url is not None or id is not None or token is not None:
+                raise ValueError("signaling takes the place of url, id and token: give them to it instead")
+            missing = [name for name in _SIGNALING_MEMBERS if not hasattr(signaling, name)]
+            if missing:
+                raise TypeError(f"signaling has no {', '.join(missing)}: derive it from artico_sync.Signaling")
+            self._user_signaling = signaling
+            if isinstance(signaling, SocketSignaling):
+                self._socket_signaling = signaling
+                self._user_signaling = None
+                self._wanted_id = signaling.id
+        self._random_id: tuple[int, str] | None = None
+        self._port = ClientPort(self._wanted_id or "artico", self._settings, make_call)
+
+    def __repr__(self) -> str:
+        return f"<Artico {self.id}: {self.state}>"
+
+    def _mailbox_of(self) -> Mailbox:
+        return self._port.mailbox
+
+    def _check_wait(self) -> None:
+        self._port.check()
+
+    @property
+    def id(self) -> str:
+        """The own peer id; where none was given, a random one, another in each forked process."""
+        if self._user_signaling is not None:
+            return str(self._user_signaling.id)
+        if self._wanted_id is not None:
+            return self._wanted_id
+        process = os.getpid()
+        if self._random_id is None or (self._random_id[0] != process and not self._port.connected):
+            self._random_id = process, new_peer_id()
+        return self._random_id[1]
+
+    @property
+    def state(self) -> str:
+        """`"disconnected"`, `"connecting"`, `"connected"` or `"ready"`."""
+        return self._port.state
+
+    @property
+    def calls(self) -> tuple[Call, ...]:
+        """The live calls.
+
+        Raises:
+            ForkError: Connected in another process.
+        """
+        return self._port.calls
+
+    def connect(self, timeout: float | None = 10) -> Artico:
+        """Block until signalling is ready; harmless when connected.
+
+        Args:
+            timeout: Seconds to wait; None for ever.
+
+        Returns:
+            The client itself.
+
+        Raises:
+            IdTakenError: Another peer holds the wanted id.
+            InvalidIdError: The server does not accept the id.
+            SignalingError: The server cannot be reached, or refuses.
+            ArticoTimeoutError: The time ran out; nothing is left running.
+            ForkError: Connected in another process.
+            RuntimeError: On the library's loop thread.
+        """
+        deadline = Deadline(timeout)
+        self._port.check()
+        self._port.connect(self._make_client, deadline)
+        return self
+
+    def _make_client(self, port: ClientPort) -> Client:
+        from artico_sync.engine.client import Client
+
+        return Client(
+            self._make_transport(port), port, build_configuration(self._configuration), self._settings
+        )
+
+    def _make_transport(self, port: ClientPort) -> SignalingTransport:
+        if self._user_signaling is None:
+            return self._socket_signaling.make_transport(self.id)
+        from artico_sync.bridge.signaling_port import SignalingPort
+
+        return SignalingPort(self._user_signaling, port.lease)
+
+    def call(self, target: str, metadata: str | None = None) -> Call:
+        """Start calling a peer; returns at once, `Call.wait_open` or `with` wait for the connection.
+
+        Args:
+            target: The other peer's id.
+            metadata: Shown to the other side with the call.
+
+        Raises:
+            NotReadyError: Signalling is not ready.
+            TypeError: An argument is not a str.
+            ValueError: The target is empty, or this client itself.
+            ForkError: Connected in another process.
+        """
+        if not isinstance(target, str):
+            raise TypeError(f"target must be a str, not {type(target).__name__}")
+        if metadata is not None and not isinstance(metadata, str):
+            raise TypeError(f"metadata must be a str or None, not {type(metadata).__name__}")
+        if not target:
+            raise ValueError("target must not be empty")
+        if target == self.id:
+            raise ValueError("a client cannot call itself: make a second Artico for that")
+        call: Call = self._port.place(new_session_id(), target, metadata)
+        return call
+
+    def wait_closed(self, timeout: float | None = None) -> None:
+        """Block until the client is closed; Ctrl-C ends the wait.
+
+        Args:
+            timeout: Seconds to wait; None for ever, 0 polls.
+
+        Raises:
+            NotReadyError: Never connected.
+            ArticoTimeoutError: The time ran out.
+            RuntimeError: On the library's loop thread.
+        """
+        deadline = Deadline(timeout)
+        self._port.check()
+        self._port.wait_closed(deadline)
+
+    def close(self, timeout: float | None = 5) -> None:
+        """Hang up every call, delivering what was sent, disconnect, and stop the threads; twice is harmless.
+
+        Args:
+            timeout: Seconds for delivering; None for ever. What could not be delivered then is told by an
+                `error` event of its call.
+
+        Raises:
+            ForkError: Connected in another process.
+            RuntimeError: On the library's loop thread.
+        """
+        check_timeout(timeout)
+        self._port.check()
+        self._port.close(Deadline(timeout))
+
+    def __enter__(self) -> Artico:
+        return self.connect()
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.close()
+
+
+def _checked_settings(
+    connect_timeout: float, silence_timeout: float, send_buffer: int, receive_buffer: int
+) -> Settings:
+    for name, seconds in (("connect_timeout", connect_timeout), ("silence_timeout", silence_timeout)):
+        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+            raise TypeError(f"{name} must be seconds, not {type(seconds).__name__}")
+        if not seconds > 0:
+            raise ValueError(f"{name} must be more than 0 seconds, not {seconds}")
+    defaults = Settings()
+    for name, size, least in (
+        ("send_buffer", send_buffer, 0),
+        ("receive_buffer", receive_buffer, 2 * defaults.maximum_message),
+    ):
+        if isinstance(size, bool) or not isinstance(size, int):
+            raise TypeError(f"{name} must be a number of bytes, not {type(size).__name__}")
+        if size < least:
+            raise ValueError(f"{name} must be at least {least} bytes, not {size}")
+    return replace(
+        defaults,
+        connect_timeout=float(connect_timeout),
+        silence_timeout=float(silence_timeout),
+        send_buffer=send_buffer,
+        receive_buffer=receive_buffer,
+    )

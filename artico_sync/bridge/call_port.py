@@ -1,0 +1,264 @@
+"""A call's crossing: what the loop tells of it, and how user threads wait for that and send.
+
+Lock order: a port's condition, then the lock of the loop's inbox or of the mailbox; nothing blocks under them.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import TYPE_CHECKING, Any
+
+from artico_sync.bridge.dispatcher import Dispatcher
+from artico_sync.bridge.fork import ForkGuard
+from artico_sync.bridge.loop import LoopLease, assert_not_loop_thread
+from artico_sync.bridge.mailbox import Mailbox
+from artico_sync.bridge.waiting import Deadline, wait_until
+from artico_sync.engine.phase import Phase, closed_error
+from artico_sync.engine.settings import KIB, Settings
+from artico_sync.errors import (
+    ArticoTimeoutError,
+    InvalidStateError,
+    MessageTooLargeError,
+    NotOpenError,
+)
+
+if TYPE_CHECKING:
+    from artico_sync.engine.session import Session
+
+logger = logging.getLogger("artico_sync.bridge.call_port")
+
+#: Events of a call, each with its number of arguments.
+CALL_EVENTS = {
+    "open": 0,
+    "close": 0,
+    "error": 1,
+    "data": 1,
+    "stream": 2,
+    "removestream": 2,
+    "track": 3,
+    "removetrack": 3,
+}
+
+
+class CallPort:
+    """Stands between a `Call` and its `Session`; the loop calls the `on_...` methods, users the others."""
+
+    def __init__(
+        self,
+        lease: LoopLease,
+        dispatcher: Dispatcher,
+        guard: ForkGuard,
+        settings: Settings,
+        *,
+        session: str,
+        target: str,
+        initiator: bool,
+    ) -> None:
+        self.lease = lease
+        self.guard = guard
+        self.settings = settings
+        self.session_id = session
+        self.target = target
+        self.engine: Session | None = None
+        self.mailbox = Mailbox(
+            f"call {session} with {target}",
+            CALL_EVENTS,
+            dispatcher,
+            ended=self.closed_error,
+            unbounded=frozenset({"data"}),
+        )
+        self.phase = Phase.CALLING if initiator else Phase.RINGING
+        self.reason: str | None = None
+        self._initiator = initiator
+        self._answered = False
+        self._condition = threading.Condition()
+        self._waiting = 0
+        self._maximum_message = 0
+        self._accepted = 0
+        self._delivered = 0
+        self._unreleased = 0
+        self._release_step = min(64 * KIB, settings.receive_buffer // 8)
+
+    # the loop's side
+
+    def bind(self, session: Session) -> None:
+        """The session exists; loop thread."""
+        self.engine = session
+
+    def on_phase(self, phase: Phase, reason: str | None, maximum_message: int) -> None:
+        with self._condition:
+            self.phase = phase
+            self.reason = reason
+            if phase is Phase.OPEN:
+                self._maximum_message = maximum_message
+            self._condition.notify_all()
+        if phase is Phase.OPEN:
+            self.mailbox.emit("open")
+        elif phase is Phase.CLOSED:
+            self.mailbox.emit("close")
+            self.mailbox.finish()
+
+    def on_event(self, name: str, *arguments: Any) -> None:
+        self.mailbox.emit(name, *arguments)
+
+    def on_message(self, data: str | bytes, size: int) -> None:
+        self.mailbox.emit("data", data, consumed=lambda: self._consumed(size))
+
+    def on_delivered(self, delivered: int) -> None:
+        with self._condition:
+            self._delivered = delivered
+            if self._waiting:
+                self._condition.notify_all()
+
+    # the user's side
+
+    def check(self) -> None:
+        """Refuse blocking calls from the loop thread and any from a forked child."""
+        self.guard.check()
+        assert_not_loop_thread()
+
+    def closed_error(self) -> Exception:
+        return closed_error(self.reason, self.session_id, self.target)
+
+    @property
+    def is_open(self) -> bool:
+        return self.phase is Phase.OPEN
+
+    @property
+    def is_closed(self) -> bool:
+        return self.phase is Phase.CLOSED
+
+    def _consumed(self, size: int) -> None:
+        # Told in steps: a wake-up of the loop for each message would cost more than the message.
+        with self._condition:
+            self._unreleased += size
+            if self._unreleased < self._release_step:
+                return
+            size, self._unreleased = self._unreleased, 0
+        self.lease.post(self._release, size)
+
+    def _release(self, size: int) -> None:
+        if self.engine is not None:
+            self.engine.release(size)
+
+    def _wait(self, predicate: Any, deadline: Deadline) -> Any:
+        # Called with the condition held.
+        self._waiting += 1
+        try:
+            return wait_until(self._condition, predicate, deadline)
+        finally:
+            self._waiting -= 1
+
+    def answer(self) -> None:
+        """Accept the call.
+
+        Raises:
+            InvalidStateError: For the caller, a second time, or after the call closed.
+        """
+        with self._condition:
+            problem = None
+            if self._initiator:
+                problem = "Only non-initiators can answer calls."
+            elif self.phase in (Phase.CLOSING, Phase.CLOSED):
+                problem = "The call is closed and cannot be answered any more."
+            elif self._answered:
+                problem = "The call has been answered already."
+            if problem is not None:
+                raise InvalidStateError(problem, session=self.session_id, peer=self.target)
+            self._answered = True
+        assert self.engine is not None
+        self.lease.post(self.engine.answer)
+
+    def hangup(self, timeout: float | None) -> None:
+        """Deliver, tell the peer, close.
+
+        Raises:
+            ArticoTimeoutError: Not everything could be delivered.
+        """
+        if self.phase is Phase.CLOSED:
+            return
+        if not self.lease.run(self._hangup, timeout):
+            raise ArticoTimeoutError(
+                f"Not all messages could be delivered within {timeout:g} s; the call is closed.",
+                session=self.session_id,
+                peer=self.target,
+            )
+
+    async def _hangup(self, timeout: float | None) -> bool:
+        # Made on the loop in the order of posts, so the session exists by now.
+        return True if self.engine is None else await self.engine.hangup(timeout)
+
+    def stats(self) -> dict[str, Any]:
+        """Ask the session for its numbers."""
+        if self.phase is Phase.CLOSED:
+            raise self.closed_error()
+        result: dict[str, Any] = self.lease.run(self._stats, timeout=10.0)
+        return result
+
+    async def _stats(self) -> dict[str, Any]:
+        return {} if self.engine is None else await self.engine.stats()
+
+    def wait_open(self, deadline: Deadline) -> None:
+        """Wait until the call is open; raises what ended it otherwise."""
+        with self._condition:
+            over = (Phase.OPEN, Phase.CLOSING, Phase.CLOSED)
+            if not self._wait(lambda: self.phase in over, deadline):
+                raise deadline.error("the call to open", self.session_id, self.target)
+            if self.phase is not Phase.OPEN:
+                raise self.closed_error()
+
+    def wait_closed(self, deadline: Deadline) -> None:
+        with self._condition:
+            if not self._wait(lambda: self.phase is Phase.CLOSED, deadline):
+                raise deadline.error("the call to close", self.session_id, self.target)
+
+    def send(self, data: str | bytes, size: int, deadline: Deadline) -> None:
+        """Hand a message over, waiting while too much waits to be sent already."""
+        limit = self.settings.send_buffer
+        with self._condition:
+            self._check_sendable(size)
+            if self._accepted - self._delivered > limit:
+                free = self._wait(
+                    lambda: self.phase is not Phase.OPEN or self._accepted - self._delivered <= limit, deadline
+                )
+                self._check_sendable(size)
+                if not free:
+                    raise deadline.error("room in the send buffer", self.session_id, self.target)
+            self._accepted += size
+            # Under the condition, so that messages of several threads keep the order of their accounts.
+            self.lease.post(self._send, data, size)
+
+    def _check_sendable(self, size: int) -> None:
+        if self.phase in (Phase.CLOSING, Phase.CLOSED):
+            raise self.closed_error()
+        if self.phase is not Phase.OPEN:
+            raise NotOpenError(
+                "Connection is not established yet.", session=self.session_id, peer=self.target
+            )
+        if 0 < self._maximum_message < size:
+            raise MessageTooLargeError(
+                f"The message takes {size} bytes, but the peer accepts {self._maximum_message} at most: send it"
+                " in parts.",
+                session=self.session_id,
+                peer=self.target,
+            )
+
+    def _send(self, data: str | bytes, size: int) -> None:
+        if self.engine is not None:
+            self.engine.send(data, size)
+
+    def flush(self, deadline: Deadline) -> None:
+        """Wait until what was accepted so far is acknowledged."""
+        with self._condition:
+            if self.phase in (Phase.CALLING, Phase.RINGING, Phase.CONNECTING):
+                raise NotOpenError(
+                    "Connection is not established yet.", session=self.session_id, peer=self.target
+                )
+            goal = self._accepted
+            self._wait(lambda: self._delivered >= goal or self.phase is Phase.CLOSED, deadline)
+            if self._delivered >= goal:
+                return
+            if self.phase is Phase.CLOSED:
+                raise self.closed_error()
+            raise deadline.error("the peer to acknowledge what was sent", self.session_id, self.target)

@@ -1,0 +1,236 @@
+"""A client's crossing: connecting, calls coming in, and waiting for either; between `Artico` and the engine.
+
+Lock order: `_condition` alone; it is never held while waiting for the loop or for a thread.
+"""
+
+from __future__ import annotations
+
+import logging
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, TypeVar
+
+from artico_sync.bridge.call_port import CallPort
+from artico_sync.bridge.dispatcher import Dispatcher
+from artico_sync.bridge.fork import ForkGuard
+from artico_sync.bridge.loop import LoopLease, assert_not_loop_thread, lease
+from artico_sync.bridge.mailbox import Mailbox
+from artico_sync.bridge.waiting import Deadline, wait_until
+from artico_sync.engine.settings import Settings
+from artico_sync.errors import ArticoError, NotReadyError, SignalingError
+
+if TYPE_CHECKING:
+    from artico_sync.engine.client import Client
+    from artico_sync.engine.session import Session
+
+logger = logging.getLogger("artico_sync.bridge.client_port")
+
+CallT = TypeVar("CallT")
+
+#: Events of a client, each with its number of arguments.
+CLIENT_EVENTS = {"open": 1, "close": 0, "error": 1, "call": 2, "reconnecting": 0}
+
+ClientFactory = Callable[["ClientPort"], "Client"]
+CallFactory = Callable[[CallPort, "str | None"], Any]
+
+
+class ClientPort:
+    """Stands between an `Artico` and its `Client`; the loop calls the `on_...` methods, users the others."""
+
+    def __init__(self, name: str, settings: Settings, make_call: CallFactory) -> None:
+        """
+        Args:
+            name: What the log and the threads call the client.
+            make_call: Makes the user's object of a call from its port and metadata; any thread.
+        """
+        self.settings = settings
+        self._make_call = make_call
+        self._condition = threading.Condition()
+        self._dispatcher = Dispatcher(name)
+        self.mailbox = Mailbox(f"client {name}", CLIENT_EVENTS, self._dispatcher, ended=self._ended_error)
+        self.state = "disconnected"
+        self._phase = "idle"  # idle, connecting, connected, closing, closed
+        self._lease: LoopLease | None = None
+        self._client: Client | None = None
+        self._guard: ForkGuard | None = None
+        self._calls: dict[str, Any] = {}
+
+    # the loop's side
+
+    def on_state(self, state: str) -> None:
+        with self._condition:
+            self.state = state
+            self._condition.notify_all()
+
+    def on_event(self, name: str, *arguments: Any) -> None:
+        self.mailbox.emit(name, *arguments)
+
+    def on_incoming(self, session: Session) -> CallPort:
+        port = self._new_port(session.session, session.target, initiator=False)
+        port.bind(session)
+        call = self._make_call(port, session.metadata)
+        with self._condition:
+            self._calls[session.session] = call
+        self.mailbox.emit("call", call, session.metadata)
+        return port
+
+    def on_session_gone(self, session: str) -> None:
+        with self._condition:
+            self._calls.pop(session, None)
+
+    # the user's side
+
+    def check(self) -> None:
+        """Refuse blocking calls from the loop thread, and any from a child of the process that connected."""
+        if self._guard is not None:
+            self._guard.check()
+        assert_not_loop_thread()
+
+    @property
+    def calls(self) -> tuple[Any, ...]:
+        if self._guard is not None:
+            self._guard.check()
+        with self._condition:
+            return tuple(self._calls.values())
+
+    @property
+    def connected(self) -> bool:
+        """Whether the client is connected or about to be, in this process or a parent."""
+        return self._guard is not None
+
+    @property
+    def lease(self) -> LoopLease:
+        """The lease of a client that is connecting or connected."""
+        assert self._lease is not None
+        return self._lease
+
+    def _ended_error(self) -> Exception:
+        return NotReadyError("The client is closed: connect() it again to go on.")
+
+    def _new_port(self, session: str, target: str, *, initiator: bool) -> CallPort:
+        assert self._lease is not None and self._guard is not None
+        return CallPort(
+            self._lease,
+            self._dispatcher,
+            self._guard,
+            self.settings,
+            session=session,
+            target=target,
+            initiator=initiator,
+        )
+
+    def connect(self, make_client: ClientFactory, deadline: Deadline) -> None:
+        """Connect, or wait for another thread that is connecting.
+
+        Raises:
+            SignalingError: And its subclasses, as the server says.
+            ArticoTimeoutError: The deadline passed.
+        """
+        with self._condition:
+            while self._phase in ("connecting", "closing"):
+                if deadline.expired:
+                    raise deadline.error("signalling to be ready")
+                self._condition.wait(deadline.slice())
+            if self._phase == "connected":
+                if wait_until(self._condition, self._settled, deadline):
+                    if self.state == "ready":
+                        return
+                    raise self._ended_error()
+                raise deadline.error("signalling to be ready again")
+            self._phase = "connecting"
+        try:
+            self._connect(make_client, deadline)
+        except BaseException:
+            self._set_phase("idle")
+            raise
+        self._set_phase("connected")
+
+    def _settled(self) -> bool:
+        return self.state == "ready" or self._phase != "connected"
+
+    def _set_phase(self, phase: str) -> None:
+        with self._condition:
+            self._phase = phase
+            self._condition.notify_all()
+
+    def _connect(self, make_client: ClientFactory, deadline: Deadline) -> None:
+        self._dispatcher.resume()
+        self.mailbox.reopen()
+        self._guard = ForkGuard("client")
+        self._lease = loop_lease = lease()
+        try:
+            self._client = client = make_client(self)
+            loop_lease.run(client.open, timeout=deadline.remaining())
+            loop_lease.at_exit(client.say_goodbye)
+        except BaseException:
+            self._client = self._lease = self._guard = None
+            self.state = "disconnected"
+            loop_lease.release()
+            raise
+
+    def place(self, session: str, target: str, metadata: str | None) -> Any:
+        """Start a call; returns the user's object of it.
+
+        Raises:
+            NotReadyError: Signalling is not ready.
+        """
+        if self._guard is not None:
+            self._guard.check()
+        with self._condition:
+            if self.state != "ready" or self._phase != "connected":
+                raise NotReadyError("Cannot call peers until signaling is ready.", peer=target)
+            assert self._client is not None and self._lease is not None
+            port = self._new_port(session, target, initiator=True)
+            call = self._make_call(port, metadata)
+            self._calls[session] = call
+            self._lease.post(self._client.place, session, target, metadata, port, port.bind)
+        return call
+
+    def wait_closed(self, deadline: Deadline) -> None:
+        with self._condition:
+            if self._phase == "idle":
+                raise NotReadyError("The client is not connected: connect() it first.")
+            if not wait_until(self._condition, lambda: self._phase in ("closed", "idle"), deadline):
+                raise deadline.error("the client to close")
+
+    def close(self, deadline: Deadline) -> None:
+        """Hang up all calls, disconnect and stop the threads; twice is harmless."""
+        with self._condition:
+            while self._phase in ("connecting", "closing"):
+                if self._dispatcher.is_current or deadline.expired:
+                    return
+                self._condition.wait(deadline.slice())
+            if self._phase in ("idle", "closed"):
+                return
+            self._phase = "closing"
+            client, loop_lease = self._client, self._lease
+        assert client is not None and loop_lease is not None
+        try:
+            self._shut_down(client, loop_lease, deadline)
+        finally:
+            self._set_phase("closed")
+
+    def _shut_down(self, client: Client, loop_lease: LoopLease, deadline: Deadline) -> None:
+        try:
+            loop_lease.run(client.close, deadline.remaining())
+        except (ArticoError, OSError):
+            logger.exception("closing the client met an error; it is closed all the same")
+        finally:
+            self.mailbox.emit("close")
+            self.mailbox.finish()
+            loop_lease.release()
+            self._guard_off()
+            self._dispatcher.stop(deadline)
+
+    def _guard_off(self) -> None:
+        with self._condition:
+            self._client = self._lease = self._guard = None
+            self.state = "disconnected"
+            self._condition.notify_all()
+
+    def run(self, function: Any, *arguments: Any, timeout: float | None = None) -> Any:
+        """Run an async engine function of this client and wait for it."""
+        loop_lease = self._lease
+        if loop_lease is None:
+            raise SignalingError("The client is closed: connect() it again to go on.")
+        return loop_lease.run(function, *arguments, timeout=timeout)

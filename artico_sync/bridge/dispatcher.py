@@ -1,0 +1,96 @@
+"""The dispatcher thread of a client: runs the user's handlers, one at a time, in the order of the events."""
+
+from __future__ import annotations
+
+import logging
+import threading
+from typing import Protocol
+
+import janus
+
+from artico_sync.bridge.waiting import Deadline, take
+
+logger = logging.getLogger("artico_sync.bridge.dispatcher")
+
+
+class Dispatchable(Protocol):
+    """Something with a kept event to hand to its handlers."""
+
+    def dispatch(self, name: str) -> None: ...
+
+
+class Dispatcher:
+    """A thread that starts with the first event a handler wants and ends with `stop()`.
+
+    A handler registered after the stop still gets what was kept: the thread then lives until it is idle.
+    """
+
+    def __init__(self, name: str) -> None:
+        self._name = name
+        self._lock = threading.Lock()
+        self._queue: janus.Queue[tuple[Dispatchable, str] | None] = janus.Queue()
+        self._thread: threading.Thread | None = None
+        self._stopping = False
+
+    def put(self, target: Dispatchable, name: str) -> None:
+        """Have the next kept `name` event of `target` handed to its handlers; any thread, never blocks."""
+        # One lock for both, so that a thread about to end cannot miss the event.
+        with self._lock:
+            self._queue.sync_q.put_nowait((target, name))
+            if self._thread is None:
+                self._start()
+
+    def _start(self) -> None:
+        if self._stopping:
+            self._queue.sync_q.put_nowait(None)
+        self._thread = threading.Thread(
+            target=self._run, name=f"artico_sync-events-{self._name}", daemon=True
+        )
+        self._thread.start()
+
+    def _run(self) -> None:
+        forever = Deadline(None)
+        while True:
+            item = take(self._queue.sync_q, forever)
+            if item is None:
+                with self._lock:
+                    if self._queue.sync_q.qsize() == 0:
+                        self._thread = None
+                        return
+                    # Events came after the order to stop; they are still delivered.
+                    self._queue.sync_q.put_nowait(None)
+                continue
+            target, name = item
+            try:
+                target.dispatch(name)
+            except Exception:
+                # The user's exceptions are caught at the handler; this keeps a fault of ours from ending events.
+                logger.exception("unexpected error while delivering %r", name)
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs on the dispatcher thread, that is inside a handler."""
+        thread = self._thread
+        return thread is not None and thread.ident == threading.get_ident()
+
+    def resume(self) -> None:
+        """Take back a `stop()`: the client connects again."""
+        with self._lock:
+            self._stopping = False
+
+    def stop(self, deadline: Deadline) -> bool:
+        """Deliver what is queued, then end the thread; waits for it, except inside a handler.
+
+        Returns whether the thread has ended.
+        """
+        with self._lock:
+            self._stopping = True
+            thread = self._thread
+            if thread is None:
+                return True
+            self._queue.sync_q.put_nowait(None)
+        if thread.ident == threading.get_ident():
+            return False
+        while thread.is_alive() and not deadline.expired:
+            thread.join(deadline.slice())
+        return not thread.is_alive()

@@ -1,0 +1,276 @@
+"""The one event-loop thread of the process, leased by whoever needs it.
+
+The first lease starts the thread, the last release stops it. Nothing is started at import. Work crosses to
+the loop through one janus queue, drained in batches by one coalesced wake-up.
+
+Lock order: `_registry_lock` is taken alone and never while waiting for a thread.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import atexit
+import logging
+import os
+import threading
+from collections.abc import Callable, Coroutine
+from concurrent.futures import Future
+from typing import Any, TypeVar, TypeVarTuple, Unpack
+
+import janus
+
+from artico_sync.bridge.executor import DaemonExecutor
+from artico_sync.bridge.waiting import CancelledError, Deadline, FutureTimeout, result_of
+from artico_sync.errors import ArticoTimeoutError, SignalingError
+
+logger = logging.getLogger("artico_sync.bridge.loop")
+
+T = TypeVar("T")
+Args = TypeVarTuple("Args")
+
+# Seconds an interpreter that is exiting gives open calls to say goodbye.
+EXIT_GRACE = 0.5
+
+
+def new_event_loop() -> asyncio.AbstractEventLoop:
+    """Make the loop: a selector loop, or uvloop where `ARTICO_SYNC_LOOP=uvloop` asks for it."""
+    if os.environ.get("ARTICO_SYNC_LOOP") == "uvloop":
+        import uvloop
+
+        return uvloop.new_event_loop()  # type: ignore[no-any-return]
+    return asyncio.SelectorEventLoop()
+
+
+class LoopThread:
+    """A daemon thread that runs an event loop until it is stopped."""
+
+    def __init__(self) -> None:
+        self.loop = new_event_loop()
+        self.executor = DaemonExecutor()
+        self.loop.set_default_executor(self.executor)
+        self._inbox: janus.Queue[tuple[Callable[..., object], tuple[object, ...]]] = janus.Queue()
+        self._awake = False
+        self._stopped = threading.Event()
+        self._thread = threading.Thread(target=self._run, name="artico_sync-loop", daemon=True)
+        self._thread.start()
+
+    @property
+    def ident(self) -> int | None:
+        return self._thread.ident
+
+    def post(self, function: Callable[..., object], *args: object) -> None:
+        """Run `function(*args)` on the loop soon, in the order of the calls; any thread."""
+        try:
+            self._inbox.sync_q.put_nowait((function, args))
+        except janus.SyncQueueShutDown:
+            logger.debug("the loop has stopped, dropping %r", function)
+            return
+        if not self._awake:
+            self._awake = True
+            try:
+                self.loop.call_soon_threadsafe(self._drain)
+            except RuntimeError:
+                logger.debug("the loop was closed meanwhile, dropping %r", function)
+
+    def _drain(self) -> None:
+        # Cleared first: a post that comes while draining wakes the loop again.
+        self._awake = False
+        get = self._inbox.sync_q.get_nowait
+        try:
+            while True:
+                function, args = get()
+                try:
+                    function(*args)
+                except Exception:
+                    # One faulty call must not keep the others in the queue from running.
+                    logger.exception("unexpected error on the loop thread in %r", function)
+        except (janus.SyncQueueEmpty, janus.SyncQueueShutDown):
+            return
+
+    def _run(self) -> None:
+        asyncio.set_event_loop(self.loop)
+        try:
+            self.loop.run_forever()
+            self._drain()
+            self._cancel_tasks()
+            self.loop.run_until_complete(self.loop.shutdown_asyncgens())
+        finally:
+            self._inbox.close()
+            self.executor.shutdown(wait=False, cancel_futures=True)
+            asyncio.set_event_loop(None)
+            self.loop.close()
+            self._stopped.set()
+
+    def _cancel_tasks(self) -> None:
+        tasks = asyncio.all_tasks(self.loop)
+        for task in tasks:
+            logger.debug("cancelling %r at the stop of the loop", task)
+            task.cancel()
+        if tasks:
+            self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+
+    def stop(self) -> None:
+        """Stop the loop and wait for its thread; any thread but the loop's own."""
+        self.post(self.loop.stop)
+        self._thread.join()
+
+
+class _Registry:
+    """The process's loop thread and the number of its leases."""
+
+    def __init__(self) -> None:
+        self.lock = threading.Lock()
+        self.thread: LoopThread | None = None
+        self.leases = 0
+        self.goodbyes: dict[LoopLease, Callable[[], Coroutine[Any, Any, None]]] = {}
+
+
+_registry = _Registry()
+
+
+def _forget_after_fork() -> None:
+    # The thread does not exist in the child; its lock may have been held by another thread.
+    global _registry
+    _registry = _Registry()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)
+
+
+class LoopLease:
+    """The right to use the loop thread until `release()`."""
+
+    def __init__(self, thread: LoopThread) -> None:
+        self._thread = thread
+        self._released = False
+        self.loop = thread.loop
+        self.post = thread.post
+
+    def run(
+        self,
+        function: Callable[[Unpack[Args]], Coroutine[Any, Any, T]],
+        *args: Unpack[Args],
+        timeout: float | None = None,
+    ) -> T:
+        """Run an async function on the loop and block for its result; user threads.
+
+        Args:
+            function: Called on the loop thread with `args`.
+            timeout: Seconds to wait, None for ever.
+
+        Raises:
+            ArticoTimeoutError: The time ran out; the work was cancelled.
+            RuntimeError: Called on the loop thread.
+        """
+        assert_not_loop_thread()
+        deadline = Deadline(timeout)
+        future: Future[T] = Future()
+        tasks: list[asyncio.Task[T]] = []
+
+        def start() -> None:
+            if future.set_running_or_notify_cancel():
+                task = self.loop.create_task(function(*args))
+                tasks.append(task)
+                task.add_done_callback(finish)
+
+        def finish(task: asyncio.Task[T]) -> None:
+            if task.cancelled():
+                future.set_exception(CancelledError())
+            elif (error := task.exception()) is not None:
+                future.set_exception(error)
+            else:
+                future.set_result(task.result())
+
+        def cancel() -> None:
+            for task in tasks:
+                task.cancel()
+
+        self.post(start)
+        try:
+            return result_of(future, deadline)
+        except FutureTimeout as error:
+            if future.done():
+                raise
+            raise ArticoTimeoutError(f"Timed out after {deadline.timeout:g} s.") from error
+        except CancelledError as error:
+            raise SignalingError("The client was closed meanwhile.") from error
+        finally:
+            if not future.cancel() and not future.done():
+                self.post(cancel)
+
+    def at_exit(self, goodbye: Callable[[], Coroutine[Any, Any, None]]) -> None:
+        """Have `goodbye` run on the loop when the interpreter exits without a release."""
+        with _registry.lock:
+            _registry.goodbyes[self] = goodbye
+
+    def release(self) -> None:
+        """Give the lease back; the last one stops the thread and waits for its end."""
+        stopping: LoopThread | None = None
+        with _registry.lock:
+            if self._released:
+                return
+            self._released = True
+            _registry.goodbyes.pop(self, None)
+            if _registry.thread is self._thread:
+                _registry.leases -= 1
+                if _registry.leases == 0:
+                    stopping, _registry.thread = _registry.thread, None
+        # Joined outside the lock, so that a new lease can start a new thread meanwhile.
+        if stopping is not None:
+            stopping.stop()
+
+
+def lease() -> LoopLease:
+    """Lease the loop thread, starting it where none runs; any thread."""
+    with _registry.lock:
+        if _registry.thread is None:
+            _registry.thread = LoopThread()
+            _registry.leases = 0
+        _registry.leases += 1
+        return LoopLease(_registry.thread)
+
+
+def on_loop_thread() -> bool:
+    """Whether the caller runs on the library's loop thread."""
+    thread = _registry.thread
+    return thread is not None and thread.ident == threading.get_ident()
+
+
+def assert_not_loop_thread() -> None:
+    """Refuse a blocking call where it would stop the loop it waits for.
+
+    Raises:
+        RuntimeError: On the library's loop thread.
+    """
+    if on_loop_thread():
+        raise RuntimeError(
+            "A blocking call of artico_sync was made on its own event-loop thread, where it would wait for"
+            " itself for ever: call it from any other thread."
+        )
+
+
+async def _say_goodbye(goodbyes: list[Callable[[], Coroutine[Any, Any, None]]]) -> None:
+    await asyncio.gather(*(goodbye() for goodbye in goodbyes), return_exceptions=True)
+
+
+def _stop_at_exit() -> None:
+    with _registry.lock:
+        thread, _registry.thread = _registry.thread, None
+        goodbyes = list(_registry.goodbyes.values())
+        _registry.goodbyes.clear()
+    if thread is None:
+        return
+    done = threading.Event()
+
+    def start() -> None:
+        task = thread.loop.create_task(_say_goodbye(goodbyes))
+        task.add_done_callback(lambda _: done.set())
+
+    thread.post(start)
+    done.wait(EXIT_GRACE)
+    thread.post(thread.loop.stop)
+    thread._stopped.wait(EXIT_GRACE)
+
+
+atexit.register(_stop_at_exit)

@@ -1,0 +1,117 @@
+"""How user threads wait: one deadline for a whole call, and waits that Ctrl-C ends; user threads."""
+
+from __future__ import annotations
+
+import math
+import sys
+import threading
+from collections.abc import Callable
+from concurrent.futures import CancelledError, Future
+from concurrent.futures import TimeoutError as FutureTimeout
+from time import monotonic
+from typing import TypeVar
+
+import janus
+
+from artico_sync.errors import ArticoTimeoutError
+
+T = TypeVar("T")
+
+# Where a lock cannot be interrupted by a signal (Windows), waits are cut into slices this long.
+SLICE = 0.1 if sys.platform == "win32" else 3600.0
+
+
+def check_timeout(timeout: float | None) -> float | None:
+    """Return `timeout` in seconds after checking it.
+
+    Raises:
+        TypeError: Not a number and not None.
+        ValueError: Negative or not a number of seconds.
+    """
+    if timeout is None:
+        return None
+    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
+        raise TypeError(f"timeout must be seconds or None, not {type(timeout).__name__}")
+    if math.isnan(timeout) or timeout < 0:
+        raise ValueError(f"timeout must be 0 or more seconds, not {timeout}")
+    return None if math.isinf(timeout) else float(timeout)
+
+
+class Deadline:
+    """The moment a call must be over, shared by all its steps."""
+
+    __slots__ = ("_end", "timeout")
+
+    def __init__(self, timeout: float | None) -> None:
+        self.timeout = check_timeout(timeout)
+        self._end = None if self.timeout is None else monotonic() + self.timeout
+
+    def remaining(self) -> float | None:
+        """Seconds left, never below 0; None where there is no end."""
+        return None if self._end is None else max(0.0, self._end - monotonic())
+
+    def slice(self) -> float:
+        """Seconds the next wait may take before the thread must look up."""
+        remaining = self.remaining()
+        return SLICE if remaining is None else min(SLICE, remaining)
+
+    @property
+    def expired(self) -> bool:
+        return self._end is not None and monotonic() >= self._end
+
+    def error(self, what: str, session: str | None = None, peer: str | None = None) -> ArticoTimeoutError:
+        """The error to raise when the time ran out while waiting for `what`."""
+        return ArticoTimeoutError(
+            f"Timed out after {self.timeout:g} s waiting for {what}.", session=session, peer=peer
+        )
+
+
+def take(queue: janus.SyncQueue[T], deadline: Deadline) -> T:
+    """Take the next item of a janus queue.
+
+    Raises:
+        janus.SyncQueueEmpty: The deadline passed.
+        janus.SyncQueueShutDown: The queue was shut down and is empty.
+    """
+    while True:
+        pause = deadline.slice()
+        try:
+            return queue.get_nowait() if pause <= 0 else queue.get(timeout=pause)
+        except janus.SyncQueueEmpty:
+            if deadline.expired:
+                raise
+
+
+def wait_until(
+    condition: threading.Condition, predicate: Callable[[], T | None], deadline: Deadline
+) -> T | None:
+    """Wait on a held condition until `predicate` returns something true.
+
+    Returns what it returned, or None (or its last false value) when the deadline passed.
+    """
+    while True:
+        result = predicate()
+        if result or deadline.expired:
+            return result
+        condition.wait(deadline.slice())
+
+
+def result_of(future: Future[T], deadline: Deadline) -> T:
+    """Wait for a future's result.
+
+    Raises:
+        concurrent.futures.TimeoutError: The deadline passed.
+        CancelledError: The work was cancelled.
+    """
+    while True:
+        try:
+            return future.result(deadline.slice())
+        except FutureTimeout:
+            if future.done():
+                # The work itself raised a timeout; that one is the result.
+                return future.result()
+            if deadline.expired:
+                raise
+
+
+__all__ = ["CancelledError", "Deadline", "FutureTimeout", "check_timeout", "result_of", "take", "wait_until"]

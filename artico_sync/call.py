@@ -1,0 +1,262 @@
+"""A call with one other peer, for blocking code; user threads."""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from types import TracebackType
+from typing import Any
+
+from artico_sync.bridge.call_port import CALL_EVENTS, CallPort
+from artico_sync.bridge.mailbox import Mailbox
+from artico_sync.bridge.waiting import Deadline, check_timeout
+from artico_sync.engine.data_channel_size import message_size
+from artico_sync.engine.phase import Phase
+from artico_sync.errors import ArticoTimeoutError, CallClosedError
+from artico_sync.events import EventEmitter
+
+
+class Call(EventEmitter):
+    """A session between two peers, made by `Artico.call` or by an incoming call, never by the user.
+
+    Events: `open()`, `close()`, `error(err)`, `data(data)`, `stream(stream, metadata)`,
+    `removestream(stream, metadata)`, `track(track, stream, metadata)`, `removetrack(track, stream, metadata)`.
+
+    Used as a context manager it waits until it is open and hangs up at the end::
+
+        with rtco.call("bob") as call:
+            call.send("how are you?")
+            print(call.recv(timeout=5))
+    """
+
+    _EVENTS = CALL_EVENTS
+
+    def __init__(self, port: CallPort, metadata: str | None, *, initiator: bool) -> None:
+        self._port = port
+        self._metadata = metadata
+        self._initiator = initiator
+
+    def __repr__(self) -> str:
+        state = self.close_reason or self._port.phase.value
+        return f"<Call {self.session} {'to' if self._initiator else 'from'} {self.target}: {state}>"
+
+    def _mailbox_of(self) -> Mailbox:
+        return self._port.mailbox
+
+    def _check_wait(self) -> None:
+        self._port.check()
+
+    # what it is
+
+    @property
+    def session(self) -> str:
+        """Session id: `call:` and a random token."""
+        return self._port.session_id
+
+    @property
+    def metadata(self) -> str | None:
+        """What the caller gave when placing the call."""
+        return self._metadata
+
+    @property
+    def target(self) -> str:
+        """The other peer's id."""
+        return self._port.target
+
+    @property
+    def initiator(self) -> bool:
+        """True for the caller, False for the callee."""
+        return self._initiator
+
+    @property
+    def open(self) -> bool:
+        """Whether the call is open and can be used now."""
+        return self._port.is_open
+
+    @property
+    def closed(self) -> bool:
+        """Whether the call is over."""
+        return self._port.is_closed
+
+    @property
+    def close_reason(self) -> str | None:
+        """Why the call is over: None while it is not, "hangup" (we did), "remote" (they did), "rejected",
+        "unavailable" (the target is not connected) or "failed" (connection lost or never made).
+        """
+        return self._port.reason if self._port.is_closed else None
+
+    # its life
+
+    def answer(self) -> Call:
+        """Accept an incoming call; returns at once, `wait_open` or `with` wait for the connection.
+
+        Returns:
+            The call itself.
+
+        Raises:
+            InvalidStateError: For the caller, a second time, or after the call closed.
+        """
+        self._port.guard.check()
+        self._port.answer()
+        return self
+
+    def wait_open(self, timeout: float | None = 30) -> Call:
+        """Block until the call is open.
+
+        Args:
+            timeout: Seconds to wait; None for ever, 0 polls.
+
+        Returns:
+            The call itself.
+
+        Raises:
+            PeerUnavailableError: The target is not connected to the server.
+            CallRejectedError: The peer declined.
+            ConnectionFailedError: No path to the peer was found.
+            CallClosedError: The call was ended otherwise.
+            ArticoTimeoutError: The time ran out; the call goes on ringing.
+            RuntimeError: On the library's loop thread.
+        """
+        deadline = Deadline(timeout)
+        self._port.check()
+        self._port.wait_open(deadline)
+        return self
+
+    def wait_closed(self, timeout: float | None = None) -> None:
+        """Block until the call is over.
+
+        Args:
+            timeout: Seconds to wait; None for ever, 0 polls.
+
+        Raises:
+            ArticoTimeoutError: The time ran out.
+            RuntimeError: On the library's loop thread.
+        """
+        deadline = Deadline(timeout)
+        self._port.check()
+        self._port.wait_closed(deadline)
+
+    def hangup(self, timeout: float | None = 5) -> None:
+        """Deliver what was sent, tell the peer, and close; before `answer()` this rejects the call.
+
+        Args:
+            timeout: Seconds for delivering what was sent; None for ever. Then the call closes anyway.
+
+        Raises:
+            ArticoTimeoutError: Not everything could be delivered in time; the call is closed all the same,
+                and an `error` event says so as well.
+            RuntimeError: On the library's loop thread.
+        """
+        timeout = check_timeout(timeout)
+        self._port.check()
+        self._port.hangup(timeout)
+
+    def __enter__(self) -> Call:
+        try:
+            return self.wait_open()
+        except BaseException:
+            self._port.hangup(0)
+            raise
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        try:
+            self.hangup()
+        except ArticoTimeoutError:
+            # What went wrong inside the block matters more; the `error` event tells of this one.
+            if error is None:
+                raise
+
+    # messages
+
+    def send(self, data: str | bytes | bytearray | memoryview, timeout: float | None = None) -> None:
+        """Send a message; blocks only while more than `send_buffer` (1 MiB) waits to be sent.
+
+        Args:
+            data: Text, or bytes for a Python peer (JavaScript's drops bytes).
+            timeout: Seconds to wait for room in the buffer; None for ever, 0 not at all.
+
+        Raises:
+            NotOpenError: The call is not open yet.
+            CallClosedError: The call is over.
+            MessageTooLargeError: The peer does not accept messages that large.
+            ArticoTimeoutError: The time ran out.
+            TypeError: Neither text nor bytes.
+            ValueError: Text that is no valid Unicode.
+            RuntimeError: On the library's loop thread.
+
+        When it raises, nothing was sent.
+        """
+        if not isinstance(data, str):
+            if not isinstance(data, (bytes, bytearray, memoryview)):
+                raise TypeError(f"data must be str or bytes, not {type(data).__name__}")
+            # A copy: what the user does to the buffer afterwards must not reach the wire.
+            data = bytes(data)
+        size = message_size(data)
+        deadline = Deadline(timeout)
+        self._port.check()
+        self._port.send(data, size, deadline)
+
+    def flush(self, timeout: float | None = None) -> None:
+        """Block until the peer's transport has acknowledged all that was sent (RFC 9260 section 6.2).
+
+        Args:
+            timeout: Seconds to wait; None for ever, 0 polls.
+
+        Raises:
+            NotOpenError: The call is not open yet.
+            CallClosedError: The call ended before that.
+            ArticoTimeoutError: The time ran out.
+            RuntimeError: On the library's loop thread.
+        """
+        deadline = Deadline(timeout)
+        self._port.check()
+        self._port.flush(deadline)
+
+    def recv(self, timeout: float | None = None) -> str | bytes:
+        """Block for the next message that no handler took; those that came before the close can still be read.
+
+        Args:
+            timeout: Seconds to wait; None for ever, 0 polls.
+
+        Raises:
+            CallClosedError: The call is over and everything was read.
+            ArticoTimeoutError: The time ran out.
+            RuntimeError: On the library's loop thread.
+        """
+        deadline = Deadline(timeout)
+        self._port.check()
+        arguments = self._port.mailbox.take("data", deadline, "a message", observe=False)
+        assert arguments is not None
+        message: str | bytes = arguments[0]
+        return message
+
+    def __iter__(self) -> Iterator[str | bytes]:
+        """Receive until the call is over."""
+        while True:
+            try:
+                message = self.recv()
+            except CallClosedError:
+                return
+            yield message
+
+    def stats(self) -> dict[str, Any]:
+        """Numbers about the call: round-trip time, bytes and messages each way, the selected candidate pair.
+
+        Raises:
+            CallClosedError: The call is over.
+            RuntimeError: On the library's loop thread.
+        """
+        self._port.check()
+        return self._port.stats()
+
+
+def make_call(port: CallPort, metadata: str | None) -> Call:
+    """Make the user's object of a call; any thread."""
+    return Call(port, metadata, initiator=port.phase is Phase.CALLING)
+
+
+

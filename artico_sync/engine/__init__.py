@@ -1,0 +1,1 @@
+"""Everything that runs on the loop thread: signalling, a call's life, negotiation, media."""

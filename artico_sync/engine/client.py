@@ -1,0 +1,264 @@
+"""A client on the loop: its signalling, kept alive, and the sessions the signals belong to; loop thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import random
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Protocol
+
+from aiortc import RTCConfiguration
+
+from artico_sync.engine import wire
+from artico_sync.engine.rate import RateLimits
+from artico_sync.engine.phase import Phase
+from artico_sync.engine.session import Session, SessionListener
+from artico_sync.engine.settings import Settings
+from artico_sync.engine.signaling.transport import SignalingTransport
+from artico_sync.errors import IdTakenError, SignalingError
+
+logger = logging.getLogger("artico_sync.engine.client")
+
+# Seconds before the first attempt to come back; doubled for each that fails.
+FIRST_PAUSE = 0.1
+
+
+class ClientListener(Protocol):
+    """Told what happens to a client; loop thread."""
+
+    def on_state(self, state: str) -> None: ...
+    def on_event(self, name: str, *arguments: object) -> None: ...
+    def on_incoming(self, session: Session) -> SessionListener: ...
+    def on_session_gone(self, session: str) -> None: ...
+
+
+Told = Callable[[bool | None], None]
+
+
+class Client:
+    """Owns the signalling transport and the sessions; made for one `connect`, ended by `close`."""
+
+    def __init__(
+        self,
+        transport: SignalingTransport,
+        listener: ClientListener,
+        configuration: RTCConfiguration,
+        settings: Settings,
+    ) -> None:
+        self.sessions: dict[str, Session] = {}
+        self._transport = transport
+        self._listener = listener
+        self._configuration = configuration
+        self._settings = settings
+        self._rates = RateLimits(settings.signals_per_second, settings.signals_burst)
+        self._finished: OrderedDict[str, None] = OrderedDict()
+        self._unsent: deque[tuple[dict[str, object], Told]] = deque()
+        self._state = "disconnected"
+        self._reconnecting: asyncio.Task[None] | None = None
+        self._sends: dict[asyncio.Future[bool | None], tuple[dict[str, object], Told]] = {}
+        self._closing = False
+
+    # signalling's life
+
+    async def open(self) -> None:
+        """Connect until signalling is ready.
+
+        Raises:
+            IdTakenError, InvalidIdError, SignalingError: As the transport says.
+        """
+        self._set_state("connecting")
+        try:
+            await self._transport.open(self)
+        except BaseException:
+            self._set_state("disconnected")
+            await self._transport.close()
+            raise
+
+    async def close(self, timeout: float | None) -> None:
+        """Hang up every call, each within `timeout` seconds, then leave the server."""
+        self._closing = True
+        if self._reconnecting is not None:
+            self._reconnecting.cancel()
+            await asyncio.gather(self._reconnecting, return_exceptions=True)
+        await asyncio.gather(*(session.hangup(timeout) for session in list(self.sessions.values())))
+        await self._transport.close()
+        self._set_state("disconnected")
+
+    async def say_goodbye(self) -> None:
+        """Leave at once: the interpreter exits."""
+        self._closing = True
+        await asyncio.gather(*(session.abort() for session in list(self.sessions.values())))
+        await self._transport.close()
+
+    def _set_state(self, state: str) -> None:
+        if state != self._state:
+            logger.debug("signalling %s -> %s", self._state, state)
+            self._state = state
+            self._listener.on_state(state)
+
+    def on_ready(self, peer_id: str) -> None:
+        self._set_state("ready")
+        self._listener.on_event("open", peer_id)
+        for session in list(self.sessions.values()):
+            session.resume()
+        unsent, self._unsent = self._unsent, deque()
+        for message, told in unsent:
+            if message["session"] in self.sessions:
+                self.send_signal(message, told)
+
+    def on_disconnected(self) -> None:
+        if self._closing:
+            return
+        logger.warning("the connection to the signalling server was lost, reconnecting")
+        for session in list(self.sessions.values()):
+            session.suspend()
+        # What the server may never have got is sent again: a peer takes a signal that comes twice for one.
+        unacknowledged = [
+            entry for sent, entry in self._sends.items() if not sent.done() or sent.result() is None
+        ]
+        self._unsent.extendleft(reversed(unacknowledged))
+        self._sends.clear()
+        self._set_state("connecting")
+        self._listener.on_event("reconnecting")
+        if self._reconnecting is None or self._reconnecting.done():
+            self._reconnecting = asyncio.get_running_loop().create_task(self._reconnect())
+
+    async def _reconnect(self) -> None:
+        pause = FIRST_PAUSE
+        while self._state != "ready":
+            # Spread out, so that a server that comes back does not meet all its clients at once.
+            await asyncio.sleep(pause * random.uniform(0.5, 1.0))
+            pause = min(2 * pause, self._settings.reconnect_maximum)
+            try:
+                await self._transport.open(self)
+            except IdTakenError:
+                # The server may hold our own old connection until it notices that it is dead.
+                logger.info("the signalling server still holds our id, trying again")
+            except SignalingError as error:
+                logger.info("cannot reach the signalling server yet: %s", error)
+
+    def on_error(self, error: Exception) -> None:
+        self._listener.on_event("error", error)
+
+    def on_join(self, room: str, peer_id: str, metadata: str | None) -> None:
+        logger.debug("peer %s joined the room %s", peer_id, room)
+
+    # signals
+
+    def send_signal(self, message: dict[str, object], told: Told) -> None:
+        """Send a signal of a session, now or when signalling is back.
+
+        Args:
+            told: Called with whether the server delivered it, None where it does not say.
+        """
+        if self._state != "ready":
+            self._unsent.append((message, told))
+            return
+        future = self._transport.send(message)
+        self._sends[future] = message, told
+        future.add_done_callback(self._on_sent)
+
+    def _on_sent(self, future: asyncio.Future[bool | None]) -> None:
+        message, told = self._sends.pop(future, (None, None))
+        if message is None or told is None or future.cancelled():
+            return
+        error = future.exception()
+        if error is None:
+            told(future.result())
+        elif isinstance(error, SignalingError):
+            logger.debug("a signal could not be sent, it waits for the return of signalling: %s", error)
+            if not self._closing:
+                self._unsent.append((message, told))
+        else:
+            logger.error("sending a signal failed", exc_info=error)
+
+    def on_signal(self, message: dict[str, object]) -> None:
+        try:
+            signal = wire.parse_signal(message, self._settings)
+        except wire.MalformedError as error:
+            logger.warning("dropping a malformed signal: %s", error)
+            return
+        if not self._rates.allow(signal.source):
+            logger.warning("dropping a signal of %s: more than its share", signal.source)
+            return
+        session = self.sessions.get(signal.session)
+        if session is not None:
+            if session.target != signal.source:
+                logger.warning("dropping a signal for %s from the stranger %s", session, signal.source)
+                return
+            session.feed(signal)
+        elif self._is_new_call(signal):
+            self._ring(signal)
+
+    def _is_new_call(self, signal: wire.Signal) -> bool:
+        if not signal.session.startswith(wire.CALL_PREFIX) or signal.session in self._finished:
+            logger.debug("ignoring a signal of the session %s, which is not ours", signal.session)
+            return False
+        if not signal.is_offer or self._closing:
+            logger.debug("ignoring a %s for the unknown session %s", signal.type, signal.session)
+            return False
+        ringing = [s for s in self.sessions.values() if s.phase is Phase.RINGING]
+        of_peer = sum(s.target == signal.source for s in ringing)
+        if (
+            len(self.sessions) >= self._settings.maximum_sessions
+            or len(ringing) >= self._settings.maximum_ringing
+            or of_peer >= self._settings.maximum_ringing_per_peer
+        ):
+            logger.warning("dropping a call from %s: too many calls ring already", signal.source)
+            return False
+        return True
+
+    def _ring(self, signal: wire.Signal) -> None:
+        session = self._new_session(signal.session, signal.source, signal.metadata, None, initiator=False)
+        session.feed(signal)
+        session.announce_ringing()
+        session.listener = self._listener.on_incoming(session)
+
+    # sessions
+
+    def _new_session(
+        self,
+        session_id: str,
+        target: str,
+        metadata: str | None,
+        listener: SessionListener | None,
+        *,
+        initiator: bool,
+    ) -> Session:
+        session = Session(
+            self,
+            listener,
+            session=session_id,
+            target=target,
+            metadata=metadata,
+            initiator=initiator,
+            configuration=self._configuration,
+            settings=self._settings,
+        )
+        self.sessions[session_id] = session
+        return session
+
+    def place(
+        self,
+        session_id: str,
+        target: str,
+        metadata: str | None,
+        listener: SessionListener,
+        placed: Callable[[Session], None],
+    ) -> None:
+        """Start calling `target`."""
+        session = self._new_session(session_id, target, metadata, listener, initiator=True)
+        if self._state != "ready":
+            session.suspend()
+        placed(session)
+        session.start()
+
+    def on_session_closed(self, session: Session) -> None:
+        if self.sessions.pop(session.session, None) is None:
+            return
+        self._finished[session.session] = None
+        while len(self._finished) > self._settings.remembered_sessions:
+            self._finished.popitem(last=False)
+        self._listener.on_session_gone(session.session)

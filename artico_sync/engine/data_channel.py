@@ -1,0 +1,148 @@
+"""The one data channel of a call: user messages, control messages, and what is still under way; loop thread."""
+
+from __future__ import annotations
+
+import logging
+from collections import deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from aiortc import RTCDataChannel
+
+from artico_sync.engine.data_channel_size import message_size
+from artico_sync.engine.rtc.sctp import SctpTransport
+from artico_sync.engine.wire import parse_control
+
+logger = logging.getLogger("artico_sync.engine.data_channel")
+
+
+class DataChannelListener(Protocol):
+    """Told what happens on the channel; loop thread."""
+
+    def on_channel_open(self) -> None: ...
+    def on_channel_closed(self) -> None: ...
+    def on_channel_message(self, data: str | bytes, size: int) -> None: ...
+    def on_channel_control(self, command: dict[str, Any]) -> None: ...
+    def on_channel_progress(self, delivered: int) -> None: ...
+
+
+class DataChannel:
+    """Wraps the SCTP transport's channel.
+
+    Sizes are bytes on the wire, with an empty message counting one, so that the sums of both sides agree.
+    """
+
+    def __init__(self, channel: RTCDataChannel, transport: SctpTransport, listener: DataChannelListener) -> None:
+        self._channel = channel
+        self._transport = transport
+        self._listener = listener
+        self._user_bytes = 0
+        # The DCEP open message and our control messages are in `pending`, but not in what users count.
+        self._delivered = 0
+        self._reported_open = False
+        transport.on_message = self._on_message
+        transport.on_progress = self._on_progress
+        channel.on("open", self._on_open)
+        channel.on("close", self._on_close)
+        self.messages_sent = self.messages_received = 0
+        self.bytes_sent = self.bytes_received = 0
+        self._early: deque[str] = deque()
+
+    def start(self) -> None:
+        """Report an `open` that came before there was a listener."""
+        if self._channel.readyState == "open":
+            self._on_open()
+
+    @property
+    def is_open(self) -> bool:
+        return self._channel.readyState == "open"
+
+    @property
+    def maximum_message(self) -> int:
+        """Largest message the peer accepts, in bytes; 0 for any."""
+        return self._transport.remote_max_message_size
+
+    @property
+    def drained(self) -> bool:
+        """Whether the peer's transport has acknowledged all that was sent."""
+        return self._transport.pending == 0
+
+    async def wait_drained(self) -> None:
+        """Wait for `drained`.
+
+        Raises:
+            ConnectionError: The association ended first.
+        """
+        await self._transport.drained()
+
+    def send(self, data: str | bytes, size: int) -> None:
+        """Queue a user message of `size` bytes."""
+        if not self.is_open:
+            logger.debug("dropping a message of %d bytes: the channel is %s", size, self._channel.readyState)
+            return
+        self._user_bytes += size
+        self.messages_sent += 1
+        self.bytes_sent += size
+        self._transport.send_message(self._channel, data)
+
+    def send_control(self, text: str) -> None:
+        """Queue a control message; before the channel is open it waits for it."""
+        if self.is_open:
+            self._transport.send_message(self._channel, text)
+        elif self._channel.readyState == "connecting":
+            self._early.append(text)
+
+    def release(self, size: int) -> None:
+        """The user has consumed `size` bytes."""
+        self._transport.release(size)
+
+    def stats(self) -> dict[str, int]:
+        """Messages and bytes of the user's, each way."""
+        return {
+            "messages_sent": self.messages_sent,
+            "messages_received": self.messages_received,
+            "bytes_sent": self.bytes_sent,
+            "bytes_received": self.bytes_received,
+        }
+
+    def close(self) -> None:
+        """Close the channel; the peer sees it."""
+        self._channel.close()
+
+    def detach(self) -> None:
+        """Hear nothing more from the transport."""
+        self._transport.on_message = None
+        self._transport.on_progress = None
+        self._channel.remove_all_listeners()
+
+    def _on_open(self) -> None:
+        if self._reported_open:
+            return
+        self._reported_open = True
+        self._listener.on_channel_open()
+        while self._early:
+            self._transport.send_message(self._channel, self._early.popleft())
+
+    def _on_close(self) -> None:
+        self._listener.on_channel_closed()
+
+    def _on_progress(self) -> None:
+        delivered = max(self._delivered, self._user_bytes - self._transport.pending)
+        if delivered > self._delivered:
+            self._delivered = delivered
+            self._listener.on_channel_progress(delivered)
+
+    def _on_message(self, channel: RTCDataChannel, data: str | bytes) -> None:
+        size = message_size(data)
+        if channel is not self._channel:
+            # JavaScript's peer would take another channel for a replacement; ours has exactly one.
+            logger.warning("dropping a message on a second data channel %r", channel.label)
+            self._transport.release(size)
+            return
+        if isinstance(data, str) and (command := parse_control(data)) is not None:
+            self._transport.release(size)
+            self._listener.on_channel_control(command)
+            return
+        self.messages_received += 1
+        self.bytes_received += size
+        self._listener.on_channel_message(data, size)

@@ -1,0 +1,379 @@
+"""One call's life, from the first signal to the last; loop thread.
+
+A session is a state machine (`phase.Phase`); `_enter` is the only place that changes the phase. Signals are applied by one
+consumer task in the order they came: two at a time would let a candidate overtake its offer.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from aiortc import RTCConfiguration, RTCDataChannel
+
+from artico_sync.engine import wire
+from artico_sync.engine.data_channel import DataChannel
+from artico_sync.engine.negotiation import Negotiation
+from artico_sync.engine.phase import BYE_REASONS, CloseReason, Phase
+from artico_sync.engine.rtc.peer_connection import PeerConnection
+from artico_sync.engine.settings import Settings
+from artico_sync.errors import ArticoTimeoutError
+
+logger = logging.getLogger("artico_sync.engine.session")
+
+# Seconds the peer gets to confirm the closing of the channel before the connection goes.
+CLOSE_CONFIRMATION = 0.5
+
+
+class SessionListener(Protocol):
+    """Told what happens to a session; loop thread."""
+
+    def on_phase(self, phase: Phase, reason: str | None, maximum_message: int) -> None: ...
+    def on_event(self, name: str, *arguments: Any) -> None: ...
+    def on_message(self, data: str | bytes, size: int) -> None: ...
+    def on_delivered(self, delivered: int) -> None: ...
+
+
+class SessionHost(Protocol):
+    """The client a session belongs to; loop thread."""
+
+    def send_signal(self, message: dict[str, object], told: Callable[[bool | None], None]) -> None: ...
+    def on_session_closed(self, session: Session) -> None: ...
+
+
+class Session:
+    """A call as the engine sees it. Owned by the client, ended by `hangup`, `abort` or the peer."""
+
+    def __init__(
+        self,
+        host: SessionHost,
+        listener: SessionListener | None,
+        *,
+        session: str,
+        target: str,
+        metadata: str | None,
+        initiator: bool,
+        configuration: RTCConfiguration,
+        settings: Settings,
+    ) -> None:
+        self.session = session
+        self.target = target
+        self.metadata = metadata
+        self.initiator = initiator
+        self.listener = listener
+        self.phase = Phase.CALLING if initiator else Phase.RINGING
+        self.reason: str | None = None
+        self.connection: PeerConnection | None = None
+        self.negotiation: Negotiation | None = None
+        self.channel: DataChannel | None = None
+        self._host = host
+        self._configuration = configuration
+        self._settings = settings
+        self._signals: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._consumer: asyncio.Task[None] | None = None
+        self._teardown: asyncio.Task[None] | None = None
+        self._connect_timer: asyncio.TimerHandle | None = None
+        self._channel_closed = asyncio.Event()
+        self._ended = asyncio.Event()
+        self._peer_is_ours = False
+        self._suspended = False
+        self._hanging: asyncio.Task[None] | None = None
+        self._delivered = True
+
+    def __repr__(self) -> str:
+        return f"<Session {self.session} with {self.target} {self.phase.value}>"
+
+    # the caller's and the callee's start
+
+    def start(self) -> None:
+        """Place the call: make the connection and offer it."""
+        connection = self._connect()
+        token = wire.random_token(11).lower()
+        self._attach(connection.createDataChannel(f"dc_{token}"))
+        assert self.negotiation is not None
+        self.negotiation.needed()
+
+    def answer(self) -> None:
+        """Accept an incoming call: make the connection and apply what came meanwhile."""
+        if self.phase is not Phase.RINGING:
+            return
+        self._enter(Phase.CONNECTING)
+        self._connect()
+
+    def _connect(self) -> PeerConnection:
+        connection = PeerConnection(self._configuration, self._settings)
+        self.connection = connection
+        self.negotiation = Negotiation(
+            connection,
+            polite=not self.initiator,
+            send=self._send,
+            on_remote_change=self._on_remote_change,
+            on_error=self._on_negotiation_error,
+            settings=self._settings,
+        )
+        if self._suspended:
+            self.negotiation.suspend()
+        connection.on("connectionstatechange", self._on_connection_state)
+        connection.on("datachannel", self._on_data_channel)
+        self._consumer = asyncio.get_running_loop().create_task(self._consume(self.negotiation))
+        return connection
+
+    # signals
+
+    def feed(self, signal: wire.Signal) -> None:
+        """Take a signal of this session from the client, in order."""
+        if self.phase is Phase.CLOSED:
+            return
+        self._peer_is_ours = self._peer_is_ours or signal.from_ours
+        if signal.type == wire.BYE:
+            self._on_bye(signal.reason)
+        elif signal.type in ("sdp", "candidate"):
+            if self._signals.qsize() >= self._settings.maximum_buffered_signals:
+                logger.warning("%s: too many signals wait, dropping one", self)
+                return
+            if signal.type == "sdp" and not signal.is_offer and self.phase is Phase.CALLING:
+                self._enter(Phase.CONNECTING)
+            self._signals.put_nowait(signal.body)
+        elif signal.type != wire.RINGING:
+            logger.info("%s: ignoring a signal of the unknown type %r", self, signal.type)
+
+    async def _consume(self, negotiation: Negotiation) -> None:
+        while True:
+            await negotiation.receive(await self._signals.get())
+
+    def _send(self, body: dict[str, Any]) -> None:
+        if self.phase is Phase.CLOSED:
+            return
+        if body.get("type") == "sdp":
+            body = {**body, "agent": wire.AGENT}
+        self._signal(body, self._on_told)
+
+    def _signal(self, body: dict[str, Any], told: Callable[[bool | None], None]) -> None:
+        metadata = self.metadata
+        self._host.send_signal(wire.build_message(self.target, self.session, metadata, body), told)
+
+    def _on_told(self, delivered: bool | None) -> None:
+        # Once answered, a peer that is gone from the server may well still be in the call.
+        if delivered is False and self.phase is Phase.CALLING:
+            self._close(CloseReason.UNAVAILABLE)
+
+    def _say_bye(self, reason: str) -> None:
+        # Only a peer of ours, and only one that still has the session: a JavaScript page would ring.
+        if self._peer_is_ours:
+            self._signal(wire.bye(reason), lambda delivered: None)
+
+    def announce_ringing(self) -> None:
+        """Tell a caller of ours that it reached one of ours, so that either can say goodbye."""
+        if self._peer_is_ours:
+            self._signal(wire.ringing(), lambda delivered: None)
+
+    def _on_bye(self, reason: str) -> None:
+        if self.phase is Phase.OPEN or self.phase is Phase.CLOSING:
+            # The channel itself tells the end, after all that was sent on it.
+            return
+        self._close(BYE_REASONS.get(reason, CloseReason.REMOTE))
+
+    def suspend(self) -> None:
+        """Signalling is lost: offers wait for its return."""
+        self._suspended = True
+        if self.negotiation is not None:
+            self.negotiation.suspend()
+
+    def resume(self) -> None:
+        """Signalling is back."""
+        self._suspended = False
+        if self.negotiation is not None:
+            self.negotiation.resume()
+
+    # connection and channel
+
+    def _on_connection_state(self) -> None:
+        assert self.connection is not None
+        state = self.connection.connectionState
+        logger.debug("%s: connection %s", self, state)
+        if state == "failed":
+            self._close(CloseReason.FAILED)
+        elif state == "closed":
+            self._on_connection_closed()
+
+    def _on_connection_closed(self) -> None:
+        self._channel_closed.set()
+        lost = self.connection is not None and self.connection.lost
+        if self.phase is Phase.OPEN:
+            self._close(CloseReason.FAILED if lost else CloseReason.REMOTE)
+        elif self.phase is Phase.CONNECTING:
+            self._close(CloseReason.FAILED)
+
+    def _on_data_channel(self, channel: RTCDataChannel) -> None:
+        if self.channel is not None or self.initiator:
+            logger.warning("%s: ignoring another data channel %r", self, channel.label)
+            return
+        self._attach(channel)
+
+    def _attach(self, channel: RTCDataChannel) -> None:
+        assert self.connection is not None
+        self.channel = DataChannel(channel, self.connection.sctp_transport, self)
+        self.channel.start()
+
+    def on_channel_open(self) -> None:
+        if self.phase in (Phase.CALLING, Phase.CONNECTING):
+            self._enter(Phase.OPEN)
+
+    def on_channel_closed(self) -> None:
+        self._channel_closed.set()
+        if self.phase is Phase.OPEN:
+            lost = self.connection is not None and self.connection.lost
+            self._close(CloseReason.FAILED if lost else CloseReason.REMOTE)
+        elif self.phase is Phase.CONNECTING:
+            self._close(CloseReason.FAILED)
+
+    def on_channel_message(self, data: str | bytes, size: int) -> None:
+        if self.listener is not None:
+            self.listener.on_message(data, size)
+
+    def on_channel_control(self, command: dict[str, Any]) -> None:
+        logger.info("%s: ignoring the control command %r", self, command.get("cmd"))
+
+    def on_channel_progress(self, delivered: int) -> None:
+        if self.listener is not None:
+            self.listener.on_delivered(delivered)
+
+    def send(self, data: str | bytes, size: int) -> None:
+        """Queue a user message; its size was counted by the sender."""
+        if self.channel is not None and self.phase is Phase.OPEN:
+            self.channel.send(data, size)
+
+    def release(self, size: int) -> None:
+        """The user has consumed `size` bytes."""
+        if self.channel is not None and self.phase is not Phase.CLOSED:
+            self.channel.release(size)
+
+    def _on_remote_change(self, changes: list[Any]) -> None:
+        logger.debug("%s: remote tracks changed: %s", self, changes)
+
+    def _on_negotiation_error(self, error: Exception) -> None:
+        if self.listener is not None:
+            self.listener.on_event("error", error)
+
+    # the phases
+
+    def _enter(self, phase: Phase, reason: str | None = None) -> None:
+        logger.debug("%s -> %s%s", self, phase.value, f" ({reason})" if reason else "")
+        self.phase = phase
+        if reason is not None:
+            self.reason = reason
+        if phase is Phase.CONNECTING:
+            self._connect_timer = asyncio.get_running_loop().call_later(
+                self._settings.connect_timeout, self._on_connect_timeout
+            )
+        elif self._connect_timer is not None:
+            self._connect_timer.cancel()
+            self._connect_timer = None
+        if self.listener is not None:
+            maximum = self.channel.maximum_message if self.channel is not None else 0
+            self.listener.on_phase(phase, self.reason, maximum)
+
+    def _on_connect_timeout(self) -> None:
+        self._connect_timer = None
+        logger.info("%s: not connected within %g s", self, self._settings.connect_timeout)
+        self._say_bye(CloseReason.FAILED)
+        self._close(CloseReason.FAILED)
+
+    def _close(self, reason: str) -> None:
+        """The call is over now; its resources go in the background."""
+        if self.phase is Phase.CLOSED:
+            return
+        self._enter(Phase.CLOSED, self.reason or reason)
+        self._teardown = asyncio.get_running_loop().create_task(self._tear_down())
+
+    async def _tear_down(self) -> None:
+        try:
+            if self._consumer is not None:
+                self._consumer.cancel()
+                await asyncio.gather(self._consumer, return_exceptions=True)
+            if self.negotiation is not None:
+                await self.negotiation.close()
+            if self.connection is not None:
+                await self.connection.close()
+            if self.channel is not None:
+                self.channel.detach()
+        finally:
+            self._ended.set()
+            self._host.on_session_closed(self)
+
+    async def stats(self) -> dict[str, Any]:
+        """Numbers about the call, as plain values."""
+        numbers: dict[str, Any] = {"phase": self.phase.value}
+        if self.channel is not None:
+            numbers.update(self.channel.stats())
+        if self.connection is not None:
+            numbers.update(await self.connection.stats())
+        return numbers
+
+    async def ended(self) -> None:
+        """Wait until nothing of the session is left."""
+        await self._ended.wait()
+
+    async def hangup(self, timeout: float | None) -> bool:
+        """Deliver what was sent, tell the peer, and close; harmless when closed or under way.
+
+        Args:
+            timeout: Seconds for the delivery, None for ever; the shortest of several calls counts.
+
+        Returns:
+            Whether all that was sent has been delivered.
+        """
+        if self._hanging is None:
+            self._hanging = asyncio.get_running_loop().create_task(self._hang_up())
+        try:
+            async with asyncio.timeout(timeout):
+                # Shielded: whoever stops waiting must not stop the delivery.
+                await asyncio.shield(self._hanging)
+        except TimeoutError:
+            delivered = self.channel is None or self.channel.drained
+            self._close(CloseReason.HANGUP)
+            if not delivered:
+                self._report_undelivered(timeout)
+        await self._hanging
+        await self.ended()
+        return self._delivered
+
+    def _report_undelivered(self, timeout: float | None) -> None:
+        if self._delivered and self.listener is not None:
+            text = f"Not all messages could be delivered within {timeout:g} s of hanging up."
+            self.listener.on_event("error", ArticoTimeoutError(text, session=self.session, peer=self.target))
+        self._delivered = False
+
+    async def _hang_up(self) -> None:
+        if self.phase is Phase.OPEN:
+            self._enter(Phase.CLOSING, CloseReason.HANGUP)
+            await self._deliver()
+        elif self.phase is Phase.RINGING:
+            self._say_bye(CloseReason.REJECTED)
+        elif self.phase in (Phase.CALLING, Phase.CONNECTING):
+            self._say_bye(CloseReason.HANGUP)
+        self._close(CloseReason.HANGUP)
+
+    async def _deliver(self) -> None:
+        assert self.channel is not None
+        try:
+            await self.channel.wait_drained()
+        except ConnectionError:
+            logger.debug("%s: the association ended while delivering", self)
+            self._delivered = self.channel.drained
+            return
+        self.channel.close()
+        try:
+            async with asyncio.timeout(CLOSE_CONFIRMATION):
+                await self._channel_closed.wait()
+        except TimeoutError:
+            logger.debug("%s: the peer did not confirm the closing of the channel", self)
+
+    async def abort(self) -> None:
+        """Close at once, without delivering what still waits."""
+        if self.phase in (Phase.CALLING, Phase.CONNECTING, Phase.RINGING):
+            self._say_bye(CloseReason.HANGUP)
+        self._close(CloseReason.HANGUP)
+        await self.ended()

@@ -1,0 +1,179 @@
+"""Artico's messages as they cross the network: checked on the way in, built on the way out; any thread.
+
+Nothing a remote peer sends gets past this module without having the shape it claims.
+"""
+
+from __future__ import annotations
+
+import json
+import secrets
+import string
+from dataclasses import dataclass
+from typing import Any
+
+from artico_sync.engine.settings import Settings
+
+CALL_PREFIX = "call:"
+ROOM_PREFIX = "room:"
+AGENT = "artico_sync"
+CONTROL = "[artico]"
+
+#: Signal types of ours, sent only to peers known to be ours.
+RINGING = "ringing"
+BYE = "bye"
+
+_ALPHABET = string.ascii_letters + string.digits
+_LONGEST_NAME = 1024
+_LONGEST_CANDIDATE = 2048
+
+
+class MalformedError(ValueError):
+    """Something from the network does not have the shape it should."""
+
+
+@dataclass(frozen=True, slots=True)
+class Signal:
+    """A signal that arrived, checked.
+
+    Attributes:
+        source: Id of the peer that sent it, as stamped by the server.
+        session: Session id of the call.
+        metadata: What the caller said about the call, if anything.
+        type: "sdp", "candidate", "ringing", "bye", or a type we do not know.
+        body: The whole signal, as negotiation takes it.
+        from_ours: Whether the sender says it is this library.
+    """
+
+    source: str
+    session: str
+    metadata: str | None
+    type: str
+    body: dict[str, Any]
+    from_ours: bool
+
+    @property
+    def is_offer(self) -> bool:
+        return self.type == "sdp" and self.body["data"]["type"] == "offer"
+
+    @property
+    def reason(self) -> str:
+        """Why the peer says goodbye."""
+        data = self.body.get("data")
+        reason = data.get("reason") if isinstance(data, dict) else None
+        return reason if isinstance(reason, str) else ""
+
+
+def random_token(length: int) -> str:
+    """Letters and digits nobody can guess."""
+    return "".join(secrets.choice(_ALPHABET) for _ in range(length))
+
+
+def new_peer_id() -> str:
+    return random_token(24)
+
+
+def new_session_id() -> str:
+    return CALL_PREFIX + random_token(10)
+
+
+def _text(value: object, what: str, limit: int) -> str:
+    if not isinstance(value, str):
+        raise MalformedError(f"{what} is not text")
+    if len(value) > limit:
+        raise MalformedError(f"{what} has {len(value)} characters, more than {limit}")
+    return value
+
+
+def parse_signal(message: object, settings: Settings) -> Signal:
+    """Check a message that came as a `signal`.
+
+    Raises:
+        MalformedError: It does not have the shape of one.
+    """
+    if not isinstance(message, dict):
+        raise MalformedError("the message is not an object")
+    source = _text(message.get("source"), "source", _LONGEST_NAME)
+    session = _text(message.get("session"), "session", _LONGEST_NAME)
+    metadata = message.get("metadata")
+    if metadata is not None:
+        metadata = _text(metadata, "metadata", settings.maximum_message)
+    body = message.get("signal")
+    if not isinstance(body, dict):
+        raise MalformedError("the signal is not an object")
+    kind = _text(body.get("type"), "signal type", 64)
+    if kind == "sdp":
+        _check_description(body.get("data"), settings)
+    elif kind == "candidate":
+        _check_candidate(body.get("data"))
+    return Signal(source, session, metadata, kind, body, body.get("agent") == AGENT)
+
+
+def _check_description(data: object, settings: Settings) -> None:
+    if not isinstance(data, dict):
+        raise MalformedError("the description is not an object")
+    if data.get("type") not in ("offer", "answer"):
+        raise MalformedError("the description is neither offer nor answer")
+    sdp = _text(data.get("sdp"), "SDP", settings.maximum_sdp)
+    lines = sdp.count("\nm=") + sdp.startswith("m=")
+    if lines > settings.maximum_media_lines:
+        raise MalformedError(f"the SDP has {lines} m-lines, more than {settings.maximum_media_lines}")
+
+
+def _check_candidate(data: object) -> None:
+    if data is None:
+        return
+    if not isinstance(data, dict):
+        raise MalformedError("the candidate is not an object")
+    for name in ("candidate", "sdpMid", "usernameFragment"):
+        if data.get(name) is not None:
+            _text(data[name], name, _LONGEST_CANDIDATE)
+    index = data.get("sdpMLineIndex")
+    if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
+        raise MalformedError("sdpMLineIndex is not a whole number")
+
+
+def build_message(
+    target: str, session: str, metadata: str | None, body: dict[str, Any]
+) -> dict[str, object]:
+    """A message for the server; metadata is left out where there is none."""
+    message: dict[str, object] = {"target": target, "session": session, "signal": body}
+    if metadata is not None:
+        message["metadata"] = metadata
+    return message
+
+
+def bye(reason: str) -> dict[str, Any]:
+    return {"type": BYE, "agent": AGENT, "data": {"reason": reason}}
+
+
+def ringing() -> dict[str, Any]:
+    return {"type": RINGING, "agent": AGENT}
+
+
+def _looks_like_object(text: str) -> bool:
+    return text[:1] == "{" or text[:64].lstrip(" \t\r\n")[:1] == "{"
+
+
+def parse_control(text: str) -> dict[str, Any] | None:
+    """Return the control message in a text from the data channel, or None where the text is the user's.
+
+    A text is control where JavaScript's peer takes it for control: JSON with the type "[artico]" and data.
+    """
+    if not _looks_like_object(text) or ("artico" not in text and "\\u" not in text):
+        return None
+    try:
+        value = json.loads(text)
+    except (ValueError, RecursionError):
+        return None
+    if not isinstance(value, dict) or value.get("type") != CONTROL:
+        return None
+    data = value.get("data")
+    if data is None:
+        return None
+    return data if isinstance(data, dict) else {}
+
+
+def stream_metadata_message(stream_id: str, metadata: str | None) -> str:
+    """The control message that precedes the tracks of a stream."""
+    payload = {"streamId": stream_id, "metadata": metadata or ""}
+    return json.dumps({"type": CONTROL, "data": {"cmd": "stream-meta", "payload": payload}})

@@ -1,0 +1,276 @@
+"""The mailbox: kept events, late handlers, waiting threads; each event delivered exactly once."""
+
+from __future__ import annotations
+
+import functools
+import threading
+from collections.abc import Callable, Iterator
+from typing import Any
+
+import pytest
+
+from artico_sync.bridge.dispatcher import Dispatcher
+from artico_sync.bridge.mailbox import KEPT_LIMIT, Mailbox
+from artico_sync.bridge.waiting import Deadline
+from artico_sync.errors import ArticoTimeoutError, NotReadyError
+from tests.blocking import Blocked
+
+EVENTS = {"open": 0, "data": 1, "call": 2, "error": 1, "close": 0}
+
+
+class Box:
+    """A mailbox with its dispatcher."""
+
+    def __init__(self) -> None:
+        self.dispatcher = Dispatcher("test")
+        self.mailbox = Mailbox(
+            "object under test",
+            EVENTS,
+            self.dispatcher,
+            ended=lambda: NotReadyError("ended"),
+            unbounded=frozenset({"data"}),
+        )
+
+    def take(self, name: str = "data", timeout: float | None = 5, *, observe: bool = False) -> Any:
+        return self.mailbox.take(name, Deadline(timeout), f"a {name}", observe=observe)
+
+    def settle(self) -> None:
+        """Wait until every handler that has something to do has done it."""
+        assert self.dispatcher.stop(Deadline(5))
+        self.dispatcher.resume()
+
+
+@pytest.fixture
+def box() -> Iterator[Box]:
+    box = Box()
+    yield box
+    box.settle()
+
+
+def test_kept_events_come_in_order(box: Box) -> None:
+    for number in range(5):
+        box.mailbox.emit("data", number)
+    assert [box.take()[0] for _ in range(5)] == [0, 1, 2, 3, 4]
+
+
+def test_take_blocks_until_an_event_comes(box: Box) -> None:
+    with Blocked(box.take) as blocked:
+        box.mailbox.emit("data", "now")
+    assert blocked.result() == ("now",)
+
+
+def test_polling_an_empty_mailbox_times_out_at_once(box: Box) -> None:
+    with pytest.raises(ArticoTimeoutError, match="a data"):
+        box.take(timeout=0)
+
+
+def test_late_handler_gets_what_was_kept(box: Box) -> None:
+    seen: list[Any] = []
+    for number in range(3):
+        box.mailbox.emit("data", number)
+    box.mailbox.on("data", seen.append)
+    box.mailbox.emit("data", 3)
+    box.settle()
+    assert seen == [0, 1, 2, 3]
+    with pytest.raises(ArticoTimeoutError):
+        box.mailbox.off("data", None)
+        box.take(timeout=0)
+
+
+def test_events_keep_their_order_across_names(box: Box) -> None:
+    seen: list[Any] = []
+    box.mailbox.on("data", seen.append)
+    box.mailbox.on("open", lambda: seen.append("open"))
+    box.mailbox.emit("data", 1)
+    box.mailbox.emit("open")
+    box.mailbox.emit("data", 2)
+    box.settle()
+    assert seen == [1, "open", 2]
+
+
+def test_once_takes_one_event_and_the_rest_is_kept(box: Box) -> None:
+    seen: list[Any] = []
+    box.mailbox.on("data", seen.append, once=True)
+    for number in range(3):
+        box.mailbox.emit("data", number)
+    box.settle()
+    assert seen == [0]
+    assert [box.take()[0], box.take()[0]] == [1, 2]
+
+
+def test_removed_handler_gets_nothing_more(box: Box) -> None:
+    seen: list[Any] = []
+    box.mailbox.on("data", seen.append)
+    box.mailbox.off("data", seen.append)
+    box.mailbox.emit("data", "kept")
+    assert box.take() == ("kept",)
+    assert seen == []
+
+
+def test_a_handler_registered_meanwhile_has_precedence_over_a_blocked_thread(box: Box) -> None:
+    seen: list[Any] = []
+    with Blocked(box.take) as blocked:
+        box.mailbox.on("data", seen.append)
+        box.mailbox.emit("data", "for the handler")
+        box.settle()
+        box.mailbox.off("data", None)
+        box.mailbox.emit("data", "for the thread")
+    assert blocked.result() == ("for the thread",)
+    assert seen == ["for the handler"]
+
+
+def test_wait_beside_a_handler_sees_the_event_as_well(box: Box) -> None:
+    seen: list[Any] = []
+    box.mailbox.on("call", lambda call: seen.append(call))
+    with Blocked(functools.partial(box.take, "call", observe=True)) as blocked:
+        box.mailbox.emit("call", "a call", "its metadata")
+    box.settle()
+    assert blocked.result() == ("a call", "its metadata")
+    assert seen == ["a call"]
+
+
+def test_each_event_goes_to_exactly_one_of_many_threads(box: Box) -> None:
+    count = 200
+    results: list[Any] = []
+    threads = [
+        threading.Thread(target=lambda: [results.append(box.take()[0]) for _ in range(count // 4)])
+        for _ in range(4)
+    ]
+    for thread in threads:
+        thread.start()
+    for number in range(count):
+        box.mailbox.emit("data", number)
+    for thread in threads:
+        thread.join(10)
+    assert sorted(results) == list(range(count))
+
+
+def test_the_end_releases_those_who_wait_after_what_was_kept(box: Box) -> None:
+    box.mailbox.emit("data", "last")
+    box.mailbox.finish()
+    assert box.take() == ("last",)
+    with pytest.raises(NotReadyError, match="ended"):
+        box.take(timeout=None)
+
+
+def test_the_end_releases_a_blocked_thread(box: Box) -> None:
+    with Blocked(functools.partial(box.take, timeout=None)) as blocked:
+        box.mailbox.finish()
+    with pytest.raises(NotReadyError):
+        blocked.result()
+
+
+def test_waiting_for_close_after_the_end_returns(box: Box) -> None:
+    box.mailbox.emit("close")
+    box.mailbox.finish()
+    assert not box.take("close", observe=True)
+    assert not box.take("close", observe=True)
+
+
+def test_a_handler_registered_after_the_end_gets_what_was_kept(box: Box) -> None:
+    box.mailbox.emit("open")
+    box.mailbox.finish()
+    opened = threading.Event()
+    box.mailbox.on("open", opened.set)
+    assert opened.wait(5)
+
+
+def test_reopened_mailbox_takes_events_again(box: Box) -> None:
+    box.mailbox.emit("data", "before")
+    box.mailbox.finish()
+    box.mailbox.reopen()
+    box.mailbox.emit("data", "after")
+    assert [box.take()[0], box.take()[0]] == ["before", "after"]
+
+
+def test_unhandled_events_are_bounded_with_one_warning(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    for number in range(KEPT_LIMIT + 50):
+        box.mailbox.emit("call", number, None)
+    box.mailbox.emit("open")
+    assert box.take("call")[0] == 51
+    assert box.mailbox.kept("call") + box.mailbox.kept("open") == KEPT_LIMIT - 1
+    assert sum("nobody handles" in record.message for record in caplog.records) == 1
+
+
+def test_messages_are_not_bounded_by_number(box: Box) -> None:
+    for number in range(KEPT_LIMIT + 50):
+        box.mailbox.emit("data", number)
+    assert box.mailbox.kept("data") == KEPT_LIMIT + 50
+
+
+@pytest.mark.logs_errors
+def test_an_error_nobody_handles_is_logged_and_kept(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    box.mailbox.emit("error", ValueError("what happened"))
+    assert "what happened" in caplog.text
+    assert isinstance(box.take("error")[0], ValueError)
+
+
+@pytest.mark.logs_errors
+def test_an_exception_in_a_handler_ends_nothing(box: Box, caplog: pytest.LogCaptureFixture) -> None:
+    seen: list[Any] = []
+
+    def faulty(data: Any) -> None:
+        raise RuntimeError("the user's fault")
+
+    box.mailbox.on("data", faulty)
+    box.mailbox.on("data", seen.append)
+    box.mailbox.emit("data", 1)
+    box.mailbox.emit("data", 2)
+    box.settle()
+    assert seen == [1, 2]
+    assert "the user's fault" in caplog.text and "Traceback" in caplog.text
+
+
+def test_consumed_is_told_after_the_handler_returned(box: Box) -> None:
+    order: list[str] = []
+    box.mailbox.on("data", lambda data: order.append("handled"))
+    box.mailbox.emit("data", 1, consumed=lambda: order.append("consumed"))
+    box.settle()
+    assert order == ["handled", "consumed"]
+
+
+@pytest.mark.parametrize(
+    ("handler", "expected"),
+    [
+        (lambda seen: lambda: seen.append(()), [()]),
+        (lambda seen: lambda call: seen.append((call,)), [("c",)]),
+        (lambda seen: lambda call, metadata: seen.append((call, metadata)), [("c", "m")]),
+        (lambda seen: lambda *all: seen.append(all), [("c", "m")]),
+        (lambda seen: lambda call, metadata=None, more=1: seen.append((call, metadata)), [("c", "m")]),
+    ],
+)
+def test_handlers_may_declare_fewer_parameters(
+    box: Box, handler: Callable[[list[Any]], Callable[..., Any]], expected: list[Any]
+) -> None:
+    seen: list[Any] = []
+    box.mailbox.on("call", handler(seen))
+    box.mailbox.emit("call", "c", "m")
+    box.settle()
+    assert seen == expected
+
+
+async def coroutine(*arguments: Any) -> None: ...
+
+
+class WithAsyncCall:
+    async def __call__(self, *arguments: Any) -> None: ...
+
+
+@pytest.mark.parametrize(
+    "handler",
+    [
+        coroutine,
+        functools.partial(coroutine, 1),
+        WithAsyncCall(),
+        "no function",
+        lambda call, metadata, more: None,
+        lambda call, *, needed: None,
+    ],
+)
+def test_unfit_handlers_are_refused(box: Box, handler: Any) -> None:
+    with pytest.raises(TypeError, match="call"):
+        box.mailbox.on("call", handler)
