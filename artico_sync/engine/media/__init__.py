@@ -1,0 +1,1 @@
+"""Media on the loop thread: local tracks shared by calls, encoding, received tracks."""
