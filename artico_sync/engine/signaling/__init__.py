@@ -1,0 +1,1 @@
+"""Ways to carry signals between peers; loop thread."""

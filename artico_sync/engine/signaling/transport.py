@@ -1,0 +1,57 @@
+"""What the engine asks of whatever carries its signals; loop thread."""
+
+from __future__ import annotations
+
+import asyncio
+from typing import Protocol
+
+
+class SignalingListener(Protocol):
+    """Whom a transport tells what happened: `engine.client.Client`. None may block."""
+
+    def on_ready(self, peer_id: str) -> None:
+        """The server knows us as `peer_id`; comes before `open()` returns."""
+
+    def on_disconnected(self) -> None:
+        """A ready connection is lost. Never after a failed `open()` or our own `close()`."""
+
+    def on_error(self, error: Exception) -> None:
+        """The server complained about something while we were ready."""
+
+    def on_signal(self, message: dict[str, object]) -> None:
+        """A signal came; raw: nothing of it has been validated but that it is a mapping."""
+
+    def on_join(self, room: str, peer_id: str, metadata: str | None) -> None:
+        """A peer came into a room we are in."""
+
+
+class SignalingTransport(Protocol):
+    """Carries signals to and from a signalling server under one peer id."""
+
+    id: str
+    #: "disconnected", "connecting", "connected" or "ready".
+    state: str
+
+    async def open(self, listener: SignalingListener) -> None:
+        """Connect, and return when ready. May be called again after a disconnect.
+
+        Raises:
+            IdTakenError: Another connection holds the id.
+            InvalidIdError: The server does not accept the id.
+            SignalingError: The server cannot be reached, or refuses.
+        """
+
+    def send(self, message: dict[str, object]) -> asyncio.Future[bool | None]:
+        """Send a signal, in order.
+
+        Returns:
+            True: it was delivered. False: the target is unknown. None: nobody says, or it was lost
+            with the connection.
+        """
+        ...
+
+    def join(self, room: str, metadata: str | None) -> None:
+        """Enter a room, and be told of those who come later."""
+
+    async def close(self) -> None:
+        """Disconnect; nothing is left running. May be called at any time, and twice."""

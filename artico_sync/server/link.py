@@ -1,0 +1,156 @@
+"""One WebSocket under the Socket.IO server, with bounds both ways; the loop that serves.
+
+It speaks ASGI's WebSocket messages to both sides, so that the same code runs under any ASGI server
+and under aiohttp.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Awaitable, Callable, MutableMapping
+from typing import Any
+
+from artico_sync.server.hub import Peer
+from artico_sync.server.limits import ServerLimits
+from artico_sync.server.rates import Address, TokenBucket
+
+logger = logging.getLogger("artico_sync.server")
+
+Message = MutableMapping[str, Any]
+Receive = Callable[[], Awaitable[Message]]
+Send = Callable[[Message], Awaitable[None]]
+Emit = Callable[[str, str, tuple[object, ...]], Awaitable[None]]
+
+# Engine.IO packet types a client has business to send: close, pong, and message.
+CLOSE, PONG, MESSAGE = "1", "3", "4"
+# Socket.IO packet types in a message: connect, disconnect, event. The others would be answers to
+# requests we never make, or binary.
+SOCKETIO_TYPES = frozenset("012")
+EVENT_FRAME = "42"
+DISCONNECTED: Message = {"type": "websocket.disconnect", "code": 1000}
+
+
+class Link:
+    """Stands between a WebSocket and the Socket.IO server.
+
+    Args:
+        receive, send: The WebSocket, as ASGI has it.
+        address: Who is at the other end, with what all of that address do.
+        emit: Hands an event to the Socket.IO server: session id, event, arguments.
+    """
+
+    def __init__(
+        self,
+        receive: Receive,
+        send: Send,
+        address: Address,
+        limits: ServerLimits,
+        emit: Emit,
+    ) -> None:
+        self._receive = receive
+        self._send = send
+        self._address = address
+        self._limits = limits
+        self._emit = emit
+        self._rate = TokenBucket(limits.signals_per_second, limits.signals_burst)
+        self._dropped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
+        self._begun = False
+        self._unsent: deque[int] = deque()
+        self._unsent_size = 0
+        #: Session id of the Socket.IO server, once it has one.
+        self.sid: str | None = None
+        #: Who this is, once admitted.
+        self.peer: Peer | None = None
+
+    # -- the hub's side ------------------------------------------------------------------
+
+    async def deliver(self, size: int, event: str, *arguments: object) -> bool:
+        """Send an event; False when the connection is ending, or the peer reads too slowly."""
+        if self._dropped.done() or self.sid is None:
+            return False
+        if self._unsent_size + size > self._limits.max_unsent:
+            self.drop("it does not read what it is sent")
+            return False
+        self._unsent.append(size)
+        self._unsent_size += size
+        await self._emit(self.sid, event, arguments)
+        return True
+
+    def drop(self, reason: str) -> None:
+        """End the connection after what was delivered so far; harmless when it has ended."""
+        if not self._dropped.done():
+            logger.debug("dropping a connection: %s", reason)
+            self._dropped.set_result(None)
+
+    # -- the Socket.IO server's side -----------------------------------------------------
+
+    async def receive(self) -> Message:
+        """The next message that is fit for the Socket.IO server's parser."""
+        if not self._begun:
+            self._begun = True
+            return {"type": "websocket.connect"}
+        while not self._dropped.done():
+            message = await self._next()
+            if message["type"] != "websocket.receive":
+                return message
+            text = message.get("text")
+            if isinstance(text, str) and len(text) > self._limits.max_message:
+                self.drop("its message is too large")
+                break
+            frame = _fit(text)
+            if frame is None:
+                logger.warning("dropped a frame that is not of the protocol")
+            await self._pace()
+            if frame is not None:
+                return {"type": "websocket.receive", "text": frame}
+        return DISCONNECTED
+
+    async def _next(self) -> Message:
+        receiving = asyncio.ensure_future(self._receive())
+        either: set[asyncio.Future[Any]] = {receiving, self._dropped}
+        try:
+            await asyncio.wait(either, return_when=asyncio.FIRST_COMPLETED)
+        except asyncio.CancelledError:
+            receiving.cancel()
+            raise
+        if not receiving.done():
+            # Ended here, so that nobody reads while the WebSocket is being closed.
+            receiving.cancel()
+            await asyncio.wait({receiving})
+        if receiving.cancelled() or receiving.exception() is not None:
+            return DISCONNECTED
+        return receiving.result()
+
+    async def _pace(self) -> None:
+        # Reading slowly holds a fast sender by TCP itself, and loses nothing.
+        pause = max(self._rate.take(), self._address.signals.take())
+        if pause > 0:
+            await asyncio.wait({self._dropped}, timeout=pause)
+
+    async def send(self, message: Message) -> None:
+        """Pass a message on, unless the other end has stopped reading."""
+        if message["type"] == "websocket.send":
+            text = message.get("text")
+            if isinstance(text, str) and text.startswith(EVENT_FRAME) and self._unsent:
+                self._unsent_size -= self._unsent.popleft()
+        try:
+            async with asyncio.timeout(self._limits.send_timeout):
+                await self._send(message)
+        except TimeoutError:
+            self.drop("it does not read what it is sent")
+            raise ConnectionResetError("the peer does not read") from None
+
+
+def _fit(text: object) -> str | None:
+    """The frame as the Engine.IO parser may have it; None for one it would raise on."""
+    if not isinstance(text, str) or not text:
+        return None
+    if text[0] == PONG:
+        return PONG
+    if text[0] == CLOSE:
+        return CLOSE
+    if text[0] == MESSAGE and text[1:2] in SOCKETIO_TYPES and len(text) > 1:
+        return text
+    return None

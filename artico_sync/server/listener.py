@@ -1,0 +1,121 @@
+"""Listening sockets and the web server on them; the loop thread of `ArticoServer.start()`."""
+
+from __future__ import annotations
+
+import asyncio
+import errno
+import logging
+import os
+import socket
+import ssl
+
+from aiohttp import web
+
+logger = logging.getLogger("artico_sync.server")
+
+BACKLOG = 512
+
+
+class Listener:
+    """An aiohttp application served on a host and port of its own.
+
+    Args:
+        host: Name or address; "" for every interface.
+        port: 0 for a free one.
+        tls: Serves https where given.
+    """
+
+    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+        self._host = host
+        self._port = port
+        self._tls = tls
+        self._runner: web.AppRunner | None = None
+
+    async def start(self, application: web.Application) -> int:
+        """Listen and serve; the port.
+
+        Raises:
+            OSError: The host or the port cannot be had, with what to do.
+        """
+        sockets = await self._bind()
+        # Access lines would show tokens in queries; we log what matters ourselves.
+        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+        try:
+            await runner.setup()
+            for bound in sockets:
+                await web.SockSite(runner, bound, ssl_context=self._tls, backlog=BACKLOG).start()
+        except BaseException:
+            await runner.cleanup()
+            for bound in sockets:
+                bound.close()
+            raise
+        self._runner = runner
+        port: int = sockets[0].getsockname()[1]
+        return port
+
+    async def stop(self) -> None:
+        """Stop listening, run the application's own shutdown, close every connection."""
+        runner, self._runner = self._runner, None
+        if runner is not None:
+            await runner.cleanup()
+
+    async def _bind(self) -> list[socket.socket]:
+        loop = asyncio.get_running_loop()
+        try:
+            found = await loop.getaddrinfo(
+                self._host or None,
+                self._port,
+                type=socket.SOCK_STREAM,
+                flags=socket.AI_PASSIVE,
+            )
+        except OSError as error:
+            raise OSError(
+                error.errno, f"The host {self._host!r} to listen on is unknown: {error.strerror}"
+            ) from error
+        port, bound = self._port, list[socket.socket]()
+        try:
+            for family, _, _, _, address in dict.fromkeys(found):
+                listening = self._listening(family, (address[0], port, *address[2:]))
+                if listening is not None:
+                    bound.append(listening)
+                    # A free port is chosen once, and is the same for every address.
+                    port = listening.getsockname()[1]
+        except OSError:
+            for listening in bound:
+                listening.close()
+            raise
+        if not bound:
+            raise OSError(errno.EADDRNOTAVAIL, f"No address of {self._host!r} can be listened on")
+        return bound
+
+    def _listening(self, family: int, address: tuple[object, ...]) -> socket.socket | None:
+        try:
+            listening = socket.socket(family, socket.SOCK_STREAM)
+        except OSError:
+            # The name has an IPv6 address but this machine has no IPv6.
+            logger.debug("no sockets of family %s here", family)
+            return None
+        try:
+            if os.name == "posix":
+                listening.setsockopt(socket.SOL_SOCKET, socket.SO_REUSEADDR, 1)
+            if family == socket.AF_INET6:
+                listening.setsockopt(socket.IPPROTO_IPV6, socket.IPV6_V6ONLY, 1)
+            listening.bind(address)
+            listening.setblocking(False)
+        except OSError as error:
+            listening.close()
+            raise _bind_error(error, str(address[0]), self._port) from error
+        return listening
+
+
+def _bind_error(error: OSError, host: str, port: int) -> OSError:
+    where = f"{host}, port {port}"
+    if error.errno == errno.EADDRINUSE:
+        advice = "is in use already: choose another port, or port=0 for a free one"
+    elif error.errno == errno.EACCES:
+        advice = "needs special rights: choose a port above 1023"
+    elif error.errno == errno.EADDRNOTAVAIL:
+        advice = "is not an address of this machine: choose one that is, or '0.0.0.0' for all"
+    else:
+        advice = f"cannot be listened on: {error.strerror}"
+    return OSError(error.errno, f"{where} {advice}")
