@@ -1,0 +1,58 @@
+"""The look at what a test left behind sees what it is there to see."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+import sys
+import threading
+
+import pytest
+
+from tests.leaks import ErrorLog, Leaks
+
+
+def test_nothing_is_left_when_nothing_was_started() -> None:
+    assert Leaks().settle(limit=0) == []
+
+
+def test_a_thread_is_seen_until_it_ends() -> None:
+    leaks = Leaks()
+    end = threading.Event()
+    thread = threading.Thread(target=end.wait, name="left behind")
+    thread.start()
+    assert leaks.settle(limit=0.01) == ["thread left behind"]
+    end.set()
+    assert leaks.settle(limit=5) == []
+    thread.join()
+
+
+@pytest.mark.skipif(not sys.platform.startswith("linux"), reason="needs /proc")
+def test_a_socket_is_seen_until_it_is_closed() -> None:
+    leaks = Leaks()
+    with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as bound:
+        bound.bind(("127.0.0.1", 0))
+        left = leaks.settle(limit=0)
+        assert len(left) == 1 and left[0].startswith("udp socket 0100007F:")
+    assert leaks.settle(limit=0) == []
+
+
+def test_a_task_is_seen_until_it_is_done() -> None:
+    leaks = Leaks()
+    loop = asyncio.new_event_loop()
+    task = loop.create_task(asyncio.sleep(60), name="left behind")
+    assert any("left behind" in line for line in leaks.settle(limit=0))
+    task.cancel()
+    with pytest.raises(asyncio.CancelledError):
+        loop.run_until_complete(task)
+    loop.close()
+    assert leaks.settle(limit=0) == []
+
+
+@pytest.mark.logs_errors
+def test_errors_in_the_log_are_kept_and_warnings_are_not() -> None:
+    with ErrorLog() as log:
+        logging.getLogger("artico_sync.engine").error("broken: %s", "badly")
+        logging.getLogger("artico_sync.engine").warning("odd")
+    assert log.errors == ["ERROR artico_sync.engine: broken: badly"]
