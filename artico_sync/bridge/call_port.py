@@ -14,6 +14,7 @@ from artico_sync.bridge.fork import ForkGuard
 from artico_sync.bridge.loop import LoopLease, assert_not_loop_thread
 from artico_sync.bridge.mailbox import Mailbox
 from artico_sync.bridge.waiting import Deadline, wait_until
+from artico_sync.engine.data_channel_size import OVERHEAD
 from artico_sync.engine.phase import Phase, closed_error
 from artico_sync.engine.settings import KIB, Settings
 from artico_sync.errors import (
@@ -103,7 +104,7 @@ class CallPort:
         self.mailbox.emit(name, *arguments)
 
     def on_message(self, data: str | bytes, size: int) -> None:
-        self.mailbox.emit("data", data, consumed=lambda: self._consumed(size))
+        self.mailbox.emit("data", data, consumed=lambda: self._consumed(size + OVERHEAD))
 
     def on_delivered(self, delivered: int) -> None:
         with self._condition:
@@ -129,18 +130,18 @@ class CallPort:
     def is_closed(self) -> bool:
         return self.phase is Phase.CLOSED
 
-    def _consumed(self, size: int) -> None:
+    def _consumed(self, footprint: int) -> None:
         # Told in steps: a wake-up of the loop for each message would cost more than the message.
         with self._condition:
-            self._unreleased += size
+            self._unreleased += footprint
             if self._unreleased < self._release_step:
                 return
-            size, self._unreleased = self._unreleased, 0
-        self.lease.post(self._release, size)
+            footprint, self._unreleased = self._unreleased, 0
+        self.lease.post(self._release, footprint)
 
-    def _release(self, size: int) -> None:
+    def _release(self, footprint: int) -> None:
         if self.engine is not None:
-            self.engine.release(size)
+            self.engine.release(footprint)
 
     def _wait(self, predicate: Any, deadline: Deadline) -> Any:
         # Called with the condition held.
@@ -225,7 +226,7 @@ class CallPort:
                 self._check_sendable(size)
                 if not free:
                     raise deadline.error("room in the send buffer", self.session_id, self.target)
-            self._accepted += size
+            self._accepted += size + OVERHEAD
             # Under the condition, so that messages of several threads keep the order of their accounts.
             self.lease.post(self._send, data, size)
 

@@ -9,7 +9,7 @@ from typing import Any, Protocol
 
 from aiortc import RTCDataChannel
 
-from artico_sync.engine.data_channel_size import message_size
+from artico_sync.engine.data_channel_size import OVERHEAD, message_size
 from artico_sync.engine.rtc.sctp import SctpTransport
 from artico_sync.engine.wire import parse_control
 
@@ -29,14 +29,14 @@ class DataChannelListener(Protocol):
 class DataChannel:
     """Wraps the SCTP transport's channel.
 
-    Sizes are bytes on the wire, with an empty message counting one, so that the sums of both sides agree.
+    What is delivered and consumed is counted in footprints: a message's bytes and `OVERHEAD`.
     """
 
     def __init__(self, channel: RTCDataChannel, transport: SctpTransport, listener: DataChannelListener) -> None:
         self._channel = channel
         self._transport = transport
         self._listener = listener
-        self._user_bytes = 0
+        self._accepted = 0
         # The DCEP open message and our control messages are in `pending`, but not in what users count.
         self._delivered = 0
         self._reported_open = False
@@ -80,7 +80,7 @@ class DataChannel:
         if not self.is_open:
             logger.debug("dropping a message of %d bytes: the channel is %s", size, self._channel.readyState)
             return
-        self._user_bytes += size
+        self._accepted += size + OVERHEAD
         self.messages_sent += 1
         self.bytes_sent += size
         self._transport.send_message(self._channel, data)
@@ -92,9 +92,9 @@ class DataChannel:
         elif self._channel.readyState == "connecting":
             self._early.append(text)
 
-    def release(self, size: int) -> None:
-        """The user has consumed `size` bytes."""
-        self._transport.release(size)
+    def release(self, footprint: int) -> None:
+        """The user has consumed messages of that footprint."""
+        self._transport.release(footprint)
 
     def stats(self) -> dict[str, int]:
         """Messages and bytes of the user's, each way."""
@@ -127,7 +127,7 @@ class DataChannel:
         self._listener.on_channel_closed()
 
     def _on_progress(self) -> None:
-        delivered = max(self._delivered, self._user_bytes - self._transport.pending)
+        delivered = max(self._delivered, self._accepted - self._transport.pending)
         if delivered > self._delivered:
             self._delivered = delivered
             self._listener.on_channel_progress(delivered)
@@ -137,10 +137,10 @@ class DataChannel:
         if channel is not self._channel:
             # JavaScript's peer would take another channel for a replacement; ours has exactly one.
             logger.warning("dropping a message on a second data channel %r", channel.label)
-            self._transport.release(size)
+            self._transport.release(size + OVERHEAD)
             return
         if isinstance(data, str) and (command := parse_control(data)) is not None:
-            self._transport.release(size)
+            self._transport.release(size + OVERHEAD)
             self._listener.on_channel_control(command)
             return
         self.messages_received += 1

@@ -1,14 +1,17 @@
-"""What a message weighs on the wire; any thread."""
+"""What a message weighs, on the wire and in the buffers; any thread."""
 
 from __future__ import annotations
 
+#: Bytes a message counts in buffers beyond its own, so that empty ones cannot pile up without bound.
+OVERHEAD = 128
+
 
 def message_size(data: str | bytes) -> int:
-    """Bytes a message takes; an empty one takes one (RFC 8831 section 6.6).
+    """Bytes of a message's content.
 
     Raises:
         UnicodeEncodeError: Text with surrogates that stand alone.
     """
     if isinstance(data, str) and not data.isascii():
         return len(data.encode())
-    return len(data) or 1
+    return len(data)

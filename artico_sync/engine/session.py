@@ -19,7 +19,7 @@ from artico_sync.engine.negotiation import Negotiation
 from artico_sync.engine.phase import BYE_REASONS, CloseReason, Phase
 from artico_sync.engine.rtc.peer_connection import PeerConnection
 from artico_sync.engine.settings import Settings
-from artico_sync.errors import ArticoTimeoutError
+from artico_sync.errors import ArticoTimeoutError, CallError
 
 logger = logging.getLogger("artico_sync.engine.session")
 
@@ -245,17 +245,19 @@ class Session:
         if self.channel is not None and self.phase is Phase.OPEN:
             self.channel.send(data, size)
 
-    def release(self, size: int) -> None:
-        """The user has consumed `size` bytes."""
+    def release(self, footprint: int) -> None:
+        """The user has consumed messages of that footprint."""
         if self.channel is not None and self.phase is not Phase.CLOSED:
-            self.channel.release(size)
+            self.channel.release(footprint)
 
     def _on_remote_change(self, changes: list[Any]) -> None:
         logger.debug("%s: remote tracks changed: %s", self, changes)
 
     def _on_negotiation_error(self, error: Exception) -> None:
         if self.listener is not None:
-            self.listener.on_event("error", error)
+            problem = CallError(f"{error}.", session=self.session, peer=self.target)
+            problem.__cause__ = error
+            self.listener.on_event("error", problem)
 
     # the phases
 
