@@ -1,0 +1,396 @@
+"""Perfect negotiation of one call (W3C WebRTC, section 10.7); loop thread.
+
+Every change of a description happens under one lock. An offer of ours is made by one task,
+which also sees to it that the offer is answered: real peers now and then ignore one for ever.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+import secrets
+from collections import deque
+from collections.abc import Callable
+from dataclasses import dataclass
+from typing import Any
+
+from aiortc import RTCSessionDescription
+from aiortc.exceptions import InvalidStateError
+from aiortc.mediastreams import MediaStreamTrack
+
+from .rtc.candidates import CandidateSignal, RemoteCandidate, parse_candidate_signal
+from .rtc.descriptions import RemoteDescription, parse_description
+from .rtc.media_lines import RemoteChange, RemoteTrackAdded, RemoteTrackRemoved
+from .rtc.peer_connection import PeerConnection
+from .settings import Settings
+
+__all__ = [
+    "Negotiation",
+    "NegotiationError",
+    "RemoteChange",
+    "RemoteTrackAdded",
+    "RemoteTrackRemoved",
+]
+
+logger = logging.getLogger(__name__)
+
+#: Seconds for which an answer may have been lost with the signalling connection.
+ANSWER_IN_DOUBT = 60.0
+
+Signal = dict[str, object]
+
+
+class NegotiationError(Exception):
+    """The peer does not answer our offers; what is shared stays as it was."""
+
+
+class _State(enum.Enum):
+    RUNNING = "running"
+    SUSPENDED = "suspended"
+    CLOSED = "closed"
+
+
+@dataclass
+class _Offer:
+    """An offer of ours that has not been answered yet."""
+
+    token: str
+    signal: Signal
+    made: float
+    answered: asyncio.Event
+
+
+class Negotiation:
+    """Keeps both ends' descriptions in step.
+
+    Args:
+        connection: The connection; its owner closes it, after this.
+        polite: Give way when both sides offer at once.
+        send: Takes each signal for the peer.
+        on_remote_change: Takes the tracks that came and went, in the order of the m-lines.
+        on_error: Takes what the user should know; the call goes on.
+    """
+
+    def __init__(
+        self,
+        connection: PeerConnection,
+        *,
+        polite: bool,
+        send: Callable[[dict[str, object]], None],
+        on_remote_change: Callable[[list[RemoteChange]], None],
+        on_error: Callable[[Exception], None],
+        settings: Settings,
+    ) -> None:
+        self._connection = connection
+        self._polite = polite
+        self._send = send
+        self._on_remote_change = on_remote_change
+        self._on_error = on_error
+        self._settings = settings
+        self._state = _State.RUNNING
+        self._lock = asyncio.Lock()
+        self._wanted = False
+        self._restart_wanted = False
+        self._restarting = False
+        self._attempts = 0
+        self._quiet_until = 0.0
+        self._offer: _Offer | None = None
+        self._ignored: RemoteDescription | None = None
+        self._ignored_token: object = None
+        self._worker: asyncio.Task[None] | None = None
+        # Candidates of the peer's that belong to a description we have not applied.
+        self._early: deque[RemoteCandidate] = deque(maxlen=settings.maximum_candidates)
+        self._candidates_taken = 0
+        # What cannot be sent now: candidates before their description, anything while suspended.
+        self._held: deque[CandidateSignal] = deque(maxlen=settings.maximum_candidates)
+        self._outbox: deque[Signal] = deque(maxlen=settings.maximum_buffered_signals)
+        self._described = ""
+        self._doubtful_answer: tuple[float, Signal] | None = None
+        connection.on_candidate = self._local_candidate
+
+    # What the session asks for
+
+    def needed(self) -> None:
+        """Ask for an offer, soon; many requests make one offer."""
+        self._wanted = True
+        self._attempts = 0
+        self._wake()
+
+    def add_track(self, track: MediaStreamTrack, stream_id: str, codec: str | None = None) -> None:
+        """Share a track, with the next offer."""
+        self._connection.add_local_track(track, stream_id, codec)
+        self.needed()
+
+    def remove_track(self, track: MediaStreamTrack) -> None:
+        """Stop sharing a track; unknown ones are ignored."""
+        if self._connection.remove_local_track(track):
+            self.needed()
+
+    def replace_track(self, old: MediaStreamTrack, new: MediaStreamTrack) -> bool:
+        """Send `new` where `old` was sent, without negotiation. False: `old` is not shared."""
+        return self._connection.replace_local_track(old, new)
+
+    def restart_ice(self) -> None:
+        """Look for a new network path, with the next offer."""
+        self._restart_wanted = True
+        self.needed()
+
+    def suspend(self) -> None:
+        """Signalling is lost: keep what there is to send, make no offers."""
+        if self._state is _State.RUNNING:
+            self._enter(_State.SUSPENDED)
+
+    def resume(self) -> None:
+        """Signalling is back: send what was kept, and offer again what may have been lost."""
+        if self._state is not _State.SUSPENDED:
+            return
+        self._enter(_State.RUNNING)
+        if self._doubtful_answer is not None:
+            made, answer = self._doubtful_answer
+            if answer not in self._outbox and self._now() - made < ANSWER_IN_DOUBT:
+                self._outbox.appendleft(answer)
+        offer = self._offer
+        if offer is not None and offer.signal not in self._outbox:
+            if self._connection.negotiated:
+                offer.made = float("-inf")  # due at once
+                self._attempts = 0
+            else:
+                self._outbox.append(offer.signal)
+        while self._outbox:
+            self._send(self._outbox.popleft())
+        self._wake()
+
+    async def close(self) -> None:
+        """Stop; nothing is sent or reported any more. The connection is its owner's to close."""
+        self._enter(_State.CLOSED)
+        self._connection.on_candidate = None
+        worker, self._worker = self._worker, None
+        if worker is not None and worker is not asyncio.current_task():
+            worker.cancel()
+            await asyncio.wait([worker])
+
+    def _enter(self, state: _State) -> None:
+        logger.debug("negotiation %s -> %s", self._state.value, state.value)
+        self._state = state
+
+    @staticmethod
+    def _now() -> float:
+        return asyncio.get_running_loop().time()
+
+    # What the peer sends
+
+    async def receive(self, signal: dict[str, object]) -> None:
+        """Take a signal of the peer's. Malformed or untimely ones are logged and dropped."""
+        if self._state is _State.CLOSED:
+            return
+        try:
+            if signal.get("type") == "sdp":
+                await self._receive_description(signal.get("data"))
+            elif signal.get("type") == "candidate":
+                await self._receive_candidate(signal.get("data"))
+        except Exception as error:
+            # The one place where what a peer sends may go wrong in ways nobody foresaw: aiortc
+            # raises anything. The connection has been left as it was, and the call goes on.
+            if self._connection.closing:
+                logger.debug("a signal came too late: %r", error)
+            elif isinstance(error, ValueError):
+                logger.warning("dropped a signal: %s", error)
+            else:
+                logger.warning("dropped a signal", exc_info=True)
+
+    async def _receive_description(self, data: object) -> None:
+        if not isinstance(data, dict):
+            raise ValueError("the description is not an object")
+        description = parse_description(data.get("type"), data.get("sdp"), self._settings)
+        async with self._lock:
+            if self._state is _State.CLOSED:
+                return
+            self._doubtful_answer = None
+            if description.type == "answer":
+                await self._receive_answer(description, data)
+            else:
+                await self._receive_offer(description, data.get("offer"))
+
+    async def _receive_answer(self, answer: RemoteDescription, data: dict[str, Any]) -> None:
+        offer = self._offer
+        if offer is None or data.get("offer", offer.token) != offer.token:
+            logger.info("ignored an answer to an offer taken back")
+            return
+        changes = await self._connection.accept_answer(answer)
+        self._offer = None
+        self._attempts = 0
+        self._ignored = None
+        offer.answered.set()
+        await self._applied(changes)
+
+    async def _receive_offer(self, offer: RemoteDescription, token: object) -> None:
+        if self._offer is not None:
+            if not self._polite:
+                logger.info("both sides offered; ours stands")
+                self._ignored, self._ignored_token = offer, token
+                return
+            logger.info("both sides offered; taking ours back")
+            await self._take_back()
+        await self._answer(offer, token)
+
+    async def _answer(self, offer: RemoteDescription, token: object) -> None:
+        self._ignored = None
+        answer, changes = await self._connection.answer_offer(offer)
+        signal = self._signal(answer, token)
+        self._doubtful_answer = (self._now(), signal)
+        self._post(signal)
+        self._quiet_until = self._now() + self._settings.answer_gap
+        await self._applied(changes)
+        self._wake()
+
+    async def _applied(self, changes: list[RemoteChange]) -> None:
+        self._release_candidates()
+        if changes:
+            self._on_remote_change(changes)
+        early, self._early = self._early, deque(maxlen=self._early.maxlen)
+        for candidate in early:
+            await self._take_candidate(candidate)
+
+    async def _receive_candidate(self, data: object) -> None:
+        candidate = parse_candidate_signal(data)
+        if candidate is None:
+            return
+        if self._candidates_taken >= self._settings.maximum_candidates:
+            logger.debug("dropped a candidate: there were too many")
+            return
+        async with self._lock:
+            await self._take_candidate(candidate)
+
+    async def _take_candidate(self, candidate: RemoteCandidate) -> None:
+        current = self._connection.remote_username
+        if current is None or candidate.username not in (None, current):
+            self._early.append(candidate)
+        else:
+            self._candidates_taken += 1
+            await self._connection.add_candidate(candidate.candidate)
+
+    # Offers of ours
+
+    def _wake(self) -> None:
+        if self._state is not _State.RUNNING or self._connection.closing:
+            return
+        if (self._worker is None or self._worker.done()) and self._has_work():
+            self._worker = asyncio.ensure_future(self._work())
+
+    def _has_work(self) -> bool:
+        if self._offer is not None:
+            # The first offer may ring for ever; how long is the session's matter.
+            return self._connection.negotiated
+        return self._wanted and (self._connection.negotiated or not self._polite)
+
+    async def _work(self) -> None:
+        """Make offers and see them answered until nothing is wanted."""
+        try:
+            while self._state is _State.RUNNING and self._has_work():
+                if self._offer is not None:
+                    await self._await_answer(self._offer)
+                elif (gap := self._quiet_until - self._now()) > 0:
+                    await asyncio.sleep(gap)
+                else:
+                    await self._make_offer()
+        except Exception as error:
+            # Nobody awaits this task: what goes wrong here has to be said here.
+            if not self._connection.closing:
+                logger.error("making an offer failed", exc_info=True)
+                self._wanted = False
+                self._on_error(error)
+
+    async def _make_offer(self) -> None:
+        async with self._lock:
+            if self._offer is not None or self._state is not _State.RUNNING:
+                return
+            self._wanted = False
+            restart, self._restart_wanted = self._restart_wanted, False
+            try:
+                description = await self._connection.create_offer(restart_ice=restart)
+            except InvalidStateError:
+                if not self._connection.closing:
+                    raise
+                return
+            except asyncio.CancelledError:
+                self._wanted, self._restart_wanted = True, restart
+                raise
+            token = secrets.token_hex(4)
+            signal = self._signal(description, token)
+            self._offer = _Offer(token, signal, self._now(), asyncio.Event())
+            self._restarting = restart
+            self._post(signal)
+            self._release_candidates()
+
+    async def _await_answer(self, offer: _Offer) -> None:
+        remaining = offer.made + self._settings.offer_timeout - self._now()
+        if remaining > 0:
+            try:
+                await asyncio.wait_for(offer.answered.wait(), remaining)
+                return
+            except TimeoutError:
+                pass
+        async with self._lock:
+            if self._offer is offer and self._state is _State.RUNNING:
+                await self._give_up_offer()
+
+    async def _give_up_offer(self) -> None:
+        """Our offer stays unanswered: take it back, answer theirs, and offer again."""
+        self._attempts += 1
+        logger.info("an offer was not answered (attempt %d)", self._attempts)
+        await self._take_back()
+        ignored, token = self._ignored, self._ignored_token
+        if ignored is not None:
+            try:
+                await self._answer(ignored, token)
+            except ValueError as error:
+                logger.warning("dropped an offer: %s", error)
+        if self._attempts >= self._settings.offer_attempts:
+            self._wanted = False
+            self._attempts = 0
+            self._on_error(
+                NegotiationError("The peer does not answer; what was shared or unshared may not be")
+            )
+
+    async def _take_back(self) -> None:
+        offer, self._offer = self._offer, None
+        await self._connection.rollback()
+        self._wanted = True
+        self._restart_wanted = self._restart_wanted or self._restarting
+        if offer is not None:
+            offer.answered.set()
+
+    # What goes out
+
+    @staticmethod
+    def _signal(description: RTCSessionDescription, token: object) -> Signal:
+        """A description as JavaScript sends it; it does not mind the token, which only we read."""
+        data: dict[str, object] = {"type": description.type, "sdp": description.sdp}
+        if isinstance(token, str) and len(token) <= 64:
+            data["offer"] = token
+        return {"type": "sdp", "data": data}
+
+    def _post(self, signal: Signal) -> None:
+        data = signal["data"]
+        if isinstance(data, dict) and "sdp" in data:
+            self._described = str(data["sdp"])
+        if self._state is _State.SUSPENDED:
+            self._outbox.append(signal)
+        elif self._state is _State.RUNNING:
+            self._send(signal)
+
+    def _local_candidate(self, candidate: CandidateSignal) -> None:
+        """A browser takes no candidate before the description it belongs to."""
+        if self._lock.locked() or not self._described:
+            self._held.append(candidate)
+        else:
+            self._post_candidate(candidate)
+
+    def _release_candidates(self) -> None:
+        while self._held:
+            self._post_candidate(self._held.popleft())
+
+    def _post_candidate(self, candidate: CandidateSignal) -> None:
+        if f"a={candidate['candidate']}\r\n" not in self._described:
+            self._post({"type": "candidate", "data": dict(candidate)})

@@ -1,0 +1,130 @@
+"""Payload types and header-extension ids of one connection; loop thread.
+
+All m-lines share one transport, so each number may have one meaning only, for as long as the
+connection lives: Chromium's tab crashes when a re-offer gives one another meaning.
+"""
+
+from __future__ import annotations
+
+import copy
+from collections.abc import Iterable
+
+from aiortc.codecs import CODECS, HEADER_EXTENSIONS, is_rtx
+from aiortc.rtcpeerconnection import is_codec_compatible
+from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpHeaderExtensionParameters
+from aiortc.rtp import DYNAMIC_PAYLOAD_TYPES
+
+_MID = "urn:ietf:params:rtp-hdrext:sdes:mid"
+_AUDIO_LEVEL = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
+_SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
+
+#: What Chromium chooses itself where nothing has been negotiated. Both sides may number the
+#: same new m-line at once: with equal numbers neither contradicts the other.
+_EXTENSION_IDS = {_MID: 9, _SEND_TIME: 2, _AUDIO_LEVEL: 14}
+_EXTENSION_RANGE = range(1, 15)
+_PAYLOAD_TYPES = {
+    ("audio/opus", None): 111,
+    ("video/vp8", None): 96,
+    ("video/h264", "42001f"): 102,
+    ("video/h264", "42e01f"): 108,
+}
+#: Where a payload type comes from when the wanted one is taken (RFC 5761, section 4).
+_SPARE_PAYLOAD_TYPES = (*reversed(DYNAMIC_PAYLOAD_TYPES), *range(63, 34, -1))
+
+
+class Identifiers:
+    """Which payload types and header-extension ids are taken, and by what."""
+
+    def __init__(self) -> None:
+        self._codecs: dict[int, RTCRtpCodecParameters] = {}
+        self._extensions: dict[str, int] = {}
+
+    def note(
+        self,
+        codecs: Iterable[RTCRtpCodecParameters],
+        extensions: Iterable[RTCRtpHeaderExtensionParameters],
+    ) -> None:
+        """Take down what a description uses; what was there first stays."""
+        for codec in codecs:
+            if codec.payloadType is not None:
+                self._codecs.setdefault(codec.payloadType, codec)
+        for extension in extensions:
+            self._extensions.setdefault(extension.uri, extension.id)
+
+    def codecs(self, kind: str, preferred: str | None = None) -> list[RTCRtpCodecParameters]:
+        """The codecs to offer on a new m-line, the preferred one first."""
+        offered: list[RTCRtpCodecParameters] = []
+        retransmission: list[RTCRtpCodecParameters] = []
+        for template in CODECS[kind]:
+            codec = copy.deepcopy(template)
+            if is_rtx(codec):
+                base = offered[-1].payloadType or 0
+                codec.parameters = {"apt": base}
+                codec.payloadType = self._retransmission_type(codec, base)
+                retransmission.append(codec)
+            else:
+                codec.payloadType = self._payload_type(codec)
+                offered.append(codec)
+            self._codecs.setdefault(codec.payloadType, codec)
+        return order_codecs(offered + retransmission, preferred)
+
+    def extensions(self, kind: str) -> list[RTCRtpHeaderExtensionParameters]:
+        """The header extensions to offer on a new m-line."""
+        offered = []
+        for template in HEADER_EXTENSIONS[kind]:
+            number = self._extension_id(template.uri)
+            if number is not None:
+                self._extensions[template.uri] = number
+                offered.append(RTCRtpHeaderExtensionParameters(id=number, uri=template.uri))
+        return offered
+
+    def _extension_id(self, uri: str) -> int | None:
+        if uri in self._extensions:
+            return self._extensions[uri]
+        taken = set(self._extensions.values())
+        wanted = _EXTENSION_IDS.get(uri)
+        candidates = [*([wanted] if wanted is not None else []), *reversed(_EXTENSION_RANGE)]
+        return next((number for number in candidates if number not in taken), None)
+
+    def _payload_type(self, codec: RTCRtpCodecParameters) -> int:
+        if codec.payloadType is not None and codec.payloadType not in DYNAMIC_PAYLOAD_TYPES:
+            return codec.payloadType
+        for number, known in self._codecs.items():
+            if is_codec_compatible(codec, known):
+                return number
+        profile = codec.parameters.get("profile-level-id")
+        key = (codec.mimeType.lower(), None if profile is None else str(profile))
+        return self._free(_PAYLOAD_TYPES.get(key))
+
+    def _retransmission_type(self, codec: RTCRtpCodecParameters, base: int) -> int:
+        for number, known in self._codecs.items():
+            if is_rtx(known) and known.parameters.get("apt") == base:
+                return number
+        return self._free(base + 1)
+
+    def _free(self, wanted: int | None) -> int:
+        if wanted is not None and wanted not in self._codecs:
+            return wanted
+        number: int
+        for number in _SPARE_PAYLOAD_TYPES:
+            if number not in self._codecs:
+                return number
+        raise ValueError("the peer uses every payload type there is")
+
+
+def order_codecs(
+    codecs: list[RTCRtpCodecParameters], preferred: str | None
+) -> list[RTCRtpCodecParameters]:
+    """Codecs in their order, the preferred ones first, each followed by its retransmission."""
+    bases = [codec for codec in codecs if not is_rtx(codec)]
+    if preferred is not None:
+        bases.sort(key=lambda codec: codec.mimeType.lower() != preferred.lower())
+    ordered = []
+    for base in bases:
+        ordered.append(base)
+        ordered += [
+            codec
+            for codec in codecs
+            if is_rtx(codec) and codec.parameters.get("apt") == base.payloadType
+        ]
+    return ordered
