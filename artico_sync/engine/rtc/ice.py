@@ -24,6 +24,7 @@ from aiortc.rtcicetransport import (
     candidate_to_aioice,
 )
 
+from .consent import Consent
 from .datagram import Inbox
 from .gathering import IceServers
 from .ice_connection import IceConnection
@@ -34,6 +35,10 @@ if TYPE_CHECKING:
 __all__ = ["IceConnection", "IceGatherer", "IceTransport", "create_ice_transport"]
 
 logger = logging.getLogger(__name__)
+
+#: Seconds the old connection still listens after a restart: the peer may not have changed over
+#: yet, and what it lost would be waited for at the next retransmission.
+LINGER = 2.0
 
 
 def create_ice_transport(
@@ -111,13 +116,21 @@ class IceGatherer(RTCIceGatherer):
             self.set_state("gathering")
         await self._connection.gather_candidates()
 
+    def present(self, connection: IceConnection) -> None:
+        """Let descriptions carry `connection` from now on."""
+        self._connection = connection
+        self.set_state("completed" if connection.is_gathered else "new")
+
     def set_state(self, state: str) -> None:
         if state != self.state:
             getattr(self, "_RTCIceGatherer__setState")(state)
 
 
 class IceTransport(RTCIceTransport):
-    """Carries DTLS over whichever connection is the current one."""
+    """Carries DTLS over whichever connection is the current one.
+
+    It owns its connections, the watch over the path in use, and the restart under way.
+    """
 
     _connection: IceConnection
 
@@ -127,50 +140,187 @@ class IceTransport(RTCIceTransport):
         self._gatherer = gatherer
         self._inbox = gatherer.inbox
         self._started: asyncio.Event | None = None
+        #: The connection of a restart that is offered or under way.
+        self._next: IceConnection | None = None
+        self._restart: asyncio.Task[None] | None = None
+        self._retiring: dict[asyncio.Task[None], IceConnection] = {}
+        self._consent = Consent(
+            settings.silence_timeout, on_silence=self._silent, on_lost=self._lost
+        )
         self._recv = self._inbox.get
         self._send = self._transmit
-        #: Seconds in which nothing was heard of the peer.
+        #: Called while nothing is heard of the peer, with the seconds it has lasted, and once
+        #: with 0.0 when the peer is heard again.
         self.on_silence: Callable[[float], None] | None = None
-        #: Called once when the peer is given up.
+        #: Called once when the peer is given up; the state is `failed` then.
         self.on_lost: Callable[[], None] | None = None
+        #: Called when the system says that the path is gone; an ICE restart may find another.
+        self.on_restart_needed: Callable[[], None] | None = None
+
+    # Candidates
 
     async def addRemoteCandidate(self, candidate: RTCIceCandidate | None) -> None:
-        """Take or leave a candidate of the peer's; never raises, never waits."""
-        if candidate is not None:
-            await self._connection.add_remote_candidate(candidate_to_aioice(candidate))
+        """Take or leave a candidate of the peer's; never raises, never waits.
+
+        The end of candidates is ignored. During a restart a candidate may be of either
+        generation; a check to one of the wrong generation is refused by the peer.
+        """
+        if candidate is None:
+            return
+        for connection in (self._connection, self._next):
+            if connection is not None:
+                await connection.add_remote_candidate(candidate_to_aioice(candidate))
+
+    # Connecting
 
     async def start(self, remoteParameters: RTCIceParameters) -> None:
-        """Connect. Ends with the state `completed`, or `closed` when stopped meanwhile."""
+        """Connect, however long it takes; ends early, without raising, when stopped."""
         if self.state == "closed":
             raise InvalidStateError("RTCIceTransport is closed")
         if self._started is not None:
             await self._started.wait()
             return
         self._started = asyncio.Event()
+        connection = self._connection
+        self._set_state("checking")
         try:
-            self._set_state("checking")
-            connection = self._connection
-            connection.remote_is_lite = remoteParameters.iceLite
-            connection.remote_username = remoteParameters.usernameFragment
-            connection.remote_password = remoteParameters.password
-            try:
-                await connection.connect()
-            except ConnectionError:
+            await _connect(connection, remoteParameters)
+        except ConnectionError as exc:
+            if connection is self._connection and self.state != "closed":
+                logger.info("%s did not connect: %s", connection, exc)
                 self._set_state("failed")
-            else:
-                self._set_state("completed")
+        else:
+            if connection is self._connection:
+                self._established(connection)
         finally:
             self._started.set()
 
     async def stop(self) -> None:
         """Close every connection; may be called at any moment, and again."""
         self._set_state("closed")
+        self._consent.stop()
         self._inbox.close()
-        await self._connection.close()
+        retiring = dict(self._retiring)
+        tasks = set(retiring)
+        if self._restart is not None:
+            tasks.add(self._restart)
+        for task in tasks:
+            task.cancel()
+        if tasks:
+            await asyncio.wait(tasks)
+        connections = [*retiring.values(), self._connection]
+        if self._next is not None:
+            connections.append(self._next)
+        for connection in connections:
+            await connection.close()
 
     async def _transmit(self, data: bytes) -> None:
-        await self._connection.send(data)
+        self._connection.path.send(data)
+
+    def _established(self, connection: IceConnection) -> None:
+        connection.on_broken = self._broken
+        self._consent.watch(connection)
+        self._set_state("completed")
 
     def _set_state(self, state: str) -> None:
         if self.state != "closed":
             getattr(self, "_RTCIceTransport__setState")(state)
+
+    # What becomes of the path
+
+    def _silent(self, seconds: float) -> None:
+        if self.on_silence is not None:
+            self.on_silence(seconds)
+
+    def _lost(self) -> None:
+        logger.info("The peer is silent for %.1f s: it is lost", self._settings.silence_timeout)
+        self._set_state("failed")
+        if self.on_lost is not None:
+            self.on_lost()
+
+    def _broken(self) -> None:
+        if self.on_restart_needed is not None:
+            self.on_restart_needed()
+
+    def path_stats(self) -> dict[str, object]:
+        """The pair in use (`local` and `remote`: type, address, port, protocol) and its
+        `round_trip_time` in seconds; empty before there is one."""
+        return self._connection.path.stats()
+
+    # ICE restart
+
+    async def prepare_restart(self) -> None:
+        """Have a fresh connection ready, gathered, which descriptions carry from now on.
+
+        Harmless when one is ready and has not been answered yet; one that is being connected
+        is given up for the fresh one.
+        """
+        if self.state == "closed":
+            raise InvalidStateError("RTCIceTransport is closed")
+        if self._restart is not None:
+            await self.cancel_restart()
+        if self._next is None:
+            await self._connection.stop_gathering()
+            self._next = self._gatherer.new_connection()
+            self._gatherer.present(self._next)
+        await self._gatherer.gather()
+
+    async def finish_restart(self, remote: RTCIceParameters) -> None:
+        """Connect on the new path and let DTLS go on over it; the old one goes on until then.
+
+        Raises:
+            ConnectionError: It could not be connected in time, or was given up. The old path
+                is still in use then.
+            InvalidStateError: No restart was prepared.
+        """
+        if self._next is None:
+            raise InvalidStateError("No ICE restart was prepared")
+        if self._restart is None:
+            self._restart = asyncio.create_task(self._change_over(self._next, remote))
+        restart = self._restart
+        try:
+            await asyncio.shield(restart)
+        except asyncio.CancelledError:
+            if restart.cancelled():
+                raise ConnectionError("The ICE restart was given up") from None
+            raise
+
+    async def cancel_restart(self) -> None:
+        """Take back a restart that is not complete; harmless when there is none."""
+        restart, self._restart = self._restart, None
+        if restart is not None:
+            restart.cancel()
+            await asyncio.wait([restart])
+        connection, self._next = self._next, None
+        if connection is not None:
+            self._gatherer.present(self._connection)
+            await connection.close()
+
+    async def _change_over(self, connection: IceConnection, remote: RTCIceParameters) -> None:
+        connection.ice_controlling = self._connection.ice_controlling
+        try:
+            async with asyncio.timeout(self._settings.connect_timeout):
+                await _connect(connection, remote)
+        except (ConnectionError, TimeoutError) as exc:
+            self._next = self._restart = None
+            self._gatherer.present(self._connection)
+            await connection.close()
+            raise ConnectionError(f"The ICE restart failed: {exc!r}") from exc
+        old, self._connection = self._connection, connection
+        self._next = self._restart = None
+        self._established(connection)
+        retiring = asyncio.create_task(self._retire(old))
+        self._retiring[retiring] = old
+        retiring.add_done_callback(self._retiring.pop)
+
+    async def _retire(self, connection: IceConnection) -> None:
+        connection.on_broken = None
+        await asyncio.sleep(LINGER)
+        await connection.close()
+
+
+async def _connect(connection: IceConnection, remote: RTCIceParameters) -> None:
+    connection.remote_is_lite = remote.iceLite
+    connection.remote_username = remote.usernameFragment
+    connection.remote_password = remote.password
+    await connection.connect()

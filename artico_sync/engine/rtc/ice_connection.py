@@ -4,16 +4,23 @@ from __future__ import annotations
 
 import asyncio
 import copy
+import errno
 import ipaddress
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aioice import Candidate, Connection, TransportPolicy, mdns, stun
-from aioice.ice import ICE_COMPLETED, CandidatePair, StunProtocol
+from aioice.ice import (
+    ICE_COMPLETED,
+    CandidatePair,
+    StunProtocol,
+    candidate_pair_priority,
+)
 
 from .datagram import Inbox
 from .gathering import Gathering, IceServers
+from .selected_path import SelectedPath
 
 if TYPE_CHECKING:
     from ..settings import Settings
@@ -27,6 +34,18 @@ PACE_LATER = 0.02
 #: How many checks count as the first.
 FIRST_CHECKS = 20
 PRIORITY_MAXIMUM = 2**32 - 1
+#: Pairs checked at most (RFC 8445 section 6.1.2.5 asks for such a limit).
+PAIRS_MAXIMUM = 256
+#: Silence of the pair in use, in seconds, after which another nominated one takes its place.
+#: A pair of higher priority does so at once.
+DEAD_AFTER = 1.0
+#: Seconds after which a check in progress is made again because the peer's came through: ours
+#: may have been stopped by the peer's NAT, which theirs has opened.
+AGAIN_AFTER = 0.05
+#: Errors of a socket that say nothing about the path.
+HARMLESS_ERRORS = frozenset(
+    {errno.EMSGSIZE, errno.ENOBUFS, errno.EPERM, errno.EACCES, errno.ECONNREFUSED}
+)
 CANDIDATE_TYPES = frozenset({"host", "srflx", "prflx", "relay"})
 
 
@@ -70,8 +89,13 @@ class IceConnection(Connection):
         self._pacer: asyncio.TimerHandle | None = None
         self._checks_started = 0
         self._checking = False
+        self._check_times: dict[CandidatePair, float] = {}
         self._check_tasks: set[asyncio.Task[None]] = set()
         self._name_tasks: set[asyncio.Task[None]] = set()
+        #: The pair in use, and what is heard over it.
+        self.path = SelectedPath(self)
+        #: Called when the system says that the pair in use cannot be used any more.
+        self.on_broken: Callable[[], None] | None = None
         self._close_task: asyncio.Task[None] | None = None
 
     # Local candidates
@@ -100,6 +124,15 @@ class IceConnection(Connection):
                 self._pace()
         if candidate.type != "host":
             self._on_candidate(candidate)
+
+    @property
+    def is_gathered(self) -> bool:
+        return self._local_candidates_end
+
+    async def stop_gathering(self) -> None:
+        """Look for no more local candidates; those found stay in use."""
+        await self._gathering.close()
+        self._local_candidates_end = True
 
     def gathered(self) -> None:
         """No more local candidates will come."""
@@ -159,13 +192,12 @@ class IceConnection(Connection):
         early, self._early_checks_done = list(self._early_checks), True
         self._early_checks.clear()
         for check in early:
-            self.request_authenticated(*check)
+            self.check_incoming(*check)
         self._checking = True
         self._pace()
         try:
             result = await self._check_list_state.get()
         finally:
-            self._checking = False
             self._stop_checks()
         if result != ICE_COMPLETED or self._closing:
             raise ConnectionError("ICE negotiation failed")
@@ -177,7 +209,7 @@ class IceConnection(Connection):
 
     def _start_next_check(self) -> None:
         self._pacer = None
-        if not self._checking or self._check_list_done:
+        if not self._checking or self._closing:
             return
         for state in (CandidatePair.State.WAITING, CandidatePair.State.FROZEN):
             for pair in self._check_list:
@@ -190,21 +222,78 @@ class IceConnection(Connection):
                     return
 
     def _stop_checks(self) -> None:
+        self._checking = False
         if self._pacer is not None:
             self._pacer.cancel()
             self._pacer = None
         for pair in self._check_list:
             if pair.task is not None:
-                pair.task.cancel()
-                pair.task = None
-                # Another check may be asked for later.
+                self._stop_check(pair)
+
+    def _stop_check(self, pair: CandidatePair) -> None:
+        """End a check without a result; another one may be asked for later."""
+        if pair.task is not None:
+            pair.task.cancel()
+            pair.task = None
+        pair.state = CandidatePair.State.FROZEN
+
+    def end_search(self) -> None:
+        """The pair in use is heard again."""
+        if self._checking and self._check_list_done:
+            self._stop_checks()
+
+    def search(self) -> None:
+        """Check the pairs not in use again, because the one in use is silent."""
+        if self._checking or self._closing:
+            return
+        for remote in self._remote_candidates:
+            self._pair_remote_candidate(remote)
+        self.sort_check_list()
+        for pair in self._check_list:
+            if pair is not self.path.pair and pair.task is None:
                 pair.state = CandidatePair.State.FROZEN
+                pair.nominated = False
+        self._checking = True
+        self._pace()
 
     def check_start_task(self, pair: CandidatePair) -> None:
         if pair.task is None and not self._closing:
+            self._check_times[pair] = asyncio.get_running_loop().time()
             pair.task = asyncio.create_task(self.check_start(pair))
             self._check_tasks.add(pair.task)
             pair.task.add_done_callback(self._check_tasks.discard)
+
+    def check_complete(self, pair: CandidatePair) -> None:
+        component = pair.component
+        before = self._nominated.get(component)
+        super().check_complete(pair)
+        after = self._nominated.get(component)
+        if before is not None and after is not before and after is not None:
+            # Everything that succeeds is nominated, so the last is not the best.
+            if self._is_better(before, after):
+                self._nominated[component] = after = before
+            else:
+                logger.info("%s goes on over %s", self, after)
+                self._stop_checks()
+        self.path.select(after)
+
+    def _is_better(self, pair: CandidatePair, other: CandidatePair) -> bool:
+        """Whether `pair`, the one in use, is to be kept in spite of `other`."""
+        if asyncio.get_running_loop().time() - self.path.heard_at >= DEAD_AFTER:
+            return False
+        priority, other_priority = (
+            candidate_pair_priority(p.local_candidate, p.remote_candidate, self.ice_controlling)
+            for p in (pair, other)
+        )
+        return priority >= other_priority
+
+    def _pair_remote_candidate(self, remote_candidate: Candidate) -> None:
+        if len(self._check_list) < PAIRS_MAXIMUM:
+            super()._pair_remote_candidate(remote_candidate)
+
+    def switch_role(self, ice_controlling: bool) -> None:
+        super().switch_role(ice_controlling)
+        self.path.refresh()
 
     async def check_start(self, pair: CandidatePair) -> None:
         try:
@@ -226,21 +315,35 @@ class IceConnection(Connection):
     def check_incoming(
         self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol
     ) -> None:
-        self.request_authenticated(message, addr, protocol)
-
-    def request_authenticated(
-        self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol
-    ) -> None:
-        if len(self._remote_candidates) >= self._settings.maximum_candidates and not any(
-            known._network_host == addr[0] and known.port == addr[1]
-            for known in self._remote_candidates
-        ):
-            return
+        """Take an authentic request of the peer's."""
+        known = next(
+            (c for c in self._remote_candidates if (c._network_host, c.port) == addr), None
+        )
+        if known is None:
+            if len(self._remote_candidates) >= self._settings.maximum_candidates:
+                return
+        else:
+            pair = self._find_pair(protocol, known)
+            if pair is not None and self._is_stuck(pair):
+                self._stop_check(pair)
         super().check_incoming(message, addr, protocol)
+        self.path.accepted(addr)
+
+    def _is_stuck(self, pair: CandidatePair) -> bool:
+        """Whether a check in progress is worth making again (RFC 8445 section 7.3.1.4)."""
+        started = self._check_times.get(pair, 0.0)
+        return (
+            pair.state == CandidatePair.State.IN_PROGRESS
+            and not self.remote_is_lite
+            and asyncio.get_running_loop().time() - started >= AGAIN_AFTER
+        )
 
     # Data
 
     def payload_received(self, data: bytes, address: tuple[str, int]) -> None:
+        path = self.path
+        if address == path.address:
+            path.heard_at = path.now()
         self._inbox.put(data)
 
     async def recvfrom(self) -> tuple[bytes, int]:
@@ -250,10 +353,19 @@ class IceConnection(Connection):
 
     def socket_error(self, protocol: StunProtocol, exc: Exception) -> None:
         """The system refused to send or receive on one of our sockets."""
+        harmless = isinstance(exc, OSError) and exc.errno in HARMLESS_ERRORS
+        if not harmless:
+            self._broken(protocol, exc)
 
     def protocol_lost(self, protocol: StunProtocol) -> None:
         if not self._closing:
-            logger.info("%s lost its socket %s", self, protocol)
+            self._broken(protocol, None)
+
+    def _broken(self, protocol: StunProtocol, exc: Exception | None) -> None:
+        pair = self.path.pair
+        if pair is not None and pair.protocol is protocol and self.on_broken is not None:
+            logger.info("%s cannot use its path any more: %s", self, exc)
+            self.on_broken()
 
     async def close(self) -> None:
         """Leave nothing behind; may be called at any moment, and again."""
@@ -263,7 +375,7 @@ class IceConnection(Connection):
         await asyncio.shield(self._close_task)
 
     async def _close(self) -> None:
-        self._checking = False
+        self._stop_checks()
         await self._gathering.close()
         async with self._gather_lock:  # gather_candidates() is over
             tasks = [*self._check_tasks, *self._name_tasks]
@@ -271,8 +383,8 @@ class IceConnection(Connection):
                 task.cancel()
             if tasks:
                 await asyncio.wait(tasks)
-            self._stop_checks()
             await super().close()
+            self.path.select(None)
 
 
 def _is_usable(candidate: Candidate) -> bool:

@@ -39,6 +39,8 @@ class IceProtocol(StunProtocol):
         if data[0] > STUN_FIRST_BYTE_MAXIMUM:
             self.receiver.payload_received(data, address)
             return
+        if self.receiver.path.take(data, address, self):
+            return
         try:
             message = stun.parse_message(data)
         except (ValueError, struct.error, IndexError):

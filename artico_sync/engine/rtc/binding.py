@@ -1,0 +1,69 @@
+"""The STUN exchange that is repeated for as long as a call lasts, made cheap; loop thread.
+
+Each side asks the other about once a second whether it is still there. The messages differ from
+one time to the next only in their transaction id and in what is computed from it, so they
+are made and checked as bytes here. Whatever looks different goes the long way through aioice.
+"""
+
+from __future__ import annotations
+
+import hmac
+import struct
+from binascii import crc32
+
+from aioice import stun
+
+REQUEST = b"\x00\x01"
+RESPONSE = b"\x01\x01"
+COOKIE = struct.pack("!I", stun.COOKIE)
+
+#: MESSAGE-INTEGRITY and FINGERPRINT, which end every message of ICE.
+INTEGRITY_HEADER = b"\x00\x08\x00\x14"
+FINGERPRINT_HEADER = b"\x80\x28\x00\x04"
+TAIL = 4 + 20 + 4 + 4
+HEADER = 20
+
+
+def _signed(kind: bytes, transaction_id: bytes, attributes: bytes, key: bytes) -> bytes:
+    """The whole message, with MESSAGE-INTEGRITY and FINGERPRINT."""
+    rest = COOKIE + transaction_id + attributes
+    length = len(attributes)
+    digest = hmac.digest(key, kind + struct.pack("!H", length + 24) + rest, "sha1")
+    message = kind + struct.pack("!H", length + TAIL) + rest + INTEGRITY_HEADER + digest
+    checksum = crc32(message) ^ stun.FINGERPRINT_XOR
+    return message + FINGERPRINT_HEADER + struct.pack("!I", checksum)
+
+
+def attributes_of(message: stun.Message) -> bytes:
+    """The attributes of a message that is not signed yet, as bytes."""
+    return bytes(message)[HEADER:]
+
+
+def make_request(transaction_id: bytes, attributes: bytes, key: bytes) -> bytes:
+    return _signed(REQUEST, transaction_id, attributes, key)
+
+
+def make_response(transaction_id: bytes, address: tuple[str, int], key: bytes) -> bytes:
+    value = stun.pack_xor_address(address, transaction_id)
+    attribute = struct.pack("!HH", 0x0020, len(value)) + value
+    return _signed(RESPONSE, transaction_id, attribute, key)
+
+
+def split(data: bytes) -> tuple[bytes, bytes, bytes] | None:
+    """Kind, transaction id and attributes of a message in the usual shape; else None."""
+    if (
+        len(data) < HEADER + TAIL
+        or data[4:8] != COOKIE
+        or data[-8:-4] != FINGERPRINT_HEADER
+        or data[-TAIL : -TAIL + 4] != INTEGRITY_HEADER
+        or struct.unpack_from("!H", data, 2)[0] != len(data) - HEADER
+    ):
+        return None
+    return data[:2], data[8:20], data[HEADER:-TAIL]
+
+
+def is_authentic(data: bytes, key: bytes) -> bool:
+    """Whether a message that `split` takes is signed with `key`."""
+    length = struct.pack("!H", len(data) - HEADER - 8)
+    digest = hmac.digest(key, data[:2] + length + data[4:-TAIL], "sha1")
+    return hmac.compare_digest(digest, data[-TAIL + 4 : -8])
