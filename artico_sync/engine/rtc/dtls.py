@@ -1,0 +1,149 @@
+"""DTLS of a call: aiortc's, with a data pump that is fast and hard to stop; loop thread.
+
+aiortc awaits four times a datagram, asks OpenSSL for output that is not there (an exception each
+time), and ends the call at the first exception of whoever takes the data.
+"""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Awaitable, Callable
+from typing import TYPE_CHECKING, Any
+
+import pylibsrtp
+from aiortc import RTCDtlsTransport, clock
+from aiortc.rtcdtlstransport import State
+from aiortc.rtp import is_rtcp
+from OpenSSL import SSL
+
+if TYPE_CHECKING:
+    from aiortc.rtcdtlstransport import DataReceiver
+
+logger = logging.getLogger(__name__)
+
+#: A DTLS record holds at most this many bytes of data, and this many with all around it.
+RECORD_MAXIMUM = 16 * 1024
+RECORD_WITH_HEADERS = RECORD_MAXIMUM + 2048
+#: Datagrams taken in before the loop gets its turn.
+BATCH = 64
+
+_RECORD_HEADER = 13
+_APPLICATION_DATA = 23
+
+
+class DtlsTransport(RTCDtlsTransport):
+    """Made by the peer connection, which starts and stops it."""
+
+    _RTCDtlsTransport__handshake_done: bool
+    _RTCDtlsTransport__rx_bytes: int
+    _RTCDtlsTransport__rx_packets: int
+    _RTCDtlsTransport__tx_bytes: int
+    _RTCDtlsTransport__tx_packets: int
+
+    _take_data: Callable[[bytes], None] | None = None
+
+    @property
+    def can_send_at_once(self) -> bool:
+        """Whether `send_data` works: the ICE transport below must not need awaiting either."""
+        return hasattr(self.transport, "send_now")
+
+    def send_data(self, data: bytes) -> None:
+        """Encrypt and send a packet, without awaiting. Raises ConnectionError."""
+        if self._state != State.CONNECTED or self._ssl is None:
+            raise ConnectionError("Cannot send encrypted data, not connected")
+        try:
+            self._ssl.send(data)
+            record = self._ssl.bio_read(RECORD_WITH_HEADERS)
+        except SSL.Error as exc:
+            raise ConnectionError(f"Cannot encrypt: {exc!r}") from exc
+        self._transmit(record)
+
+    def _transmit(self, datagram: bytes) -> None:
+        self.transport.send_now(datagram)  # type: ignore[attr-defined]
+        self._RTCDtlsTransport__tx_bytes += len(datagram)
+        self._RTCDtlsTransport__tx_packets += 1
+
+    def _register_data_receiver(self, receiver: DataReceiver) -> None:
+        super()._register_data_receiver(receiver)
+        self._take_data = getattr(receiver, "handle_data", None)
+
+    async def _recv_next(self) -> None:
+        try:
+            await super()._recv_next()
+        except ConnectionError:
+            raise
+        except Exception:
+            logger.warning("a datagram was dropped", exc_info=True)
+
+    async def _RTCDtlsTransport__run(self) -> None:
+        """Take in datagrams until the connection ends; started by `start`."""
+        try:
+            while not self._RTCDtlsTransport__handshake_done:
+                await self._recv_next()
+            receive: Callable[[], Awaitable[bytes]] = self.transport._recv
+            take_waiting: Any = getattr(self.transport, "receive_now", None)
+            while True:
+                await self._take(await receive())
+                if take_waiting is not None:
+                    for _ in range(BATCH):
+                        datagram = take_waiting()
+                        if datagram is None:
+                            break
+                        await self._take(datagram)
+        except ConnectionError:
+            for receiver in self._rtp_router.receivers:
+                receiver._handle_disconnect()
+        finally:
+            self._set_state(State.CLOSED)
+
+    async def _take(self, datagram: bytes) -> None:
+        """Take in one datagram, whatever it is. Raises ConnectionError at the peer's goodbye."""
+        self._RTCDtlsTransport__rx_bytes += len(datagram)
+        self._RTCDtlsTransport__rx_packets += 1
+        first = datagram[0] if datagram else 0
+        try:
+            if 20 <= first <= 63:
+                await self._take_records(datagram)
+            elif 128 <= first <= 191:
+                await self._take_media(datagram)
+        except ConnectionError:
+            raise
+        except Exception:
+            logger.warning("a datagram was dropped", exc_info=True)
+
+    async def _take_records(self, datagram: bytes) -> None:
+        """DTLS: usually one record with one SCTP packet."""
+        assert self._ssl is not None
+        self._ssl.bio_write(datagram)
+        plain = datagram[0] == _APPLICATION_DATA
+        single = plain and len(datagram) <= _RECORD_HEADER + int.from_bytes(datagram[11:13], "big")
+        while True:
+            try:
+                data = self._ssl.recv(RECORD_MAXIMUM)
+            except SSL.ZeroReturnError:
+                await self._write_ssl()
+                logger.debug("DTLS was shut down by the peer")
+                raise ConnectionError from None
+            except SSL.Error:
+                break  # nothing more in there, or nothing authentic
+            if self._take_data is not None and self._data_receiver is not None:
+                self._take_data(data)
+            elif self._data_receiver is not None:
+                await self._data_receiver._handle_data(data)
+            if single:
+                return
+        # Only what is not data makes OpenSSL answer.
+        if not plain:
+            await self._write_ssl()
+
+    async def _take_media(self, datagram: bytes) -> None:
+        """SRTP and SRTCP, as aiortc does it."""
+        arrival_time_ms = clock.current_ms()
+        try:
+            if is_rtcp(datagram):
+                await self._handle_rtcp_data(self._rx_srtp.unprotect_rtcp(datagram))
+            else:
+                packet = self._rx_srtp.unprotect(datagram)
+                await self._handle_rtp_data(packet, arrival_time_ms=arrival_time_ms)
+        except pylibsrtp.Error as exc:
+            logger.debug("SRTP packet dropped: %s", exc)

@@ -1,0 +1,445 @@
+"""The SCTP transport of a call: aiortc's face on an engine of our own; loop thread.
+
+aiortc's peer connection and data channels know `RTCSctpTransport`, so this is one. What lies behind
+it is ours: congestion control, the peer's window is obeyed, our own window follows what the
+application has read, chunks share packets, and nothing the peer sends raises or runs away.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import deque
+from collections.abc import Callable
+
+from aiortc import RTCDtlsTransport, RTCSctpTransport
+from aiortc.rtcdatachannel import RTCDataChannel
+from aiortc.rtcsctptransport import RTCSctpCapabilities
+
+from ..settings import Settings
+from . import sctp_channels as dcep
+from .dtls import DtlsTransport
+from .sctp_association import Association
+from .sctp_handshake import Peer
+from .sctp_packets import COMMON_HEADER_LENGTH, PARAMETER_RESET_RESPONSE, ResetResponse
+from .sctp_receive import OVERHEAD, Message
+from .sctp_reset import IncomingResets, OutgoingResets
+from .sctp_send import OutboundMessage
+from .sctp_timer import Timer
+
+logger = logging.getLogger(__name__)
+
+DEFAULT_PORT = 5000
+#: What a peer takes that announces nothing (RFC 8841 6).
+DEFAULT_MESSAGE_SIZE = 65536
+#: A call has one channel; other uses may open a few.
+CHANNELS_MAXIMUM = 256
+RESET_ATTEMPTS = 10
+#: Packets kept for a DTLS transport that cannot send without awaiting.
+OUTPUT_MAXIMUM = 4096
+
+
+def footprint(data: str | bytes) -> int:
+    """What a message counts for in `pending` and `unread`, in bytes: its own and an overhead."""
+    if isinstance(data, str) and not data.isascii():
+        return len(data.encode()) + OVERHEAD
+    return len(data) + OVERHEAD
+
+
+class SctpTransport(RTCSctpTransport):
+    """Data channels over an SCTP association over DTLS. The peer connection owns it."""
+
+    def __init__(
+        self, transport: RTCDtlsTransport, settings: Settings, port: int = DEFAULT_PORT
+    ) -> None:
+        super().__init__(transport, port)
+        self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
+        self._settings = settings
+        #: Called at most once a pass of the loop, after `pending` fell or the association ended.
+        self.on_progress: Callable[[], None] | None = None
+        #: Takes each message; without it they go to the channel's "message" listeners.
+        self.on_message: Callable[[RTCDataChannel, str | bytes], None] | None = None
+        self._association = Association(
+            self,
+            self._send_packet,
+            tag=self._local_verification_tag,
+            initial_tsn=self._local_tsn,
+            port=port,
+            capacity=settings.receive_buffer,
+            maximum_message=settings.maximum_message,
+            accelerate=settings.accelerate,
+        )
+        self._outgoing_resets = OutgoingResets(self._local_tsn)
+        self._incoming_resets = IncomingResets()
+        self._reset_timer = Timer(self._loop, self._on_reset_timeout)
+        self._inbound_closed: set[int] = set()
+        self._outbound_closed: set[int] = set()
+        #: Messages that wait for the association, which decides the numbers of the streams.
+        self._early: deque[tuple[RTCDataChannel, int, bytes]] = deque()
+        self._early_cost = 0
+        self._drain_waiters: list[asyncio.Future[None]] = []
+        self._output: deque[bytes] = deque()
+        self._output_task: asyncio.Task[None] | None = None
+        self._received_messages = 0
+        self._received_bytes = 0
+
+    @property
+    def pending(self) -> int:
+        """Footprint of what was accepted and is not acknowledged by the peer's transport."""
+        return self._association.sends.pending + self._early_cost
+
+    @property
+    def unread(self) -> int:
+        """Footprint of what went to `on_message` and was not released."""
+        return self._association.receives.taken
+
+    @property
+    def remote_max_message_size(self) -> int:
+        """Largest message the peer takes, in bytes; 0 for any."""
+        return self._remote_max_message_size
+
+    def getCapabilities(self) -> RTCSctpCapabilities:  # type: ignore[override]
+        return RTCSctpCapabilities(maxMessageSize=self._settings.maximum_message)
+
+    def send_message(self, channel: RTCDataChannel, data: str | bytes) -> None:
+        """Queue a message. It leaves in this pass of the loop, or when the peer allows."""
+        protocol, payload = dcep.encode_message(data)
+        counters = self._association.sends.counters
+        counters.messages += 1
+        counters.bytes += len(payload)
+        self._queue(channel, protocol, payload)
+
+    def release(self, size: int) -> None:
+        """The application has read messages of that footprint: the peer may send as much."""
+        receives = self._association.receives
+        receives.taken = max(receives.taken - size, 0)
+        if receives.should_announce():
+            self._association.acknowledge_soon()
+
+    async def drained(self) -> None:
+        """Wait until everything accepted is acknowledged.
+
+        Raises ConnectionError when the association ends first.
+        """
+        while self.pending:
+            if self.state == "closed":
+                raise ConnectionError("the association ended before everything was delivered")
+            waiter: asyncio.Future[None] = self._loop.create_future()
+            self._drain_waiters.append(waiter)
+            try:
+                await waiter
+            finally:
+                if waiter in self._drain_waiters:
+                    self._drain_waiters.remove(waiter)
+
+    def stats(self) -> dict[str, int | float | None]:
+        """Counters since the start and estimates of now, in bytes and seconds."""
+        sends = self._association.sends
+        return {
+            "messages_sent": sends.counters.messages,
+            "bytes_sent": sends.counters.bytes,
+            "messages_received": self._received_messages,
+            "bytes_received": self._received_bytes,
+            "retransmissions": sends.counters.retransmissions,
+            "timeouts": sends.counters.timeouts,
+            "round_trip_time": sends.timeout.smoothed,
+            "retransmission_timeout": sends.timeout.value,
+            "congestion_window": sends.window.size,
+            "packet_size": self._association.room + COMMON_HEADER_LENGTH,
+            "pending": self.pending,
+            "unread": self.unread,
+        }
+
+    # Life
+
+    async def start(self, remoteCaps: RTCSctpCapabilities | None, remotePort: int) -> None:
+        if self.state == "new":
+            self.transport.on("statechange", self._on_dtls_state)
+        if remoteCaps is not None and remoteCaps.maxMessageSize < 0:
+            remoteCaps = RTCSctpCapabilities(maxMessageSize=DEFAULT_MESSAGE_SIZE)
+        # From the peer's description, where anything may stand, or nothing.
+        if not remotePort or not 0 < remotePort < 65536:
+            remotePort = DEFAULT_PORT
+        await super().start(remoteCaps, remotePort)
+
+    async def _init(self) -> None:
+        self._association.remote_port = self._remote_port or DEFAULT_PORT
+        self._association.connect()
+
+    async def stop(self) -> None:
+        self._association.abort()
+        self.transport._unregister_data_receiver(self)
+        if self._output_task is not None:
+            await self._output_task
+
+    async def _handle_data(self, data: bytes) -> None:
+        self._association.handle(data)
+
+    def handle_data(self, data: bytes) -> None:
+        """A packet came out of DTLS."""
+        self._association.handle(data)
+
+    def _on_dtls_state(self) -> None:
+        if self.transport.state in ("closed", "failed"):
+            self._association.close()
+
+    def on_established(self, peer: Peer) -> None:
+        self._association_state = self.State.ESTABLISHED
+        self._RTCSctpTransport__state = "connected"
+        self._inbound_streams_count = min(peer.outbound_streams, self._inbound_streams_max)
+        self._outbound_streams_count = min(self._outbound_streams_count, peer.inbound_streams)
+        self._incoming_resets.start(peer.initial_tsn)
+        for channel in list(self._data_channels.values()):
+            if channel.negotiated:
+                self._set_channel_state(channel, "open")
+        self._early_cost = 0
+        while self._early:
+            self._queue(*self._early.popleft())
+
+    def on_ended(self) -> None:
+        self._association_state = self.State.CLOSED
+        self._RTCSctpTransport__state = "closed"
+        self._reset_timer.cancel()
+        self._output.clear()
+        unnumbered = {channel for channel, _, _ in self._early if channel.id is None}
+        self._early.clear()
+        for stream in list(self._data_channels):
+            self._finish_channel(stream)
+        for channel in unnumbered:
+            self._set_channel_state(channel, "closed")
+        self._wake_drained()
+        self._report_progress()
+        # Nothing comes any more; listeners would only keep their owners in memory.
+        self.transport.remove_listener("statechange", self._on_dtls_state)
+        self.remove_all_listeners()
+
+    def on_pass(self, progressed: bool) -> None:
+        self._ask_for_resets()
+        if progressed:
+            if not self.pending:
+                self._wake_drained()
+            self._report_progress()
+
+    def _wake_drained(self) -> None:
+        waiters, self._drain_waiters = self._drain_waiters, []
+        for waiter in waiters:
+            if not waiter.done():
+                waiter.set_result(None)  # `drained` looks for itself what happened
+
+    def _report_progress(self) -> None:
+        if self.on_progress is not None:
+            try:
+                self.on_progress()
+            except Exception:
+                logger.exception("on_progress failed")
+
+    # Packets out
+
+    def _send_packet(self, packet: bytes) -> None:
+        transport = self.transport
+        if isinstance(transport, DtlsTransport) and transport.can_send_at_once:
+            try:
+                transport.send_data(packet)
+            except ConnectionError as exc:
+                logger.debug("SCTP packet not sent: %s", exc)
+        elif len(self._output) < OUTPUT_MAXIMUM:
+            self._output.append(packet)
+            if self._output_task is None or self._output_task.done():
+                self._output_task = self._loop.create_task(self._send_output())
+
+    async def _send_output(self) -> None:
+        while self._output:
+            try:
+                await self.transport._send_data(self._output.popleft())
+            except ConnectionError as exc:
+                logger.debug("SCTP packet not sent: %s", exc)
+
+    # Messages
+
+    def _queue(self, channel: RTCDataChannel, protocol: int, payload: bytes) -> None:
+        if not self._association.is_up:
+            self._early.append((channel, protocol, payload))
+            self._early_cost += len(payload) + OVERHEAD
+            return
+        stream = self._number(channel) if channel.id is None else channel.id
+        unordered = not channel.ordered and protocol != dcep.DCEP
+        self._association.put(OutboundMessage(stream, protocol, payload, unordered))
+
+    def _number(self, channel: RTCDataChannel) -> int:
+        """Give a channel the next stream of our parity (RFC 8832 6)."""
+        stream = self._data_channel_id or 0
+        while stream in self._data_channels:
+            stream += 2
+        self._data_channels[stream] = channel
+        channel._setId(stream)
+        return stream
+
+    def on_delivered(self, messages: list[Message]) -> None:
+        for stream, protocol, data in messages:
+            channel = self._data_channels.get(stream)
+            try:
+                if protocol == dcep.DCEP:
+                    self._on_control(stream, channel, data)
+                    continue
+                message = dcep.decode_message(protocol, data)
+            except ValueError as exc:
+                logger.warning("a data channel message was dropped: %s", exc)
+                continue
+            if channel is None or message is None:
+                logger.debug("a message of kind %d for stream %d dropped", protocol, stream)
+                continue
+            self._received_messages += 1
+            self._received_bytes += len(data)
+            self._deliver(channel, message, len(data) if message else 0)
+        self._reset_incoming()
+
+    def _deliver(self, channel: RTCDataChannel, message: str | bytes, size: int) -> None:
+        try:
+            if self.on_message is None:
+                channel.emit("message", message)
+            else:
+                self._association.receives.taken += size + OVERHEAD
+                self.on_message(channel, message)
+        except Exception:
+            logger.exception("taking a message failed")
+
+    # Data channels
+
+    def _on_control(self, stream: int, channel: RTCDataChannel | None, data: bytes) -> None:
+        request = dcep.decode_control(data)
+        if request is None:
+            if channel is not None and channel.readyState == "connecting":
+                self._set_channel_state(channel, "open")
+            return
+        if channel is not None:
+            raise ValueError("DATA_CHANNEL_OPEN for a channel that exists")
+        if len(self._data_channels) >= CHANNELS_MAXIMUM:
+            raise ValueError("too many data channels")
+        channel = RTCDataChannel(self, request.parameters(stream), False)
+        self._data_channels[stream] = channel
+        self._set_channel_state(channel, "open")
+        self._queue(channel, dcep.DCEP, dcep.ACKNOWLEDGE)
+        try:
+            self.emit("datachannel", channel)
+        except Exception:
+            logger.exception("taking a data channel failed")
+
+    def _set_channel_state(self, channel: RTCDataChannel, state: str) -> None:
+        try:
+            channel._setReadyState(state)
+        except Exception:
+            logger.exception("a listener of a data channel failed")
+
+    def _data_channel_open(self, channel: RTCDataChannel) -> None:
+        if channel.id is not None:
+            self._data_channel_add(channel, channel.id)
+        self._queue(channel, dcep.DCEP, dcep.encode_open(channel))
+
+    def _data_channel_add(self, channel: RTCDataChannel, stream: int) -> None:
+        if stream in self._data_channels:
+            raise ValueError(f"Data channel with ID {stream} already registered")
+        self._data_channels[stream] = channel
+
+    def _data_channel_add_negotiated(self, channel: RTCDataChannel) -> None:
+        assert channel.id is not None
+        self._data_channel_add(channel, channel.id)
+        if self._association.is_up:
+            self._set_channel_state(channel, "open")
+
+    def _data_channel_send(self, channel: RTCDataChannel, data: bytes | str) -> None:
+        size = len(dcep.encode_message(data)[1])
+        if 0 < self._remote_max_message_size < size:
+            raise ValueError(
+                f"Cannot send message of {size} bytes, the remote party only supports "
+                f"messages up to {self._remote_max_message_size} bytes"
+            )
+        self.send_message(channel, data)
+
+    def _data_channel_close(self, channel: RTCDataChannel) -> None:
+        if channel.readyState in ("closing", "closed"):
+            return
+        self._set_channel_state(channel, "closing")
+        peer = self._association.peer
+        if self._association.is_up and channel.id is not None and peer is not None:
+            if peer.resets_streams:
+                self._outgoing_resets.want(channel.id)
+                self._association.flush_soon()
+                return
+        self._early = deque(item for item in self._early if item[0] is not channel)
+        self._early_cost = sum(len(item[2]) + OVERHEAD for item in self._early)
+        if channel.id is not None:
+            self._finish_channel(channel.id)
+        else:
+            self._set_channel_state(channel, "closed")
+
+    def _finish_channel(self, stream: int) -> None:
+        self._inbound_closed.discard(stream)
+        self._outbound_closed.discard(stream)
+        channel = self._data_channels.pop(stream, None)
+        if channel is not None:
+            self._set_channel_state(channel, "closed")
+
+    # Closing channels
+
+    def _ask_for_resets(self) -> None:
+        """Ask the peer to reset the streams of closing channels, once nothing waits on them."""
+        resets, sends = self._outgoing_resets, self._association.sends
+        candidates = [
+            stream for stream in resets.candidates if not sends.has_queued(frozenset((stream,)))
+        ]
+        if candidates and self._association.is_up:
+            resets.make(candidates, sends.next_tsn - 1 & 0xFFFFFFFF, self._incoming_resets.last)
+            self._association.write([resets.encode()])
+            self._reset_timer.start(sends.timeout.value)
+
+    def _on_reset_timeout(self) -> None:
+        resets = self._outgoing_resets
+        if resets.request is None or not self._association.is_up:
+            return
+        resets.failures += 1
+        if resets.failures > RESET_ATTEMPTS:
+            logger.debug("the peer does not reset streams: their channels are closed without it")
+            for stream in resets.abandon():
+                self._finish_channel(stream)
+        else:
+            self._association.write([resets.encode()])
+            timeout = self._association.sends.timeout.value
+            self._reset_timer.start(min(timeout * 2**resets.failures, 10.0))
+
+    def on_parameter(self, kind: int, body: bytes) -> None:
+        if kind == PARAMETER_RESET_RESPONSE:
+            for stream in self._outgoing_resets.answered(ResetResponse.decode(body)):
+                self._association.sends.sequences.pop(stream, None)
+                self._outbound_closed.add(stream)
+                self._maybe_finish(stream)
+            if self._outgoing_resets.request is None:
+                self._reset_timer.cancel()
+            self._association.flush_soon()
+            return
+        answer = self._incoming_resets.receive(kind, body)
+        if answer is not None:
+            self._association.reply(answer)
+        elif not self._reset_incoming():
+            waiting = self._incoming_resets.waiting()
+            if waiting is not None:
+                self._association.reply(waiting)
+
+    def _reset_incoming(self) -> bool:
+        """Perform the peer's request if its data has come. Was there one?"""
+        performed = self._incoming_resets.perform(self._association.receives.cumulative)
+        if performed is None:
+            return False
+        request, answer = performed
+        self._association.reply(answer)
+        for stream in request.streams or tuple(self._data_channels):
+            channel = self._data_channels.get(stream)
+            if channel is not None:
+                self._inbound_closed.add(stream)
+                self._data_channel_close(channel)
+                self._maybe_finish(stream)
+        return True
+
+    def _maybe_finish(self, stream: int) -> None:
+        """A stream's number is free once it is reset both ways (RFC 8831 6.7)."""
+        if stream in self._inbound_closed and stream in self._outbound_closed:
+            self._finish_channel(stream)

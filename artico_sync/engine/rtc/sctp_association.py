@@ -1,0 +1,468 @@
+"""One SCTP association: set-up, data both ways, timers; loop thread.
+
+Knows nothing of data channels, and of DTLS only a function that takes a packet. Everything that is
+to be sent is sent by `_flush`, at most once in a pass of the loop, so that chunks share packets and
+acknowledgements share packets with data.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import enum
+import logging
+from collections.abc import Callable
+from typing import Protocol
+
+from .sctp_handshake import Handshake, Peer, StaleCookieError, describe
+from .sctp_packets import (
+    ABORT,
+    CAUSE_STALE_COOKIE,
+    CAUSE_USER_INITIATED_ABORT,
+    COMMON_HEADER_LENGTH,
+    COOKIE_ACK,
+    COOKIE_ECHO,
+    DATA,
+    ERROR,
+    FLAG_REFLECTED_TAG,
+    FORWARD_TSN,
+    HEARTBEAT,
+    HEARTBEAT_ACK,
+    INIT,
+    INIT_ACK,
+    PARAMETER_COOKIE,
+    RECONFIG,
+    SACK,
+    SHUTDOWN,
+    SHUTDOWN_ACK,
+    SHUTDOWN_COMPLETE,
+    ForwardTsn,
+    Init,
+    Sack,
+    build_packet,
+    chunk,
+    decode_data,
+    decode_parameters,
+    encode_parameters,
+    read_tag,
+    split_chunks,
+)
+from .sctp_receive import Message, ReceiveQueue
+from .sctp_send import OutboundMessage, SendQueue
+from .sctp_timer import Timer
+
+logger = logging.getLogger(__name__)
+
+#: An SCTP packet that fits into IPv6's smallest MTU with UDP and DTLS around it.
+PACKET_LENGTH = 1188
+#: Largest packet we take, as told to peers of our own kind: what one DTLS record carries.
+PACKET_MAXIMUM = 16 * 1024
+
+#: Packets sent in one pass of the loop before everybody else gets a turn.
+PACKETS_PER_PASS = 64
+#: Answers to heartbeats and the like in one pass; a flood is not answered in full.
+REPLIES_PER_PASS = 32
+#: Packets with data in one acknowledgement to a peer that counts bytes. Others get one for each.
+PACKETS_PER_SACK = 16
+SETUP_ATTEMPTS = 8
+#: A timer that fires this many seconds late was held up, and so was the reading of the socket.
+LATE = 0.05
+
+
+class State(enum.Enum):
+    NEW = "new"
+    INIT_SENT = "init sent"
+    COOKIE_SENT = "cookie sent"
+    UP = "up"
+    SHUTTING_DOWN = "shutting down"
+    CLOSED = "closed"
+
+
+class AssociationOwner(Protocol):
+    """Who is told; never while a packet is only half taken in."""
+
+    def on_established(self, peer: Peer) -> None: ...
+
+    def on_ended(self) -> None: ...
+
+    def on_delivered(self, messages: list[Message]) -> None: ...
+
+    def on_parameter(self, kind: int, body: bytes) -> None:
+        """A parameter of RE-CONFIG. May raise ValueError."""
+
+    def on_pass(self, progressed: bool) -> None:
+        """Before what waits is sent. `progressed`: something was acknowledged since."""
+
+
+class Association:
+    """Made by the transport, which owns it and ends it by `abort`."""
+
+    def __init__(
+        self,
+        owner: AssociationOwner,
+        write: Callable[[bytes], None],
+        *,
+        tag: int,
+        initial_tsn: int,
+        port: int,
+        capacity: int,
+        maximum_message: int,
+        accelerate: bool,
+    ) -> None:
+        self._owner = owner
+        self._write_packet = write
+        self._tag = tag
+        self._port = port
+        self._loop = asyncio.get_running_loop()
+        self._accelerate = accelerate
+        self.remote_port = port
+        self.state = State.NEW
+        self.peer: Peer | None = None
+        #: Bytes of a packet that chunks may fill.
+        self.room = PACKET_LENGTH - COMMON_HEADER_LENGTH
+        self.sends = SendQueue(initial_tsn, self.room)
+        self.receives = ReceiveQueue(capacity, maximum_message)
+        self._handshake = Handshake(
+            tag, initial_tsn, self.receives.window, PACKET_MAXIMUM if accelerate else 0
+        )
+        self._flush_due = False
+        self._sack_due = False
+        self._progressed = False
+        self._unacknowledged = 0  # packets with data since our last acknowledgement
+        self._packets_per_sack = 1
+        self._replies = 0
+        self._setup_chunk = b""
+        self._setup_failures = 0
+        self._setup_timer = Timer(self._loop, self._on_setup_timeout)
+        self._retransmission_timer = Timer(self._loop, self._on_retransmission_timeout)
+        self._pace_timer = Timer(self._loop, self.flush_soon)
+
+    # Life
+
+    @property
+    def is_up(self) -> bool:
+        return self.state in (State.UP, State.SHUTTING_DOWN)
+
+    def is_closed(self) -> bool:
+        return self.state is State.CLOSED
+
+    def connect(self) -> None:
+        """Send our INIT. Both sides do (RFC 8841 9.3)."""
+        self._change(State.INIT_SENT)
+        self._send_setup(self._handshake.init())
+
+    def abort(self) -> None:
+        """End it, telling the peer."""
+        if self.state in (State.NEW, State.CLOSED):
+            self.close()
+            return
+        if self.peer is not None:
+            cause = encode_parameters(((CAUSE_USER_INITIATED_ABORT, b"closed"),))
+            self.write([chunk(ABORT, cause)])
+        self.close()
+
+    def close(self) -> None:
+        """End it without a word: there is nobody to tell."""
+        if self.state == State.CLOSED:
+            return
+        self._change(State.CLOSED)
+        for timer in (self._setup_timer, self._retransmission_timer, self._pace_timer):
+            timer.cancel()
+        self._owner.on_ended()
+
+    def _change(self, state: State) -> None:
+        logger.debug("association %08x: %s -> %s", self._tag, self.state.value, state.value)
+        self.state = state
+
+    # Sending
+
+    def put(self, message: OutboundMessage) -> None:
+        self.sends.put(message)
+        self.flush_soon()
+
+    def flush_soon(self) -> None:
+        """Send what may be sent at the end of this pass of the loop."""
+        if not self._flush_due:
+            self._flush_due = True
+            self._loop.call_soon(self._flush)
+
+    def acknowledge_soon(self) -> None:
+        """Tell the peer our window."""
+        if self.is_up:
+            self._sack_due = True
+            self.flush_soon()
+
+    def write(self, parts: list[bytes | memoryview]) -> None:
+        """Send a packet of these chunks at once."""
+        tag = self.peer.tag if self.peer is not None else 0
+        self._write_packet(build_packet(self._port, self.remote_port, tag, parts))
+
+    def _flush(self) -> None:
+        self._flush_due = False
+        self._replies = 0
+        if self.state == State.CLOSED:
+            return
+        progressed, self._progressed = self._progressed, False
+        self._owner.on_pass(progressed)
+        if self.is_up:
+            self._transmit()
+            if self._sack_due:
+                self._send_sack()
+            if self.state == State.SHUTTING_DOWN and not self.sends.outstanding:
+                self.write([chunk(SHUTDOWN_ACK)])
+
+    def _transmit(self) -> None:
+        sends = self.sends
+        now = self._loop.time()
+        for _ in range(PACKETS_PER_PASS):
+            wait = sends.ready(now)
+            if wait is None:
+                break
+            if wait > 0:
+                self._pace_timer.start(wait)
+                break
+            parts: list[bytes | memoryview] = []
+            room = self.room
+            if self._sack_due and not sends.to_resend and not self.receives.gaps:
+                parts.append(self._take_sack())
+                room -= len(parts[0])
+            parts += sends.fill(room, now, single=not self._accelerate)
+            self.write(parts)
+        else:
+            self.flush_soon()
+        if sends.outstanding and (sends.earliest_resent or not self._retransmission_timer.running):
+            self._retransmission_timer.start(sends.timeout.value)
+        sends.earliest_resent = False
+
+    def _take_sack(self) -> bytes:
+        self._sack_due = False
+        self._unacknowledged = 0
+        return self.receives.sack(self.room).encode()
+
+    def _send_sack(self) -> None:
+        self.write([self._take_sack()])
+
+    def reply(self, answer: bytes) -> None:
+        """Answer a control chunk, unless the peer has had its share of answers for now."""
+        if self._replies < REPLIES_PER_PASS:
+            self._replies += 1
+            self.flush_soon()
+            self.write([answer])
+
+    # Receiving
+
+    def handle(self, packet: bytes) -> None:
+        """Take in a packet. Never raises for what is in it."""
+        if self.is_closed():
+            return
+        try:
+            tag = read_tag(packet)
+        except ValueError as exc:
+            logger.debug("SCTP packet dropped: %s", exc)
+            return
+        chunks = split_chunks(packet)
+        if not chunks or not self._is_for_us(tag, chunks):
+            logger.debug("SCTP packet dropped: not for this association")
+            return
+        had_data = False
+        for kind, flags, start, end in chunks:
+            try:
+                if kind == DATA:
+                    had_data = True
+                    self._on_data(packet, flags, start, end)
+                elif not self._on_chunk(kind, packet[start:end]):
+                    break
+            except ValueError as exc:
+                logger.debug("SCTP chunk of type %d dropped: %s", kind, exc)
+            if self.is_closed():
+                return
+        if had_data and self.is_up:
+            self._unacknowledged += 1
+            if self._unacknowledged >= self._packets_per_sack:
+                self._send_sack()
+            else:
+                self.acknowledge_soon()
+
+    def _is_for_us(self, tag: int, chunks: list[tuple[int, int, int, int]]) -> bool:
+        kind, flags = chunks[0][:2]
+        if any(item[0] in (INIT, INIT_ACK, SHUTDOWN_COMPLETE) for item in chunks):
+            if len(chunks) > 1:
+                return False  # they travel alone
+        if kind == INIT:
+            return tag == 0
+        if kind in (ABORT, SHUTDOWN_COMPLETE) and flags & FLAG_REFLECTED_TAG:
+            return self.peer is not None and tag == self.peer.tag
+        return tag == self._tag
+
+    def _on_data(self, packet: bytes, flags: int, start: int, end: int) -> None:
+        if not self.is_up:
+            return
+        messages = self.receives.add(decode_data(packet, flags, start, end))
+        if messages:
+            self._owner.on_delivered(messages)
+
+    def _on_chunk(self, kind: int, body: bytes) -> bool:
+        """Take in a chunk other than DATA. False: ignore the rest of the packet."""
+        if kind == SACK:
+            self._on_sack(body)
+        elif kind == HEARTBEAT:
+            self.reply(chunk(HEARTBEAT_ACK, body))
+        elif kind == HEARTBEAT_ACK:
+            pass
+        elif kind == FORWARD_TSN:
+            self._on_forward_tsn(body)
+        elif kind == RECONFIG:
+            self._on_reconfig(body)
+        elif kind == INIT:
+            self._on_init(body)
+        elif kind == INIT_ACK:
+            self._on_init_ack(body)
+        elif kind == COOKIE_ECHO:
+            self._on_cookie_echo(body)
+        elif kind == COOKIE_ACK:
+            if self.state == State.COOKIE_SENT:
+                self._establish()
+        elif kind == ABORT:
+            logger.debug("association %08x: aborted by the peer", self._tag)
+            self.close()
+        elif kind == SHUTDOWN:
+            self._on_shutdown()
+        elif kind == SHUTDOWN_ACK:
+            self.reply(chunk(SHUTDOWN_COMPLETE))
+            self.close()
+        elif kind == SHUTDOWN_COMPLETE:
+            if self.state == State.SHUTTING_DOWN:
+                self.close()
+        elif kind == ERROR:
+            self._on_error(body)
+        else:
+            return bool(kind & 0x80)  # RFC 9260 3.2: what to do is in the type's high bits
+        return True
+
+    def _on_sack(self, body: bytes) -> None:
+        if not self.is_up:
+            return
+        sends = self.sends
+        pending = sends.pending
+        advanced = sends.acknowledge(Sack.decode(body), self._loop.time())
+        if sends.pending < pending:
+            self._progressed = True
+        if not sends.outstanding:
+            self._retransmission_timer.stop()
+        elif advanced:
+            self._retransmission_timer.start(sends.timeout.value)
+        self.flush_soon()
+
+    def _on_forward_tsn(self, body: bytes) -> None:
+        if not self.is_up:
+            return
+        messages = self.receives.forward(ForwardTsn.decode(body).cumulative)
+        self.acknowledge_soon()
+        if messages:
+            self._owner.on_delivered(messages)
+
+    def _on_reconfig(self, body: bytes) -> None:
+        if self.is_up:
+            for kind, value in decode_parameters(body):
+                self._owner.on_parameter(kind, value)
+
+    def _on_shutdown(self) -> None:
+        if self.state == State.UP:
+            self._change(State.SHUTTING_DOWN)
+        if self.is_up:
+            self.flush_soon()
+
+    def _on_error(self, body: bytes) -> None:
+        for cause, _ in decode_parameters(body):
+            logger.debug("association %08x: the peer reports error %d", self._tag, cause)
+            if cause == CAUSE_STALE_COOKIE and self.state == State.COOKIE_SENT:
+                self._change(State.INIT_SENT)
+                self._setup_chunk = self._handshake.init()
+
+    # Set-up
+
+    def _send_setup(self, setup: bytes) -> None:
+        self._setup_chunk = setup
+        self._setup_failures = 0
+        self._write_setup()
+        self._setup_timer.start(self.sends.timeout.value)
+
+    def _write_setup(self) -> None:
+        if self.state == State.INIT_SENT:
+            self._write_packet(build_packet(self._port, self.remote_port, 0, [self._setup_chunk]))
+        else:
+            self.write([self._setup_chunk])
+
+    def _on_setup_timeout(self) -> None:
+        self._setup_failures += 1
+        if self._setup_failures > SETUP_ATTEMPTS:
+            logger.debug("association %08x: the peer does not answer", self._tag)
+            self.close()
+            return
+        self._write_setup()
+        self._setup_timer.start(min(self.sends.timeout.value * 2**self._setup_failures, 10.0))
+
+    def _on_init(self, body: bytes) -> None:
+        init = Init.decode(body)
+        if self.is_up and self.peer is not None and init.tag != self.peer.tag:
+            logger.debug("INIT of another association dropped")
+            return
+        answer = self._handshake.init_ack(init, self._loop.time())
+        if self._replies < REPLIES_PER_PASS:
+            self._replies += 1
+            self.flush_soon()
+            self._write_packet(build_packet(self._port, self.remote_port, init.tag, [answer]))
+
+    def _on_init_ack(self, body: bytes) -> None:
+        if self.state != State.INIT_SENT:
+            return
+        init = Init.decode(body)
+        cookie = init.parameter(PARAMETER_COOKIE)
+        if cookie is None:
+            raise ValueError("INIT ACK without a cookie")
+        self._take(describe(init))
+        self._change(State.COOKIE_SENT)
+        self._send_setup(chunk(COOKIE_ECHO, cookie))
+
+    def _on_cookie_echo(self, body: bytes) -> None:
+        try:
+            peer = self._handshake.read_cookie(body, self._loop.time())
+        except StaleCookieError:
+            self.reply(chunk(ERROR, encode_parameters(((CAUSE_STALE_COOKIE, bytes(4)),))))
+            return
+        if self.is_up:
+            if self.peer is not None and peer.tag == self.peer.tag:
+                self.reply(chunk(COOKIE_ACK))  # the first answer was lost
+            return
+        self._take(peer)
+        self.write([chunk(COOKIE_ACK)])
+        self._establish()
+
+    def _take(self, peer: Peer) -> None:
+        """Adopt what the peer said of itself."""
+        self.peer = peer
+        self.receives.start(peer.initial_tsn)
+        self.sends.peer_window = peer.window
+        self._packets_per_sack = PACKETS_PER_SACK if peer.is_ours and self._accelerate else 1
+
+    def _establish(self) -> None:
+        assert self.peer is not None
+        self._setup_timer.cancel()
+        self._change(State.UP)
+        self._owner.on_established(self.peer)
+        self.flush_soon()
+
+    # Timers
+
+    def _on_retransmission_timeout(self) -> None:
+        sends = self.sends
+        if self._retransmission_timer.late > LATE:
+            # The acknowledgement may be lying in the socket: let it be read first.
+            self._retransmission_timer.start(LATE / 2)
+            return
+        logger.debug("association %08x: retransmission timer expired", self._tag)
+        if sends.timed_out():
+            logger.info("the peer's transport does not answer any more: association given up")
+            self.abort()
+            return
+        self._retransmission_timer.start(sends.timeout.value)
+        self.flush_soon()

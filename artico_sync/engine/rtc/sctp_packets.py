@@ -1,0 +1,298 @@
+"""SCTP packets and chunks (RFC 9260, 3758, 4820, 6525) to bytes and back; pure, any thread.
+
+Whatever the peer sends is refused with ValueError when it is malformed, and nothing here loops for
+longer than its input is long.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Iterator
+from dataclasses import dataclass
+from struct import Struct, error
+from typing import NamedTuple
+
+from google_crc32c import value as crc32c
+
+COMMON_HEADER_LENGTH = 12
+CHUNK_HEADER_LENGTH = 4
+DATA_HEADER_LENGTH = 16
+
+DATA = 0
+INIT = 1
+INIT_ACK = 2
+SACK = 3
+HEARTBEAT = 4
+HEARTBEAT_ACK = 5
+ABORT = 6
+SHUTDOWN = 7
+SHUTDOWN_ACK = 8
+ERROR = 9
+COOKIE_ECHO = 10
+COOKIE_ACK = 11
+SHUTDOWN_COMPLETE = 14
+RECONFIG = 130
+PAD = 132
+FORWARD_TSN = 192
+
+FLAG_END = 0x01
+FLAG_BEGIN = 0x02
+FLAG_UNORDERED = 0x04
+FLAG_IMMEDIATE = 0x08
+#: In ABORT and SHUTDOWN COMPLETE: the tag is the sender's own view of ours.
+FLAG_REFLECTED_TAG = 0x01
+
+PARAMETER_COOKIE = 0x0007
+PARAMETER_RESET_OUTGOING = 0x000D
+PARAMETER_RESET_RESPONSE = 0x0010
+PARAMETER_ADD_OUTGOING = 0x0011
+PARAMETER_SUPPORTED_CHUNKS = 0x8008
+PARAMETER_FORWARD_TSN = 0xC000
+#: Ours alone. Its two high bits tell every other stack to skip it without a word.
+PARAMETER_ARTICO_SYNC = 0xBFA5
+
+CAUSE_STALE_COOKIE = 3
+CAUSE_USER_INITIATED_ABORT = 12
+
+TSN_MODULO = 1 << 32
+#: A gap block counts from the cumulative TSN in 16 bits: nothing beyond can be acknowledged.
+GAP_REACH = 65535
+
+_COMMON = Struct("!HHLL")
+_CHECKSUM = Struct("<L")
+_CHUNK = Struct("!BBH")
+_DATA = Struct("!LHHL")
+_DATA_CHUNK = Struct("!BBHLHHL")
+_INIT = Struct("!LLHHL")
+_SACK = Struct("!LLHH")
+_TWO_SHORTS = Struct("!HH")
+_LONG = Struct("!L")
+_PADDING = (b"", b"\x00\x00\x00", b"\x00\x00", b"\x00")
+
+
+class Data(NamedTuple):
+    """A received DATA chunk."""
+
+    tsn: int
+    flags: int
+    stream: int
+    sequence: int
+    protocol: int
+    payload: bytes
+
+
+@dataclass(frozen=True)
+class Init:
+    """The body of an INIT or INIT ACK chunk."""
+
+    tag: int
+    window: int
+    outbound_streams: int
+    inbound_streams: int
+    initial_tsn: int
+    parameters: tuple[tuple[int, bytes], ...] = ()
+
+    def encode(self) -> bytes:
+        return _INIT.pack(
+            self.tag, self.window, self.outbound_streams, self.inbound_streams, self.initial_tsn
+        ) + encode_parameters(self.parameters)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Init:
+        """Raises ValueError for a malformed body, or one that RFC 9260 5.1 forbids."""
+        try:
+            fields = _INIT.unpack_from(body)
+        except error as exc:
+            raise ValueError("INIT is too short") from exc
+        tag, window, outbound, inbound, initial_tsn = fields
+        parameters = tuple(decode_parameters(body[_INIT.size :]))
+        init = cls(tag, window, outbound, inbound, initial_tsn, parameters)
+        if not init.tag or not init.outbound_streams or not init.inbound_streams:
+            raise ValueError("INIT with a zero tag or without streams")
+        return init
+
+    def parameter(self, kind: int) -> bytes | None:
+        for found, value in self.parameters:
+            if found == kind:
+                return value
+        return None
+
+
+@dataclass(frozen=True)
+class Sack:
+    """A selective acknowledgement. Gap blocks count from the cumulative TSN."""
+
+    cumulative: int
+    window: int
+    gaps: tuple[tuple[int, int], ...] = ()
+    duplicates: tuple[int, ...] = ()
+
+    def encode(self) -> bytes:
+        """The whole chunk, header included."""
+        body = b"".join(
+            [
+                _SACK.pack(self.cumulative, self.window, len(self.gaps), len(self.duplicates)),
+                *[_TWO_SHORTS.pack(*gap) for gap in self.gaps],
+                *[_LONG.pack(tsn) for tsn in self.duplicates],
+            ]
+        )
+        return chunk(SACK, body)
+
+    @classmethod
+    def decode(cls, body: bytes) -> Sack:
+        """Raises ValueError for a truncated body, and for gap blocks out of order."""
+        try:
+            cumulative, window, gap_count, duplicate_count = _SACK.unpack_from(body)
+            if len(body) < _SACK.size + 4 * (gap_count + duplicate_count):
+                raise ValueError("SACK is shorter than it says")
+            if not gap_count:
+                return cls(cumulative, window)
+            gaps = tuple(
+                _TWO_SHORTS.unpack_from(body, _SACK.size + 4 * index) for index in range(gap_count)
+            )
+        except error as exc:
+            raise ValueError("SACK is too short") from exc
+        last = 0
+        for start, end in gaps:
+            if start <= last or end < start:
+                raise ValueError("SACK with gap blocks that overlap or run backwards")
+            last = end
+        return cls(cumulative, window, gaps)
+
+
+@dataclass(frozen=True)
+class ForwardTsn:
+    """FORWARD TSN; the streams it names matter only to receivers that keep stream sequences."""
+
+    cumulative: int
+
+    @classmethod
+    def decode(cls, body: bytes) -> ForwardTsn:
+        if len(body) < 4:
+            raise ValueError("FORWARD TSN is too short")
+        return cls(_LONG.unpack_from(body)[0])
+
+
+@dataclass(frozen=True)
+class ResetRequest:
+    """Outgoing SSN reset request (RFC 6525 4.1). No streams means all of them."""
+
+    request: int
+    response: int
+    last_tsn: int
+    streams: tuple[int, ...]
+
+    def encode(self) -> bytes:
+        return Struct(f"!LLL{len(self.streams)}H").pack(
+            self.request, self.response, self.last_tsn, *self.streams
+        )
+
+    @classmethod
+    def decode(cls, body: bytes) -> ResetRequest:
+        if len(body) < 12 or len(body) % 2:
+            raise ValueError("stream reset request of an odd length")
+        request, response, last_tsn, *streams = Struct(f"!LLL{(len(body) - 12) // 2}H").unpack(body)
+        return cls(request, response, last_tsn, tuple(streams))
+
+
+@dataclass(frozen=True)
+class ResetResponse:
+    """Re-configuration response (RFC 6525 4.4)."""
+
+    response: int
+    result: int
+
+    def encode(self) -> bytes:
+        return Struct("!LL").pack(self.response, self.result)
+
+    @classmethod
+    def decode(cls, body: bytes) -> ResetResponse:
+        if len(body) < 8:
+            raise ValueError("re-configuration response is too short")
+        return cls(*Struct("!LL").unpack_from(body))
+
+
+def decode_parameters(body: bytes) -> Iterator[tuple[int, bytes]]:
+    """The type-length-value parameters of a chunk. Raises ValueError where a length is wrong."""
+    position = 0
+    while position <= len(body) - 4:
+        kind, length = _TWO_SHORTS.unpack_from(body, position)
+        if length < 4 or position + length > len(body):
+            raise ValueError(f"parameter with an impossible length of {length}")
+        yield kind, body[position + 4 : position + length]
+        position += length + (-length % 4)
+
+
+def encode_parameters(parameters: tuple[tuple[int, bytes], ...]) -> bytes:
+    """All but the last are padded; the last one is padded with its chunk."""
+    encoded = b""
+    for kind, value in parameters:
+        encoded += _PADDING[len(encoded) % 4]
+        encoded += _TWO_SHORTS.pack(kind, len(value) + 4) + value
+    return encoded
+
+
+def chunk(kind: int, body: bytes = b"", flags: int = 0) -> bytes:
+    """One chunk with its header and padding."""
+    length = CHUNK_HEADER_LENGTH + len(body)
+    return _CHUNK.pack(kind, flags, length) + body + _PADDING[length % 4]
+
+
+def data_header(
+    flags: int, length: int, tsn: int, stream: int, sequence: int, protocol: int
+) -> bytes:
+    """The header of a DATA chunk whose payload of `length` bytes follows."""
+    return _DATA_CHUNK.pack(
+        DATA, flags, DATA_HEADER_LENGTH + length, tsn, stream, sequence, protocol
+    )
+
+
+def padding(length: int) -> bytes:
+    """What a chunk of `length` bytes lacks to a multiple of four."""
+    return _PADDING[length % 4]
+
+
+def decode_data(packet: bytes, flags: int, start: int, end: int) -> Data:
+    """The DATA chunk whose body is packet[start:end]. Raises ValueError when it has no data."""
+    if end - start <= _DATA.size:
+        raise ValueError("DATA without user data")
+    tsn, stream, sequence, protocol = _DATA.unpack_from(packet, start)
+    return Data(tsn, flags, stream, sequence, protocol, packet[start + _DATA.size : end])
+
+
+def build_packet(source: int, destination: int, tag: int, parts: list[bytes | memoryview]) -> bytes:
+    """A packet of whole, padded chunks (or pieces that together are)."""
+    packet = b"".join((_COMMON.pack(source, destination, tag, 0), *parts))
+    return b"".join((packet[:8], _CHECKSUM.pack(crc32c(packet)), memoryview(packet)[12:]))
+
+
+def read_tag(packet: bytes) -> int:
+    """The verification tag of a packet. Raises ValueError unless the checksum is right."""
+    if len(packet) < COMMON_HEADER_LENGTH + CHUNK_HEADER_LENGTH:
+        raise ValueError("packet is too short")
+    view = memoryview(packet)
+    if _CHECKSUM.unpack_from(packet, 8)[0] != crc32c(
+        b"".join((view[:8], b"\x00\x00\x00\x00", view[12:]))
+    ):
+        raise ValueError("wrong checksum")
+    return int(_LONG.unpack_from(packet, 4)[0])
+
+
+def split_chunks(packet: bytes) -> list[tuple[int, int, int, int]]:
+    """(type, flags, start, end of the body) of each chunk, up to the first that is malformed."""
+    chunks = []
+    position = COMMON_HEADER_LENGTH
+    limit = len(packet) - CHUNK_HEADER_LENGTH
+    while position <= limit:
+        kind, flags, length = _CHUNK.unpack_from(packet, position)
+        end = position + length
+        if length < CHUNK_HEADER_LENGTH or end > len(packet):
+            break
+        chunks.append((kind, flags, position + CHUNK_HEADER_LENGTH, end))
+        position = end + (-length % 4)
+    return chunks
+
+
+def unwrap(tsn: int, reference: int) -> int:
+    """The unbounded sequence number nearest to `reference` that has the 32 bits of `tsn`."""
+    delta = (tsn - reference) & 0xFFFFFFFF
+    return reference + delta if delta < 0x80000000 else reference + delta - TSN_MODULO

@@ -1,0 +1,414 @@
+"""What goes out on an SCTP association: messages, chunks in flight, acknowledgements; loop thread.
+
+No I/O and no clock: the owner passes the time in and sends what `fill` yields.
+
+A chunk is in exactly one of three places until the cumulative TSN passes it: `_flying` (sent and
+not heard of, in the order it was last sent), `_sacked` (reported beyond a gap) or `_lost` (to be
+sent again). Loss is found by miss indications: a packet sent later was acknowledged. A SACK that
+acknowledges several packets counts as several indications, so that peers may coalesce them.
+"""
+
+from __future__ import annotations
+
+from bisect import bisect_right
+from collections import deque
+from dataclasses import dataclass
+
+from .sctp_congestion import CongestionWindow, Pacer, RetransmissionTimeout
+from .sctp_packets import (
+    DATA_HEADER_LENGTH,
+    FLAG_BEGIN,
+    FLAG_END,
+    FLAG_IMMEDIATE,
+    FLAG_UNORDERED,
+    TSN_MODULO,
+    Sack,
+    data_header,
+    padding,
+    unwrap,
+)
+
+#: What a message costs beside its bytes; counted, so that a queue of tiny ones is bounded too.
+OVERHEAD = 128
+#: A packet costs the receiving socket about this much, however small it is.
+SMALLEST_CHARGE = 400
+#: Packets acknowledged after a missing one before that is taken for lost.
+MISSES = 3
+#: Grows to this where the path turns out to reorder more.
+MISSES_MAXIMUM = 32
+#: Time-outs in a row after which the peer is given up (Association.Max.Retrans).
+TIMEOUTS_MAXIMUM = 10
+
+
+class OutboundMessage:
+    """A message of the user, or what is left of it."""
+
+    __slots__ = ("stream", "protocol", "data", "unordered", "position", "sequence", "cost")
+
+    def __init__(self, stream: int, protocol: int, data: bytes, unordered: bool) -> None:
+        self.stream = stream
+        self.protocol = protocol
+        self.data = data
+        self.unordered = unordered
+        self.position = 0
+        self.sequence = 0
+        self.cost = len(data) + OVERHEAD
+
+
+class OutboundChunk:
+    """A chunk that has a TSN."""
+
+    __slots__ = (
+        "tsn",
+        "header",
+        "payload",
+        "size",
+        "wire",
+        "charge",
+        "cost",
+        "packet",
+        "sent_at",
+        "transmissions",
+        "misses",
+    )
+
+    def __init__(self, tsn: int, header: bytes, payload: bytes | memoryview, cost: int) -> None:
+        self.tsn = tsn
+        self.header = header
+        self.payload = payload
+        self.size = len(payload)
+        self.wire = DATA_HEADER_LENGTH + self.size + (-self.size % 4)
+        self.charge = 0
+        self.cost = cost
+        self.packet = 0
+        self.sent_at = 0.0
+        self.transmissions = 0
+        self.misses = 0
+
+
+@dataclass
+class SendCounters:
+    """What was sent so far."""
+
+    messages: int = 0
+    bytes: int = 0
+    packets: int = 0
+    retransmissions: int = 0
+    timeouts: int = 0
+
+
+class SendQueue:
+    """Messages to send and chunks to be acknowledged."""
+
+    def __init__(self, initial_tsn: int, mtu: int) -> None:
+        #: Bytes of room for chunks in a packet.
+        self.mtu = mtu
+        self.window = CongestionWindow(mtu)
+        self.timeout = RetransmissionTimeout()
+        self.pacer = Pacer()
+        self.counters = SendCounters()
+        #: Cost of what is accepted and not acknowledged.
+        self.pending = 0
+        self.peer_window = 0
+        self.flight = 0
+        #: Time-outs without a word from the peer since.
+        self.failures = 0
+        self.sequences: dict[int, int] = {}
+        self._queue: deque[OutboundMessage] = deque()
+        self._next_tsn = initial_tsn + TSN_MODULO
+        self._acknowledged = self._next_tsn - 1
+        self._flying: dict[int, OutboundChunk] = {}
+        self._sacked: dict[int, OutboundChunk] = {}
+        self._lost: dict[int, OutboundChunk] = {}
+        self._outstanding = 0  # user bytes the peer's window is charged with
+        self._packet = 0
+        self._last_sent = 0.0
+        self._recovery_exit: int | None = None
+        self._reduced_at = 0  # packets up to this one were sent before the last reduction
+        self._rescue = False  # the first retransmission of a recovery ignores the window
+        self._miss_limit = MISSES
+        #: The earliest chunk without acknowledgement was sent again since the owner last looked.
+        self.earliest_resent = False
+
+    @property
+    def outstanding(self) -> bool:
+        """Is anything sent and not acknowledged?"""
+        return bool(self._flying or self._lost or self._sacked)
+
+    @property
+    def to_resend(self) -> bool:
+        return bool(self._lost)
+
+    @property
+    def next_tsn(self) -> int:
+        """The TSN of the next new chunk, 32 bits."""
+        return self._next_tsn % TSN_MODULO
+
+    def has_queued(self, streams: frozenset[int]) -> bool:
+        return any(message.stream in streams for message in self._queue)
+
+    def put(self, message: OutboundMessage) -> None:
+        self._queue.append(message)
+        self.pending += message.cost
+
+    def discard(self, stream: int) -> None:
+        """Forget what waits for a stream and was not begun."""
+        kept = [m for m in self._queue if m.stream != stream or m.position]
+        self.pending -= sum(m.cost for m in self._queue) - sum(m.cost for m in kept)
+        self._queue = deque(kept)
+
+    # Sending
+
+    def ready(self, now: float) -> float | None:
+        """Seconds until something may be sent: 0 for now, None while only the peer can say."""
+        if not (self._lost or self._queue) or not self._may_send(first=True):
+            return None
+        smoothed = self.timeout.smoothed
+        if self._rescue or self.pacer.allowance(now, self.window, smoothed) > 0:
+            return 0.0
+        assert smoothed is not None
+        return self.pacer.delay(self.window, smoothed)
+
+    def fill(self, room: int, now: float, single: bool) -> list[bytes | memoryview]:
+        """The chunks of one packet, in at most `room` bytes and one chunk if `single`."""
+        parts: list[bytes | memoryview] = []
+        if not (self._lost or self._queue):
+            return parts
+        self._after_idle(now)
+        self._packet += 1
+        used = 0
+        last: OutboundChunk | None = None
+        while used < room and self._may_send(first=not parts):
+            if self._lost:
+                tsn = next(iter(self._lost))
+                chunk = self._lost[tsn]
+                if used + chunk.wire > room and parts:
+                    break
+                del self._lost[tsn]
+                if tsn == self._acknowledged + 1:
+                    self.earliest_resent = True
+                self.counters.retransmissions += 1
+            elif self._queue and (used == 0 or room - used >= self._least(self._queue[0])):
+                chunk = self._cut(room - used)
+            else:
+                break
+            self._rescue = False
+            chunk.charge = chunk.wire
+            self._launch(chunk, now)
+            parts.append(chunk.header)
+            parts.append(chunk.payload)
+            if chunk.size % 4:
+                parts.append(padding(chunk.size))
+            used += chunk.wire
+            last = chunk
+            if single:
+                break
+        if last is None:
+            self._packet -= 1
+            return parts
+        if used < SMALLEST_CHARGE:
+            last.charge += SMALLEST_CHARGE - used
+            self.flight += SMALLEST_CHARGE - used
+        self.counters.packets += 1
+        self.pacer.spend(used)
+        self._last_sent = now
+        return parts
+
+    def _may_send(self, *, first: bool) -> bool:
+        if self._lost:
+            if self._rescue or not self._flying:
+                return first or self.flight < self.window.size
+            return self.flight < self.window.limit(self.timeout.minimum)
+        if not self._queue:
+            return False
+        if self.flight >= self.window.limit(self.timeout.minimum):
+            return False
+        message = self._queue[0]
+        size = min(len(message.data) - message.position, self.mtu - DATA_HEADER_LENGTH)
+        if self._outstanding + size <= self.peer_window:
+            return True
+        # A shut window is probed with one chunk (RFC 9260 6.1 A).
+        return first and not self._outstanding and not self._flying
+
+    def _least(self, message: OutboundMessage) -> int:
+        """The room below which beginning this message in a packet only makes another chunk."""
+        left = len(message.data) - message.position + DATA_HEADER_LENGTH
+        return left + (-left % 4) if left <= self.mtu // 2 else self.mtu // 2
+
+    def _cut(self, room: int) -> OutboundChunk:
+        """The next chunk of the first message in the queue."""
+        message = self._queue[0]
+        position = message.position
+        total = len(message.data)
+        size = min(total - position, (room - DATA_HEADER_LENGTH) & ~3)
+        flags = FLAG_UNORDERED if message.unordered else 0
+        if not position:
+            flags |= FLAG_BEGIN
+            if not message.unordered:
+                message.sequence = self.sequences.get(message.stream, 0)
+                self.sequences[message.stream] = (message.sequence + 1) & 0xFFFF
+        cost = size
+        payload: bytes | memoryview
+        if position + size == total:
+            flags |= FLAG_END
+            cost += OVERHEAD
+            payload = memoryview(message.data)[position:] if position else message.data
+            self._queue.popleft()
+            if not self._queue:
+                # The peer's answer is awaited: it shall not delay it (RFC 7053).
+                flags |= FLAG_IMMEDIATE
+        else:
+            message.position = position + size
+            payload = memoryview(message.data)[position : position + size]
+        tsn = self._next_tsn
+        self._next_tsn += 1
+        header = data_header(
+            flags, size, tsn & 0xFFFFFFFF, message.stream, message.sequence, message.protocol
+        )
+        return OutboundChunk(tsn, header, payload, cost)
+
+    def _launch(self, chunk: OutboundChunk, now: float) -> None:
+        chunk.packet = self._packet
+        chunk.sent_at = now
+        chunk.transmissions += 1
+        chunk.misses = 0
+        self.flight += chunk.charge
+        self._outstanding += chunk.size
+        self._flying[chunk.tsn] = chunk
+
+    def _after_idle(self, now: float) -> None:
+        if not self.outstanding and self._last_sent:
+            idle = int((now - self._last_sent) / self.timeout.value)
+            if idle > 0:
+                self.window.idle(idle)
+
+    # Acknowledgements
+
+    def acknowledge(self, sack: Sack, now: float) -> bool:
+        """Take in a SACK. Did the cumulative TSN advance? Raises ValueError for a false one."""
+        cumulative = unwrap(sack.cumulative, self._acknowledged)
+        if cumulative >= self._next_tsn:
+            raise ValueError("SACK for a TSN that was never sent")
+        if cumulative < self._acknowledged:
+            return False
+        flight = self.flight
+        self.failures = 0
+        newly: list[OutboundChunk] = []
+        for tsn in range(self._acknowledged + 1, cumulative + 1):
+            chunk = self._flying.pop(tsn, None)
+            if chunk is not None:
+                self._land(chunk)
+                newly.append(chunk)
+            else:
+                chunk = self._sacked.pop(tsn, None)
+                if chunk is None:
+                    chunk = self._lost.pop(tsn)
+                    self._was_spurious(chunk)
+            self.pending -= chunk.cost
+        advanced = cumulative > self._acknowledged
+        self._acknowledged = cumulative
+        if sack.gaps:
+            self._take_gaps(sack, newly)
+        self.peer_window = sack.window
+        if newly:
+            packets = self._measure(newly, now)
+            lost = self._find_lost(packets)
+        else:
+            lost = False
+        if self._recovery_exit is not None and cumulative >= self._recovery_exit:
+            self._recovery_exit = None
+            self._rescue = False
+        if lost:
+            if self._recovery_exit is None:
+                self._rescue = True
+            self._recovery_exit = self._next_tsn - 1
+        elif advanced and self._recovery_exit is None:
+            self.window.acknowledged(sum(chunk.charge for chunk in newly), flight)
+        return advanced
+
+    def _take_gaps(self, sack: Sack, newly: list[OutboundChunk]) -> None:
+        limit = self._next_tsn - 1
+        for start, end in sack.gaps:
+            first = self._acknowledged + start
+            if first > limit:
+                return
+            for tsn in range(first, min(self._acknowledged + end, limit) + 1):
+                chunk = self._flying.pop(tsn, None)
+                if chunk is not None:
+                    self._land(chunk)
+                    newly.append(chunk)
+                    self._sacked[tsn] = chunk
+                elif tsn in self._lost:
+                    self._sacked[tsn] = chunk = self._lost.pop(tsn)
+                    self._was_spurious(chunk)
+
+    def _land(self, chunk: OutboundChunk) -> None:
+        self.flight -= chunk.charge
+        self._outstanding -= chunk.size
+
+    def _was_spurious(self, chunk: OutboundChunk) -> None:
+        """A chunk taken for lost arrived after all: this path reorders more than was allowed."""
+        if chunk.misses >= self._miss_limit:
+            self._miss_limit = min(self._miss_limit + 1, MISSES_MAXIMUM)
+
+    def _measure(self, newly: list[OutboundChunk], now: float) -> list[int]:
+        """Sample the round trip; the numbers of the packets that arrived for certain, sorted."""
+        latest: OutboundChunk | None = None
+        packets: set[int] = set()
+        for chunk in newly:
+            if chunk.transmissions == 1:
+                packets.add(chunk.packet)
+                if latest is None or chunk.packet > latest.packet:
+                    latest = chunk
+            elif now - chunk.sent_at >= (self.timeout.minimum or 0.0):
+                # Sooner than a round trip it is the first copy that arrived (RFC 8985).
+                packets.add(chunk.packet)
+        if latest is not None:
+            self.timeout.sample(now - latest.sent_at)
+        return sorted(packets)
+
+    def _find_lost(self, packets: list[int]) -> bool:
+        """Count miss indications. Was something lost that was sent since the last reduction?"""
+        if not packets:
+            return False
+        highest = packets[-1]
+        lost: list[OutboundChunk] = []
+        for chunk in self._flying.values():
+            if chunk.packet >= highest:
+                break
+            chunk.misses += len(packets) - bisect_right(packets, chunk.packet)
+            if chunk.misses >= self._miss_limit:
+                lost.append(chunk)
+        if not lost:
+            return False
+        reduce = False
+        for chunk in lost:
+            del self._flying[chunk.tsn]
+            self._land(chunk)
+            self._lost[chunk.tsn] = chunk
+            reduce = reduce or chunk.packet > self._reduced_at
+        if reduce:
+            self.window.lost()
+            self._reduced_at = self._packet
+        return reduce
+
+    def timed_out(self) -> bool:
+        """T3 expired. Is the peer to be given up?"""
+        self.counters.timeouts += 1
+        self.failures += 1
+        if self._flying or self._lost:
+            # What was reported beyond a gap may have been dropped since (RFC 2018 section 8).
+            everything = {**self._sacked, **self._lost, **self._flying}
+            for chunk in self._flying.values():
+                self._land(chunk)
+            self._flying.clear()
+            self._sacked.clear()
+            self._lost = {tsn: everything[tsn] for tsn in sorted(everything)}
+            for chunk in everything.values():
+                chunk.misses = 0
+        self._recovery_exit = None
+        self._rescue = False
+        self._reduced_at = self._packet
+        self.window.timed_out()
+        self.timeout.back_off()
+        return self.failures > TIMEOUTS_MAXIMUM
