@@ -210,7 +210,9 @@ class SctpTransport(RTCSctpTransport):
         self._wake_drained()
         self._report_progress()
         # Nothing comes any more; listeners would only keep their owners in memory.
-        self.transport.remove_listener("statechange", self._on_dtls_state)
+        # One that never started has not been listening.
+        if self._on_dtls_state in self.transport.listeners("statechange"):
+            self.transport.remove_listener("statechange", self._on_dtls_state)
         self.remove_all_listeners()
 
     def on_pass(self, progressed: bool) -> None:
