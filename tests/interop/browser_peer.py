@@ -96,8 +96,13 @@ class BrowserPeer:
         self._browser.run(self._close)
 
     def _close(self) -> None:
-        if self._page.context.browser is not None and self._page.context.browser.is_connected():
+        try:
             self._page.context.close()
+        except PlaywrightError:
+            # A browser that was killed has nothing left to close.
+            browser = self._page.context.browser
+            if browser is not None and browser.is_connected():
+                raise
 
     def crash(self) -> None:
         """Have the page's process die at once."""
