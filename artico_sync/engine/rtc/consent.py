@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import random
+import math
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -15,11 +15,17 @@ logger = logging.getLogger(__name__)
 
 # All of these are fractions of the silence after which a call is lost (6 s by default).
 
-#: Silence after which the peer is asked. A link that was cut for 5 s must not have been
-#: silent for 6 s when it returns, so the peer has to be heard at least once a second.
-ASK_AFTER = 0.11
-#: Time between the questions while the answers stay away.
-ASK_AGAIN = 0.025
+#: The watches of all calls look at multiples of this, so that many calls wake the loop, and
+#: each other, no more often than one.
+GRID = 1 / 60
+#: Silence after which the peer is asked, by the controlling side and by the other: one question
+#: tells both. A link that was cut for 5 s must not have been silent for 6 s when it returns, so
+#: the peer has to be heard at least once a second.
+ASK_AFTER = 6 * GRID, 8 * GRID
+#: Time between the questions while the answers stay away, and when it becomes late.
+ASK_AGAIN = 2 * GRID
+ASK_AGAIN_LATE = GRID
+LATE = 0.75
 #: Silence that is worth telling, because a new path may be needed.
 TELL_AFTER = 0.3
 #: Silence after which the other pairs are tried.
@@ -63,7 +69,7 @@ class Consent:
         path = connection.path
         path.heard_at = path.consent_at = asyncio.get_running_loop().time()
         path.ask()  # the first answer measures the round trip
-        self._sleep(self._timeout * ASK_AFTER)
+        self._sleep_until(path.heard_at + self._timeout * GRID)
 
     def stop(self) -> None:
         self._connection = None
@@ -71,10 +77,10 @@ class Consent:
             self._timer.cancel()
             self._timer = None
 
-    def _sleep(self, delay: float) -> None:
-        loop = asyncio.get_running_loop()
-        self._due = loop.time() + delay
-        self._timer = loop.call_at(self._due, self._look)
+    def _sleep_until(self, due: float) -> None:
+        grid = self._timeout * GRID
+        self._due = math.ceil(due / grid) * grid
+        self._timer = asyncio.get_running_loop().call_at(self._due, self._look)
 
     def _look(self) -> None:
         connection = self._connection
@@ -94,8 +100,9 @@ class Consent:
             self.stop()
             self._on_lost()
             return
-        ask_after = timeout * ASK_AFTER
-        if silence >= ask_after * 0.75 or now - path.asked_at >= CONSENT_INTERVAL:
+        ask_after = timeout * ASK_AFTER[0 if connection.ice_controlling else 1]
+        is_silent = silence >= ask_after
+        if is_silent or now - path.asked_at >= CONSENT_INTERVAL:
             path.ask()
         if silence >= timeout * SEARCH_AFTER:
             connection.search()
@@ -109,8 +116,8 @@ class Consent:
             self._on_silence(0.0)
         if self._connection is not connection:
             return  # a handler stopped us or let us follow another one
-        if silence >= ask_after * 0.75:
-            self._sleep(min(timeout * ASK_AGAIN, timeout - silence))
+        if is_silent:
+            again = ASK_AGAIN_LATE if silence >= timeout * LATE else ASK_AGAIN
+            self._sleep_until(min(now + timeout * again, path.heard_at + timeout))
         else:
-            # Uneven, or both sides would ask at the same time; who is asked has heard enough.
-            self._sleep(ask_after * random.uniform(0.75, 1.0) - silence)
+            self._sleep_until(path.heard_at + ask_after)

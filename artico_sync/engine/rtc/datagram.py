@@ -6,6 +6,7 @@ import asyncio
 import logging
 import socket
 from collections import deque
+from collections.abc import Callable
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -37,8 +38,13 @@ class Inbox:
         self._items: deque[bytes] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
+        #: Takes a datagram at once, past the queue, unless it returns False. It is called from
+        #: where the socket is read and only while nothing is queued, so the order is kept.
+        self.consumer: Callable[[bytes], bool] | None = None
 
     def put(self, data: bytes) -> None:
+        if self.consumer is not None and not self._items and self.consumer(data):
+            return
         if len(self._items) >= INBOX_MAXIMUM or self._closed:
             return
         self._items.append(data)
@@ -58,6 +64,10 @@ class Inbox:
                 waiter = self._waiter = asyncio.get_running_loop().create_future()
             await waiter
         return self._items.popleft()
+
+    def get_nowait(self) -> bytes | None:
+        """The next datagram if there is one."""
+        return self._items.popleft() if self._items else None
 
     def close(self) -> None:
         self._closed = True

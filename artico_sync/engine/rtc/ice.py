@@ -199,6 +199,7 @@ class IceTransport(RTCIceTransport):
         """Close every connection; may be called at any moment, and again."""
         self._set_state("closed")
         self._consent.stop()
+        self._inbox.consumer = None
         self._inbox.close()
         retiring = dict(self._retiring)
         tasks = set(retiring)
@@ -214,8 +215,26 @@ class IceTransport(RTCIceTransport):
         for connection in connections:
             await connection.close()
 
+    # Data
+
     async def _transmit(self, data: bytes) -> None:
         self._connection.path.send(data)
+
+    def send_now(self, data: bytes) -> None:
+        """Send a datagram. Raises ConnectionError when there is no path."""
+        self._connection.path.send(data)
+
+    def receive_now(self) -> bytes | None:
+        """The next datagram if one has come."""
+        return self._inbox.get_nowait()
+
+    def consume(self, consumer: Callable[[bytes], bool] | None) -> None:
+        """Let `consumer` take datagrams as they are read, before anything is queued.
+
+        One for which it returns False is queued for `_recv`, and so is what comes after it until
+        the queue is empty again.
+        """
+        self._inbox.consumer = consumer
 
     def _established(self, connection: IceConnection) -> None:
         connection.on_broken = self._broken
