@@ -60,6 +60,14 @@ def browser(launch_browser: Callable[[], Chromium]) -> Iterator[Chromium]:
 
 
 @pytest.fixture
+def own_browser(launch_browser: Callable[[], Chromium]) -> Iterator[Chromium]:
+    """A Chromium for one test, which may kill it. To be named before `make_browser_peer`."""
+    chromium = launch_browser()
+    yield chromium
+    chromium.close()
+
+
+@pytest.fixture
 def make_browser_peer(
     browser: Chromium, server: artico_sync.ArticoServer
 ) -> Iterator[MakeBrowserPeer]:
