@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, TypeVar, overload
 
 from artico_sync.bridge.mailbox import Mailbox
 from artico_sync.bridge.waiting import Deadline
@@ -29,7 +29,13 @@ class EventEmitter:
             raise ValueError(f"unknown event {event!r}; the events are {', '.join(sorted(self._EVENTS))}")
         return event
 
-    def on(self, event: str, handler: Callable[..., Any] | None = None) -> Any:
+    @overload
+    def on(self, event: str, handler: None = None) -> Callable[[HandlerT], HandlerT]: ...
+
+    @overload
+    def on(self, event: str, handler: HandlerT) -> HandlerT: ...
+
+    def on(self, event: str, handler: HandlerT | None = None) -> Any:
         """Have `handler` called for every event of that name, those kept so far included.
 
         Handlers run on one dispatcher thread per client, one at a time and in the order of the events; they may
@@ -48,7 +54,13 @@ class EventEmitter:
         """
         return self._register(event, handler, once=False)
 
-    def once(self, event: str, handler: Callable[..., Any] | None = None) -> Any:
+    @overload
+    def once(self, event: str, handler: None = None) -> Callable[[HandlerT], HandlerT]: ...
+
+    @overload
+    def once(self, event: str, handler: HandlerT) -> HandlerT: ...
+
+    def once(self, event: str, handler: HandlerT | None = None) -> Any:
         """Like `on`, for the next event only.
 
         Raises:
