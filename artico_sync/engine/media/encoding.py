@@ -1,7 +1,8 @@
 """Encodes one local track once for all senders that use the same codec; loop thread.
 
-The encoder runs in the loop's executor, one frame at a time. A video frame that comes while the encoder is
-busy replaces the one waiting, so a slow encoder lowers the frame rate and never adds delay.
+The encoder runs in the loop's executor, one frame at a time. A video frame that comes while the
+encoder is busy replaces the one waiting, so a slow encoder lowers the frame rate and never adds
+delay.
 """
 
 from __future__ import annotations
@@ -130,7 +131,8 @@ class Encoding:
             self._encoder = None
 
     def set_limit(self, consumer: EncodedConsumer, bitrate: int) -> None:
-        """What the receiver behind a sender can take, in bits a second; the lowest of all counts."""
+        """What the receiver behind a sender can take, in bits a second; the lowest of all
+        counts."""
         if consumer in self._consumers:
             self._consumers[consumer] = bitrate
 

@@ -35,7 +35,8 @@ class Consumer(Protocol):
 
 
 class FrameSource(Protocol):
-    """What produces the frames of a local track on threads of its own; implemented by the bridge."""
+    """What produces the frames of a local track on threads of its own; implemented by the
+    bridge."""
 
     @property
     def kind(self) -> str: ...
@@ -197,8 +198,13 @@ class SourceHub(Hub):
         while self._early and self._early[0][1] <= monotonic() + SOON:
             frame, due = self._early.popleft()
             if self.kind == "audio" and self._last_due is not None:
+                expected = self._last_due + AUDIO_SECONDS
+                if expected + AUDIO_SECONDS <= due <= expected + 2 * AUDIO_GRACE:
+                    # Silence lags by the grace a writer has; it fills up to the new sound.
+                    self._early.appendleft((frame, due))
+                    frame, due = silence(), expected
                 # Silence may have taken the first moments of this frame.
-                due = max(due, self._last_due + AUDIO_SECONDS)
+                due = max(due, expected)
             self._last_due = due
             self.dispatch(frame, due)
             if run != self._run:
@@ -285,7 +291,8 @@ class TrackHub(Hub):
         due = self._due(frame)
         if self._audio_due is None or abs(due - self._audio_due) > 4 * AUDIO_SECONDS:
             self._audio_due = due
-        # The resampler checks that time goes on evenly, which the samples do whatever the track says.
+        # The resampler checks that time goes on evenly, which the samples do whatever the track
+        # says.
         frame.pts = None
         for piece in self._normalizer.resample(frame):
             self.dispatch(piece, self._audio_due)

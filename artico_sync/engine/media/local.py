@@ -1,4 +1,5 @@
-"""What a call sends for a local track: a stand-in that shares the track with other calls; loop thread."""
+"""What a call sends for a local track: a stand-in that shares the track with other calls; loop
+thread."""
 
 from __future__ import annotations
 

@@ -1,7 +1,8 @@
-"""The clock of media on its way out: frames are due at a moment of `time.monotonic`; no thread of its own.
+"""The clock of media on its way out: frames are due at a moment of `time.monotonic`; no thread of
+its own.
 
-All local tracks share this clock, so tracks produced together stay in lip sync whichever calls they are
-shared with, and RTP timestamps never jump back when a track is replaced.
+All local tracks share this clock, so tracks produced together stay in lip sync whichever calls they
+are shared with, and RTP timestamps never jump back when a track is replaced.
 """
 
 from __future__ import annotations
@@ -76,5 +77,21 @@ def copy_audio(frame: AudioFrame) -> AudioFrame:
     for source, target in zip(frame.planes, copy.planes, strict=True):
         target.update(bytes(source)[: target.buffer_size])
     copy.sample_rate = frame.sample_rate
-    copy.time_base = frame.time_base
+    if frame.time_base is not None:
+        copy.time_base = frame.time_base
     return copy
+
+
+def bare_copy(frame: AudioFrame) -> AudioFrame:
+    """The same samples without a timestamp: how much was written says when it is played."""
+    copy = copy_audio(frame)
+    copy.pts = None
+    return copy
+
+
+def padded(frame: AudioFrame) -> AudioFrame:
+    """A last piece made 20 ms long with silence."""
+    piece = silence()
+    data = bytes(frame.planes[0])[: frame.samples * 4]
+    piece.planes[0].update(data.ljust(piece.planes[0].buffer_size, b"\0"))
+    return piece

@@ -1,8 +1,10 @@
-"""Puts received RTP packets in order and hands on each frame as soon as it is complete; loop thread.
+"""Puts received RTP packets in order and hands on each frame as soon as it is complete; loop
+thread.
 
 A frame goes on at the packet that completes it (for video the one with the marker bit), not at the
-first packet of the next one. Packets missing for too long are given up: audio goes on behind the gap,
-video at the next key frame. Pure logic: the caller passes the time and sends what is asked for.
+first packet of the next one. Packets missing for too long are given up: audio goes on behind the
+gap, video at the next key frame. Pure logic: the caller passes the time and sends what is asked
+for.
 """
 
 from __future__ import annotations
@@ -186,7 +188,8 @@ class FrameAssembler:
         return sorted(wanted)
 
     def expire(self, now: float) -> list[EncodedFrame]:
-        """Give up what has been missing for too long; returns the frames complete because of that."""
+        """Give up what has been missing for too long; returns the frames complete because of
+        that."""
         oldest = next(iter(self._missing.values()), None)
         if oldest is None or now - oldest.noticed < self._patience:
             return []

@@ -1,4 +1,5 @@
-"""aiortc's encoders with bitrates that can be chosen and timestamps of our own; runs in an executor."""
+"""aiortc's encoders with bitrates that can be chosen and timestamps of our own; runs in an
+executor."""
 
 from __future__ import annotations
 
@@ -26,7 +27,8 @@ MINIMUM_BITRATE = 30_000
 class Encoded:
     """What an encoder made of one frame.
 
-    `payloads` are the packets of one video frame; for audio each is a frame of its own, `ticks` long.
+    `payloads` are the packets of one video frame; for audio each is a frame of its own, `ticks`
+    long.
     """
 
     payloads: list[bytes]

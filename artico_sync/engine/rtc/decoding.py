@@ -1,4 +1,5 @@
-"""Decodes the frames of one receiver off the loop, one batch at a time; called on the loop thread."""
+"""Decodes the frames of one receiver off the loop, one batch at a time; called on the loop
+thread."""
 
 from __future__ import annotations
 

@@ -1,7 +1,7 @@
 """aiortc's RTP receiver that decodes only what is read; loop thread.
 
-Taken over from aiortc: reports, statistics, bandwidth estimation, routing. Replaced: the jitter buffer, the
-requests for lost packets, and the decoder thread that ran whether somebody read or not.
+Taken over from aiortc: reports, statistics, bandwidth estimation, routing. Replaced: the jitter
+buffer, the requests for lost packets, and the decoder thread that ran whether somebody read or not.
 """
 
 from __future__ import annotations
@@ -197,7 +197,7 @@ class RtpReceiver(RTCRtpReceiver):
         try:
             await super()._run_rtcp()
         except (struct.error, ValueError):
-            # Absurd numbers from the peer do not fit in a report; without this the end would wait for ever.
+            # Absurd numbers from the peer fit in no report; unset, the event would hold up the end.
             logger.warning("no more receiver reports for a %s track", self._kind, exc_info=True)
             self._RTCRtpReceiver__rtcp_exited.set()
 
@@ -265,7 +265,8 @@ class RtpReceiver(RTCRtpReceiver):
         return unwrap_rtx(packet, payload_type=original, ssrc=ssrc)
 
     def _is_current(self, ssrc: int, now: float) -> bool:
-        """Whether packets of this source belong to the track; a new source may follow a silent one."""
+        """Whether packets of this source belong to the track; a new source may follow a silent
+        one."""
         if ssrc == self._ssrc:
             return True
         if self._ssrc is not None:
@@ -298,7 +299,8 @@ class RtpReceiver(RTCRtpReceiver):
     # feedback
 
     def _repair_missing(self) -> None:
-        """Ask for what is missing, give up what is hopeless, and look again until nothing is missing."""
+        """Ask for what is missing, give up what is hopeless, and look again until nothing is
+        missing."""
         self._repair = None
         if self._decoding is None:
             return

@@ -1,8 +1,9 @@
 """aiortc's RTP sender, fed by an encoder that several calls share; loop thread.
 
-Taken over from aiortc: reports, retransmission, statistics. Replaced: the task that read the track, encoded
-and sent. This one follows `replaceTrack` at once, outlives the end of a track, honours the codec and bitrate
-wished for a track, and sends sender reports from which the receiver finds the lip sync.
+Taken over from aiortc: reports, retransmission, statistics. Replaced: the task that read the track,
+encoded and sent. This one follows `replaceTrack` at once, outlives the end of a track, honours the
+codec and bitrate wished for a track, and sends sender reports from which the receiver finds the lip
+sync.
 """
 
 from __future__ import annotations

@@ -1,0 +1,74 @@
+"""Threads that run what must not run on the loop: functions of the user, files, recordings; any
+thread.
+
+They are daemons, so a function that never returns does not hold up the interpreter's exit; those
+that can end are asked to and waited for before the interpreter goes down, because a thread caught
+inside FFmpeg then would take the process with it.
+"""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from collections.abc import Callable
+
+from artico_sync.bridge.waiting import Deadline
+
+# Seconds an interpreter that is exiting waits for the workers.
+EXIT_GRACE = 0.5
+
+
+class Worker:
+    """A thread with a way to ask it to end.
+
+    Args:
+        name: What the thread does, for debuggers.
+        function: What it runs.
+        stop: Makes `function` return soon; called from any thread, must not block.
+    """
+
+    def __init__(self, name: str, function: Callable[[], None], stop: Callable[[], None]) -> None:
+        self._stop = stop
+        self._thread = threading.Thread(target=function, name=f"artico_sync-{name}", daemon=True)
+        _workers.add(self)
+        self._thread.start()
+
+    def stop(self) -> None:
+        """Ask the thread to end; does not wait."""
+        self._stop()
+
+    @property
+    def alive(self) -> bool:
+        return self._thread.is_alive()
+
+    @property
+    def is_current(self) -> bool:
+        """Whether the caller runs on this very thread."""
+        return self._thread is threading.current_thread()
+
+    def join(self, deadline: Deadline) -> bool:
+        """Wait for the end; returns whether it has come."""
+        while self.alive and not self.is_current and not deadline.expired:
+            self._thread.join(deadline.slice())
+        return not self.alive
+
+
+# Only to end at exit what is still at work then.
+_workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+def _stop_at_exit() -> None:
+    workers = [worker for worker in _workers if worker.alive]
+    for worker in workers:
+        worker.stop()
+    deadline = Deadline(EXIT_GRACE)
+    for worker in workers:
+        worker.join(deadline)
+
+
+atexit.register(_stop_at_exit)
+if hasattr(os, "register_at_fork"):
+    # The threads do not exist in the child.
+    os.register_at_fork(after_in_child=_workers.clear)

@@ -1,0 +1,330 @@
+"""Local tracks: what the user's program shows and says; any thread.
+
+A track starts nothing until a call shares it, and is produced once however many calls do.
+"""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable, Iterable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from artico_sync.bridge.frames import FrameReader
+from artico_sync.bridge.production import AudioSource, Pull, Source, VideoSource
+from artico_sync.bridge.waiting import Deadline
+from artico_sync.errors import MediaError
+from artico_sync.media.arrays import array_of, picture_of, sound_of
+
+if TYPE_CHECKING:
+    import av
+
+    from artico_sync.engine.media.hub import FrameSource
+
+VIDEO_CODECS = ("VP8", "H264")
+RATES = range(8000, 384001)
+
+
+class LocalTrack:
+    """A track to share with `Call.add_stream` or `Call.add_track`."""
+
+    def __init__(self, source: Source) -> None:
+        self._source = source
+
+    @property
+    def kind(self) -> str:
+        """`"audio"` or `"video"`."""
+        return self._source.kind
+
+    @property
+    def id(self) -> str:
+        """The id of the track, the same at the other end."""
+        return self._source.id
+
+    @property
+    def ended(self) -> bool:
+        """Whether the track was stopped or has nothing more to send."""
+        return self._source.ended
+
+    def stop(self) -> None:
+        """End the track in every call that shares it; harmless twice."""
+        self._source.stop()
+
+    def _frame_source(self) -> FrameSource:
+        """What a call sends of this track (`engine.media.local.source_for` asks)."""
+        return self._source
+
+    def __repr__(self) -> str:
+        state = "ended" if self.ended else "live"
+        return f"<{type(self).__name__} {self.kind} {self.id} {state}>"
+
+
+class VideoTrack(LocalTrack):
+    """Video written by the program.
+
+    Args:
+        fps: Pictures a second; `write` blocks to keep to it.
+        bitrate: Bits a second to encode with, None for what suits the network.
+        codec: `"VP8"` or `"H264"`, used where the peer takes it; None for the peer's first choice.
+
+    Raises:
+        TypeError: Wrong types.
+        ValueError: Values out of range.
+    """
+
+    _source: VideoSource
+
+    def __init__(
+        self, fps: float = 30, *, bitrate: int | None = None, codec: str | None = None
+    ) -> None:
+        super().__init__(VideoSource(_check_fps(fps), _black))
+        self.bitrate = bitrate
+        self.codec = codec
+
+    @classmethod
+    def from_frames(
+        cls,
+        source: Iterable[Any] | Callable[[], Any],
+        fps: float = 30,
+        *,
+        bitrate: int | None = None,
+        codec: str | None = None,
+    ) -> VideoTrack:
+        """A track whose pictures are pulled on a worker thread while a call shares it.
+
+        Args:
+            source: An iterable, or a function without arguments that returns the next picture or
+                None at the end. A picture is what `write` takes. An exception in it ends the track.
+            fps: Pictures a second.
+        """
+        track = cls(fps, bitrate=bitrate, codec=codec)
+        track._source.producer = Pull("frames", _items(source), track.write, track._source)
+        return track
+
+    @classmethod
+    def _mapped(cls, reader: FrameReader, function: Callable[[Any], Any]) -> VideoTrack:
+        track = cls()
+        # The pictures come at the pace of the track they are made from.
+        track._source = VideoSource(1000, _black, live=True)
+        track._source.producer = Pull(
+            "map", _MappedItems(reader, function), track.write, track._source, reader
+        )
+        return track
+
+    @property
+    def bitrate(self) -> int | None:
+        """Bits a second to encode with, at most what the receivers can take; may be changed."""
+        return self._source.bitrate
+
+    @bitrate.setter
+    def bitrate(self, bitrate: int | None) -> None:
+        if bitrate is not None:
+            if isinstance(bitrate, bool) or not isinstance(bitrate, int):
+                raise TypeError(
+                    f"bitrate must be bits a second or None, not {type(bitrate).__name__}"
+                )
+            if bitrate <= 0:
+                raise ValueError(f"bitrate must be above 0, not {bitrate}")
+        self._source.bitrate = bitrate
+
+    @property
+    def codec(self) -> str | None:
+        """The codec preferred; a change counts for calls that share the track afterwards."""
+        return self._source.codec
+
+    @codec.setter
+    def codec(self, codec: str | None) -> None:
+        if codec is not None:
+            if not isinstance(codec, str):
+                raise TypeError(f"codec must be a name or None, not {type(codec).__name__}")
+            if codec.upper() not in VIDEO_CODECS:
+                raise ValueError(f"codec must be one of {', '.join(VIDEO_CODECS)}, not {codec!r}")
+            codec = codec.upper()
+        self._source.codec = codec
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the pictures are sent; black is sent while False."""
+        return self._source.enabled
+
+    @enabled.setter
+    def enabled(self, enabled: bool) -> None:
+        self._source.enabled = bool(enabled)
+
+    def write(self, frame: Any) -> None:
+        """Send one picture; blocks so that a loop of writes runs at `fps`.
+
+        Args:
+            frame: A NumPy array (height, width, 3) of uint8 RGB, or an `av.VideoFrame`. The size
+            may
+                change from one to the next.
+
+        Raises:
+            TypeError, ValueError: The picture cannot be sent.
+            MediaError: The track has ended.
+            RuntimeError: Called on the library's loop thread.
+        """
+        self._source.write(picture_of(frame))
+
+
+class AudioTrack(LocalTrack):
+    """Sound written by the program.
+
+    Args:
+        rate: Samples a second of the arrays written.
+        channels: Channels of the arrays written, 1 or 2.
+
+    Raises:
+        TypeError: Wrong types.
+        ValueError: Values out of range.
+    """
+
+    _source: AudioSource
+
+    def __init__(self, rate: int = 48000, channels: int = 1) -> None:
+        for name, value in (("rate", rate), ("channels", channels)):
+            if isinstance(value, bool) or not isinstance(value, int):
+                raise TypeError(f"{name} must be a whole number, not {type(value).__name__}")
+        if rate not in RATES:
+            raise ValueError(f"rate must be {RATES.start} to {RATES.stop - 1}, not {rate}")
+        if channels not in (1, 2):
+            raise ValueError(f"channels must be 1 or 2, not {channels}")
+        super().__init__(AudioSource(_silence))
+        self._rate = rate
+        self._channels = channels
+        self._writing = threading.Lock()
+        self._resampler: av.AudioResampler | None = None
+        self._format: tuple[object, ...] = ()
+
+    @classmethod
+    def from_chunks(
+        cls, source: Iterable[Any] | Callable[[], Any], rate: int = 48000, channels: int = 1
+    ) -> AudioTrack:
+        """A track whose sound is pulled on a worker thread while a call shares it.
+
+        Args:
+            source: An iterable, or a function without arguments that returns the next chunk or None
+                at the end. A chunk is what `write` takes, of any length. An exception ends the
+                track.
+            rate: Samples a second.
+            channels: 1 or 2.
+        """
+        track = cls(rate, channels)
+        track._source.producer = Pull(
+            "chunks", _items(source, track._flush), track.write, track._source
+        )
+        return track
+
+    @classmethod
+    def _mapped(cls, reader: FrameReader, function: Callable[[Any], Any]) -> AudioTrack:
+        track = cls(48000, 2)
+        track._source.producer = Pull(
+            "map", _MappedItems(reader, function), track.write, track._source, reader
+        )
+        return track
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the sound is sent; silence is sent while False."""
+        return self._source.enabled
+
+    @enabled.setter
+    def enabled(self, enabled: bool) -> None:
+        self._source.enabled = bool(enabled)
+
+    def write(self, frame: Any) -> None:
+        """Send sound of any length; blocks until no more than a moment of it is left to be played.
+
+        A writer that pauses leaves silence; what it writes then is played at once.
+
+        Args:
+            frame: A NumPy array (samples, channels) of int16 or float32 (-1 to 1), or an
+                `av.AudioFrame` of any rate and layout.
+
+        Raises:
+            TypeError, ValueError: The sound cannot be sent.
+            MediaError: The track has ended.
+            RuntimeError: Called on the library's loop thread.
+        """
+        sound = sound_of(frame, self._rate, self._channels)
+        # One writer at a time: the resampler remembers the end of the last chunk.
+        with self._writing:
+            pieces = self._resample(sound)
+        self._source.write(pieces)
+
+    def _resample(self, sound: av.AudioFrame) -> list[av.AudioFrame]:
+        from artico_sync.engine.media.timeline import audio_normalizer, bare_copy
+
+        format = (sound.sample_rate, sound.format.name, sound.layout.name)
+        if self._resampler is None or format != self._format:
+            self._resampler = audio_normalizer()
+            self._format = format
+        return self._resampler.resample(bare_copy(sound))
+
+    def _flush(self) -> None:
+        """Play the end of the last chunk."""
+        from artico_sync.engine.media.timeline import padded
+
+        with self._writing:
+            rest = self._resampler.resample(None) if self._resampler is not None else []
+            self._resampler = None
+        self._source.write([padded(piece) for piece in rest])
+
+
+def _check_fps(fps: float) -> float:
+    if isinstance(fps, bool) or not isinstance(fps, (int, float)):
+        raise TypeError(f"fps must be a number, not {type(fps).__name__}")
+    if not 0 < fps <= 1000:
+        raise ValueError(f"fps must be above 0 and at most 1000, not {fps}")
+    return float(fps)
+
+
+def _items(
+    source: Iterable[Any] | Callable[[], Any], flush: Callable[[], None] | None = None
+) -> Iterator[Any]:
+    """The items of an iterable or of a function called again and again, until None.
+
+    Raises:
+        TypeError: Neither of the two.
+    """
+    if not callable(source) and not isinstance(source, Iterable):
+        raise TypeError(f"expected an iterable or a function, not {type(source).__name__}")
+
+    def items() -> Iterator[Any]:
+        if isinstance(source, Iterable):
+            yield from source
+        else:
+            while (item := source()) is not None:
+                yield item
+        if flush is not None:
+            flush()
+
+    return items()
+
+
+class _MappedItems(Iterator[Any]):
+    """What a function makes of the frames of a remote track; an interrupted wait can go on
+    later."""
+
+    def __init__(self, reader: FrameReader, function: Callable[[Any], Any]) -> None:
+        self._reader = reader
+        self._function = function
+
+    def __next__(self) -> Any:
+        try:
+            frame, _ = self._reader.get(Deadline(None))
+        except MediaError:
+            # The end of the track it is made from ends the track.
+            raise StopIteration from None
+        return self._function(array_of(frame))
+
+
+def _black(width: int, height: int) -> av.VideoFrame:
+    from artico_sync.engine.media.timeline import black
+
+    return black(width, height)
+
+
+def _silence() -> av.AudioFrame:
+    from artico_sync.engine.media.timeline import silence
+
+    return silence()

@@ -1,0 +1,156 @@
+"""Remote tracks: what comes from the other peer; any thread.
+
+A track is decoded while somebody reads it, and stops being decoded a few seconds after the last
+read.
+"""
+
+from __future__ import annotations
+
+from collections.abc import Callable, Iterator
+from typing import TYPE_CHECKING, Any
+
+from artico_sync.bridge.frames import FrameReader, Post
+from artico_sync.bridge.waiting import Deadline
+from artico_sync.errors import MediaError
+from artico_sync.media.arrays import array_of, numpy
+from artico_sync.media.local import AudioTrack, LocalTrack, VideoTrack
+
+if TYPE_CHECKING:
+    import numpy as np
+    from av.frame import Frame
+    from numpy.typing import NDArray
+
+    from artico_sync.engine.media.received import ReceivedTrack
+    from artico_sync.media.streams import RemoteMediaStream
+
+
+class RemoteTrack:
+    """A track another peer shares; made by a call, never by the user.
+
+    Iterating gives the frames until the track ends.
+    """
+
+    def __init__(self, track: ReceivedTrack, stream: RemoteMediaStream | None, post: Post) -> None:
+        self._track = track
+        self._stream = stream
+        self._post = post
+        self._reader = FrameReader(track, post)
+
+    @staticmethod
+    def create(track: ReceivedTrack, stream: RemoteMediaStream | None, post: Post) -> RemoteTrack:
+        """The remote track of the right kind.
+
+        Args:
+            track: The track on the loop.
+            stream: The stream it belongs to.
+            post: Runs a function on the loop soon (`LoopLease.post`).
+        """
+        kind = RemoteVideoTrack if track.kind == "video" else RemoteAudioTrack
+        return kind(track, stream, post)
+
+    @property
+    def kind(self) -> str:
+        """`"audio"` or `"video"`."""
+        return self._track.kind
+
+    @property
+    def id(self) -> str:
+        """The id of the track, the same at the other end."""
+        return self._track.id
+
+    @property
+    def stream(self) -> RemoteMediaStream | None:
+        """The stream the track belongs to."""
+        return self._stream
+
+    @property
+    def ended(self) -> bool:
+        """Whether no frame can come any more: the peer took the track away, or the call closed."""
+        return self._track.readyState == "ended"
+
+    def recv(self, timeout: float | None = None) -> Frame:
+        """The next `av` frame nobody has read, in order; a slow reader misses the oldest ones.
+
+        Args:
+            timeout: Seconds to wait, None for ever, 0 to poll.
+
+        Raises:
+            ArticoTimeoutError: The time ran out.
+            MediaError: The track has ended.
+            RuntimeError: Called on the library's loop thread.
+        """
+        return self._reader.get(Deadline(timeout))[0]
+
+    def read(self, timeout: float | None = None) -> NDArray[np.uint8] | NDArray[np.int16]:
+        """The same as `recv`, as a NumPy array.
+
+        Returns:
+            (height, width, 3) of uint8 RGB, or (samples, channels) of int16.
+
+        Raises:
+            ImportError: NumPy is not installed.
+        """
+        numpy()
+        return array_of(self.recv(timeout))
+
+    def snapshot(self, timeout: float | None = 10) -> NDArray[np.uint8] | NDArray[np.int16]:
+        """What the track shows now, as a NumPy array; takes nothing from `recv`.
+
+        Args:
+            timeout: Seconds to wait for a frame, None for ever.
+
+        Raises:
+            ImportError: NumPy is not installed.
+            ArticoTimeoutError: The time ran out.
+            MediaError: The track has ended.
+        """
+        numpy()
+        return array_of(self._current(Deadline(timeout)))
+
+    def _current(self, deadline: Deadline) -> Frame:
+        reader = FrameReader(self._track, self._post)
+        try:
+            return reader.get(deadline)[0]
+        finally:
+            reader.close()
+
+    def __iter__(self) -> Iterator[Frame]:
+        while True:
+            try:
+                frame = self.recv()
+            except MediaError:
+                return
+            yield frame
+
+    def map(self, function: Callable[[Any], Any]) -> LocalTrack:
+        """A local track whose frames are made from this one's.
+
+        Args:
+            function: Called on a worker thread with each frame as a NumPy array; returns what the
+                track's `write` takes. An exception in it ends the new track.
+        """
+        raise NotImplementedError
+
+    def _frame_source(self) -> ReceivedTrack:
+        """What a call sends of this track when it is shared on (`source_for` asks)."""
+        return self._track
+
+    def __repr__(self) -> str:
+        state = "ended" if self.ended else "live"
+        return f"<{type(self).__name__} {self.kind} {self.id} {state}>"
+
+
+class RemoteVideoTrack(RemoteTrack):
+    """Video another peer shares."""
+
+    def map(self, function: Callable[[Any], Any]) -> VideoTrack:
+        numpy()
+        return VideoTrack._mapped(FrameReader(self._track, self._post, idle=None), function)
+
+
+class RemoteAudioTrack(RemoteTrack):
+    """Sound another peer shares."""
+
+    def map(self, function: Callable[[Any], Any]) -> AudioTrack:
+        numpy()
+        return AudioTrack._mapped(FrameReader(self._track, self._post, idle=None), function)

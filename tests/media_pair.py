@@ -1,0 +1,87 @@
+"""Two real peer connections on the library's loop thread, with media from one to the other."""
+
+from __future__ import annotations
+
+from types import TracebackType
+from typing import Any
+from unittest import mock
+
+from aiortc import RTCConfiguration, RTCPeerConnection, rtcpeerconnection
+
+from artico_sync.bridge.loop import lease
+from artico_sync.engine.media.local import source_for
+from artico_sync.engine.media.received import ReceivedTrack
+from artico_sync.engine.rtc.rtp_receiver import RtpReceiver
+from artico_sync.engine.rtc.rtp_sender import RtpSender
+from artico_sync.errors import MediaError
+from artico_sync.media import RemoteMediaStream, RemoteTrack
+from artico_sync.media.streams import Track
+
+
+class MediaPair:
+    """Shares local tracks from `sender` to `receiver`; use it in a `with` block."""
+
+    def __init__(self) -> None:
+        self._lease = lease()
+        self._patches: list[Any] = [
+            mock.patch.object(rtcpeerconnection, "RTCRtpSender", RtpSender),
+            mock.patch.object(rtcpeerconnection, "RTCRtpReceiver", RtpReceiver),
+        ]
+        self.errors: list[MediaError] = []
+        self.stream = RemoteMediaStream("stream", "metadata")
+
+    def __enter__(self) -> MediaPair:
+        for patch in self._patches:
+            patch.start()
+        self._lease.run(self._open)
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._lease.run(self._close, timeout=10)
+        for patch in self._patches:
+            patch.stop()
+        self._lease.release()
+
+    async def _open(self) -> None:
+        self.sender = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        self.receiver = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+
+    async def _close(self) -> None:
+        await self.sender.close()
+        await self.receiver.close()
+
+    def post(self, function: object, *args: object) -> None:
+        """Run a function on the loop soon."""
+        self._lease.post(function, *args)  # type: ignore[arg-type]
+
+    def share(self, *tracks: Track) -> list[RemoteTrack]:
+        """Send tracks; returns their remote ends, in the same order."""
+        return self._lease.run(self._share, tracks, timeout=10)
+
+    async def _share(self, tracks: tuple[Track, ...]) -> list[RemoteTrack]:
+        received: dict[str, RemoteTrack] = {}
+
+        def on_track(track: ReceivedTrack) -> None:
+            remote = RemoteTrack.create(track, self.stream, self._lease.post)
+            received[remote.id] = remote
+            self.stream._add(remote)
+
+        self.receiver.on("track", on_track)
+        for track in tracks:
+            self.sender.addTrack(source_for(track, self.errors.append))
+        await self.sender.setLocalDescription(await self.sender.createOffer())
+        await self.receiver.setRemoteDescription(self.sender.localDescription)
+        await self.receiver.setLocalDescription(await self.receiver.createAnswer())
+        await self.sender.setRemoteDescription(self.receiver.localDescription)
+        return [received[track.id] for track in tracks]
+
+    def senders(self) -> list[RtpSender]:
+        return [s for s in self.sender.getSenders() if isinstance(s, RtpSender)]
+
+    def receivers(self) -> list[RtpReceiver]:
+        return [r for r in self.receiver.getReceivers() if isinstance(r, RtpReceiver)]

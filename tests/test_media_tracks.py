@@ -1,0 +1,300 @@
+"""Written and pulled tracks over a real connection, seen and heard at the other end."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from time import monotonic
+from typing import Any
+
+import numpy as np
+import pytest
+from aiortc import VideoStreamTrack
+
+from artico_sync.errors import ArticoTimeoutError, MediaError
+from artico_sync.media import AudioTrack, RemoteTrack, VideoTrack
+from artico_sync.media.arrays import array_of
+from tests.media_content import BLUE, GREEN, RED, frequency_of, loudness, plain, shows, tone
+from tests.media_pair import MediaPair
+
+
+def sound_from(track: RemoteTrack, seconds: float) -> np.ndarray[Any, Any]:
+    """So many seconds of a remote track's sound."""
+    parts: list[np.ndarray[Any, Any]] = []
+    while sum(map(len, parts)) < seconds * 48000:
+        parts.append(track.read(timeout=10))
+    return np.concatenate(parts)
+
+
+def wait_for_colour(track: RemoteTrack, colour: tuple[int, int, int]) -> None:
+    end = monotonic() + 10
+    while monotonic() < end:
+        if shows(track.read(timeout=10), colour):
+            return
+    pytest.fail(f"never saw {colour}")
+
+
+class Writer(threading.Thread):
+    """Writes the same picture until stopped."""
+
+    def __init__(self, track: VideoTrack, picture: np.ndarray[Any, Any]) -> None:
+        super().__init__()
+        self.track = track
+        self.picture = picture
+        self.start()
+
+    def run(self) -> None:
+        while not self.track.ended:
+            try:
+                self.track.write(self.picture)
+            except MediaError:
+                return
+
+
+def test_a_written_picture_arrives_with_its_colour_size_and_id() -> None:
+    track = VideoTrack(fps=30)
+    writer = Writer(track, plain(RED))
+    with MediaPair() as pair:
+        (remote,) = pair.share(track)
+        picture = remote.read(timeout=10)
+        assert picture.shape == (120, 160, 3)
+        assert shows(picture, RED)
+        assert (remote.kind, remote.id, remote.ended) == ("video", track.id, False)
+        assert remote.stream is pair.stream
+        writer.picture = plain(BLUE)
+        wait_for_colour(remote, BLUE)
+        assert shows(remote.snapshot(), BLUE)
+    assert remote.ended
+    with pytest.raises(MediaError):
+        while True:
+            remote.recv(timeout=1)
+    track.stop()
+    writer.join(5)
+
+
+def test_timestamps_keep_to_the_rate() -> None:
+    track = VideoTrack.from_frames(itertools.repeat(plain(RED)), fps=20)
+    with MediaPair() as pair:
+        (remote,) = pair.share(track)
+        times = [remote.recv(timeout=10).time for _ in range(12)]
+    steps = np.diff([time for time in times if time is not None])
+    assert np.abs(steps - 0.05).max() < 0.002
+
+
+def test_writing_is_paced_without_anybody_to_watch() -> None:
+    track = VideoTrack(fps=50)
+    picture = plain(RED)
+    start = monotonic()
+    for _ in range(20):
+        track.write(picture)
+    assert 0.38 <= monotonic() - start < 0.8
+
+
+def test_a_burst_after_a_stall_keeps_the_pace() -> None:
+    track = VideoTrack(fps=50)
+    picture = plain(RED)
+    track.write(picture)
+    threading.Event().wait(0.5)
+    start = monotonic()
+    for _ in range(10):
+        track.write(picture)
+    assert monotonic() - start >= 0.14
+
+
+def test_the_size_may_change() -> None:
+    track = VideoTrack(fps=30)
+    writer = Writer(track, plain(RED, 160, 120))
+    with MediaPair() as pair:
+        (remote,) = pair.share(track)
+        assert remote.read(timeout=10).shape == (120, 160, 3)
+        writer.picture = plain(GREEN, 321, 239)
+        while (picture := remote.read(timeout=10)).shape != (239, 321, 3):
+            pass
+        assert shows(picture, GREEN)
+    track.stop()
+    writer.join(5)
+
+
+def test_a_still_picture_written_once_is_seen_by_late_readers() -> None:
+    track = VideoTrack(fps=30)
+    with MediaPair() as pair:
+        (remote,) = pair.share(track)
+        with pytest.raises(ArticoTimeoutError):
+            remote.recv(timeout=0.1)
+        track.write(plain(GREEN))
+        assert shows(remote.read(timeout=5), GREEN)
+        assert shows(remote.snapshot(timeout=5), GREEN)
+
+
+def test_disabled_video_is_black_at_once_and_comes_back() -> None:
+    track = VideoTrack(fps=30)
+    with MediaPair() as pair:
+        (remote,) = pair.share(track)
+        track.write(plain(RED))
+        wait_for_colour(remote, RED)
+        track.enabled = False
+        wait_for_colour(remote, (0, 0, 0))
+        track.enabled = True
+        track.write(plain(RED))
+        wait_for_colour(remote, RED)
+
+
+@pytest.mark.parametrize(
+    ("rate", "channels", "kind"),
+    [(44100, 1, np.int16), (48000, 2, np.float32), (8000, 1, np.int16)],
+)
+def test_a_tone_arrives_with_its_frequency(rate: int, channels: int, kind: type) -> None:
+    wave = tone(440, 1, rate, channels)
+    samples = wave.astype(np.float32) / 32768 if kind is np.float32 else wave
+    size = 1024
+    chunks = itertools.cycle([samples[i : i + size] for i in range(0, len(samples), size)])
+    track = AudioTrack.from_chunks(chunks, rate=rate, channels=channels)
+    with MediaPair() as pair:
+        (remote,) = pair.share(track)
+        sound_from(remote, 0.2)
+        sound = sound_from(remote, 0.5)
+    assert sound.shape[1] == 2 and sound.dtype == np.int16
+    assert abs(frequency_of(sound) - 440) < 6
+    assert loudness(sound) > 4000
+
+
+def test_sound_that_stalls_leaves_silence_and_goes_on() -> None:
+    track = AudioTrack()
+    with MediaPair() as pair:
+        (remote,) = pair.share(track)
+        with pytest.raises(ArticoTimeoutError):
+            remote.recv(timeout=0.05)
+        track.write(tone(500, 0.3))
+        frames = [remote.recv(timeout=10) for _ in range(30)]
+        track.write(tone(500, 0.3))
+        frames += [remote.recv(timeout=10) for _ in range(15)]
+    steps = np.diff([frame.pts or 0 for frame in frames])
+    assert (steps == 960).all()
+    levels = [loudness(array_of(frame)) for frame in frames]
+    assert min(levels) < 500 and max(levels[:10]) > 4000 and max(levels[30:]) > 4000
+
+
+def test_writing_sound_blocks_until_little_is_left_to_play() -> None:
+    track = AudioTrack(rate=16000)
+    start = monotonic()
+    track.write(tone(440, 1.0, 16000))
+    assert 0.8 <= monotonic() - start < 1.2
+
+
+def test_any_aiortc_track_may_be_shared() -> None:
+    with MediaPair() as pair:
+        (remote,) = pair.share(VideoStreamTrack())
+        assert remote.read(timeout=10).shape == (480, 640, 3)
+
+
+@pytest.mark.logs_errors
+def test_an_exception_in_a_function_ends_its_track_only(caplog: pytest.LogCaptureFixture) -> None:
+    pictures = iter([plain(RED)] * 3)
+    failing = VideoTrack.from_frames(lambda: next(pictures), fps=30)
+    fine = VideoTrack.from_frames(itertools.repeat(plain(GREEN)), fps=30)
+    with MediaPair() as pair:
+        _, remote = pair.share(failing, fine)
+        assert shows(remote.read(timeout=10), GREEN)
+        end = monotonic() + 5
+        while not pair.errors and monotonic() < end:
+            remote.recv(timeout=5)
+        assert shows(remote.read(timeout=10), GREEN)
+    assert failing.ended and not fine.ended
+    assert "StopIteration" in str(pair.errors[0])
+    assert "StopIteration" in caplog.text
+
+
+def test_an_iterable_that_ends_ends_the_track() -> None:
+    track = VideoTrack.from_frames([plain(RED)] * 5, fps=50)
+    with MediaPair() as pair:
+        (remote,) = pair.share(track)
+        assert shows(remote.read(timeout=10), RED)
+        end = monotonic() + 5
+        while not track.ended and monotonic() < end:
+            threading.Event().wait(0.01)
+        assert track.ended
+        assert pair.errors == []
+
+
+def test_writing_to_a_stopped_track_raises_and_a_write_under_way_ends() -> None:
+    track = AudioTrack()
+    timer = threading.Timer(0.1, track.stop)
+    timer.start()
+    start = monotonic()
+    track.write(tone(440, 5.0))
+    assert monotonic() - start < 2
+    timer.join()
+    with pytest.raises(MediaError):
+        track.write(tone(440, 0.1))
+
+
+def test_a_function_that_maps_runs_on_a_worker_and_its_result_is_sent() -> None:
+    names: set[str] = set()
+
+    def invert(picture: np.ndarray[Any, Any]) -> np.ndarray[Any, Any]:
+        names.add(threading.current_thread().name)
+        return 255 - picture
+
+    source = VideoTrack.from_frames(itertools.repeat(plain(RED)), fps=30)
+    with MediaPair() as there, MediaPair() as back:
+        (remote,) = there.share(source)
+        (seen,) = back.share(remote.map(invert))
+        assert shows(seen.read(timeout=10), (55, 225, 225))
+    assert names == {"artico_sync-map"}
+
+
+def test_sound_can_be_mapped() -> None:
+    source = AudioTrack.from_chunks(itertools.repeat(tone(1000, 0.1)))
+    with MediaPair() as there, MediaPair() as back:
+        (remote,) = there.share(source)
+        (heard,) = back.share(remote.map(lambda sound: sound // 2))
+        sound_from(heard, 0.2)
+        assert abs(frequency_of(sound_from(heard, 0.4)) - 1000) < 8
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        ("picture", TypeError),
+        (np.zeros((10, 10, 3), np.float32), TypeError),
+        (np.zeros((10, 10), np.uint8), ValueError),
+        (np.zeros((10, 10, 4), np.uint8), ValueError),
+        (np.zeros((0, 10, 3), np.uint8), ValueError),
+    ],
+)
+def test_bad_pictures_are_refused_at_once(value: object, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        VideoTrack().write(value)
+
+
+@pytest.mark.parametrize(
+    ("value", "error"),
+    [
+        (b"sound", TypeError),
+        (np.zeros((10, 1), np.float64), TypeError),
+        (np.zeros((10, 2), np.int16), ValueError),
+        (np.zeros((0, 1), np.int16), ValueError),
+    ],
+)
+def test_bad_sounds_are_refused_at_once(value: object, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        AudioTrack().write(value)
+
+
+@pytest.mark.parametrize(
+    ("make", "error"),
+    [
+        (lambda: VideoTrack(fps=0), ValueError),
+        (lambda: VideoTrack(fps="30"), TypeError),  # type: ignore[arg-type]
+        (lambda: VideoTrack(bitrate=-1), ValueError),
+        (lambda: VideoTrack(bitrate=1.5), TypeError),  # type: ignore[arg-type]
+        (lambda: VideoTrack(codec="H266"), ValueError),
+        (lambda: AudioTrack(rate=100), ValueError),
+        (lambda: AudioTrack(channels=3), ValueError),
+        (lambda: AudioTrack(rate=44100.0), TypeError),  # type: ignore[arg-type]
+        (lambda: VideoTrack.from_frames(5), TypeError),  # type: ignore[arg-type]
+    ],
+)
+def test_bad_tracks_are_refused_at_once(make: Any, error: type[Exception]) -> None:
+    with pytest.raises(error):
+        make()
