@@ -72,7 +72,9 @@ class Artico(EventEmitter):
     ) -> None:
         self._wanted_id = None if id is None else check_peer_id(id)
         self._configuration = check_configuration(rtc_config)
-        self._settings = _checked_settings(connect_timeout, silence_timeout, send_buffer, receive_buffer)
+        self._settings = _checked_settings(
+            connect_timeout, silence_timeout, send_buffer, receive_buffer
+        )
         if token is not None and not isinstance(token, str):
             raise TypeError(f"token must be a str, not {type(token).__name__}")
         if signaling is None:
@@ -82,10 +84,14 @@ class Artico(EventEmitter):
             self._user_signaling = None
         else:
             if url is not None or id is not None or token is not None:
-                raise ValueError("signaling takes the place of url, id and token: give them to it instead")
+                raise ValueError(
+                    "signaling takes the place of url, id and token: give them to it instead"
+                )
             missing = [name for name in _SIGNALING_MEMBERS if not hasattr(signaling, name)]
             if missing:
-                raise TypeError(f"signaling has no {', '.join(missing)}: derive it from artico_sync.Signaling")
+                raise TypeError(
+                    f"signaling has no {', '.join(missing)}: derive it from artico_sync.Signaling"
+                )
             self._user_signaling = signaling
             if isinstance(signaling, SocketSignaling):
                 self._socket_signaling = signaling
@@ -111,7 +117,7 @@ class Artico(EventEmitter):
         if self._wanted_id is not None:
             return self._wanted_id
         process = os.getpid()
-        if self._random_id is None or (self._random_id[0] != process and not self._port.connected):
+        if self._random_id is None or self._random_id[0] != process:
             self._random_id = process, new_peer_id()
         return self._random_id[1]
 
@@ -155,7 +161,10 @@ class Artico(EventEmitter):
         from artico_sync.engine.client import Client
 
         return Client(
-            self._make_transport(port), port, build_configuration(self._configuration), self._settings
+            self._make_transport(port),
+            port,
+            build_configuration(self._configuration),
+            self._settings,
         )
 
     def _make_transport(self, port: ClientPort) -> SignalingTransport:
@@ -234,7 +243,10 @@ class Artico(EventEmitter):
 def _checked_settings(
     connect_timeout: float, silence_timeout: float, send_buffer: int, receive_buffer: int
 ) -> Settings:
-    for name, seconds in (("connect_timeout", connect_timeout), ("silence_timeout", silence_timeout)):
+    for name, seconds in (
+        ("connect_timeout", connect_timeout),
+        ("silence_timeout", silence_timeout),
+    ):
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
             raise TypeError(f"{name} must be seconds, not {type(seconds).__name__}")
         if not seconds > 0:

@@ -172,7 +172,9 @@ class Call(EventEmitter):
 
     # messages
 
-    def send(self, data: str | bytes | bytearray | memoryview, timeout: float | None = None) -> None:
+    def send(
+        self, data: str | bytes | bytearray | memoryview, timeout: float | None = None
+    ) -> None:
         """Send a message; blocks only while more than `send_buffer` (1 MiB) waits to be sent.
 
         Args:
@@ -257,6 +259,3 @@ class Call(EventEmitter):
 def make_call(port: CallPort, metadata: str | None) -> Call:
     """Make the user's object of a call; any thread."""
     return Call(port, metadata, initiator=port.phase is Phase.CALLING)
-
-
-

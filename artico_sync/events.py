@@ -26,7 +26,9 @@ class EventEmitter:
         if not isinstance(event, str):
             raise TypeError(f"the event name must be a str, not {type(event).__name__}")
         if event not in self._EVENTS:
-            raise ValueError(f"unknown event {event!r}; the events are {', '.join(sorted(self._EVENTS))}")
+            raise ValueError(
+                f"unknown event {event!r}; the events are {', '.join(sorted(self._EVENTS))}"
+            )
         return event
 
     @overload

@@ -115,7 +115,9 @@ class Signaling:
 
     def _of(self, event: str) -> list[Callable[..., Any]]:
         if event not in self._handlers:
-            raise ValueError(f"unknown event {event!r}; the events are {', '.join(sorted(self.EVENTS))}")
+            raise ValueError(
+                f"unknown event {event!r}; the events are {', '.join(sorted(self.EVENTS))}"
+            )
         return self._handlers[event]
 
 
@@ -237,7 +239,11 @@ class MemoryHub:
     def _join(self, peer: MemorySignaling, room: str) -> list[MemorySignaling]:
         with self._lock:
             members = self._rooms.setdefault(room, [])
-            others = [self._peers[member] for member in members if member in self._peers and member != peer.id]
+            others = [
+                self._peers[member]
+                for member in members
+                if member in self._peers and member != peer.id
+            ]
             if peer.id not in members:
                 members.append(peer.id)
             return others
@@ -259,7 +265,9 @@ class MemorySignaling(Signaling):
         if self._hub._enter(self):
             self.emit("connect", self.id)
         else:
-            self.emit("error", IdTakenError("Another client is connected with this id.", peer=self.id))
+            self.emit(
+                "error", IdTakenError("Another client is connected with this id.", peer=self.id)
+            )
 
     def disconnect(self) -> None:
         self._hub._leave(self)

@@ -240,7 +240,10 @@ def test_consumed_is_told_after_the_handler_returned(box: Box) -> None:
         (lambda seen: lambda call: seen.append((call,)), [("c",)]),
         (lambda seen: lambda call, metadata: seen.append((call, metadata)), [("c", "m")]),
         (lambda seen: lambda *all: seen.append(all), [("c", "m")]),
-        (lambda seen: lambda call, metadata=None, more=1: seen.append((call, metadata)), [("c", "m")]),
+        (
+            lambda seen: lambda call, metadata=None, more=1: seen.append((call, metadata)),
+            [("c", "m")],
+        ),
     ],
 )
 def test_handlers_may_declare_fewer_parameters(

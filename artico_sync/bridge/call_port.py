@@ -221,7 +221,10 @@ class CallPort:
             self._check_sendable(size)
             if self._accepted - self._delivered > limit:
                 free = self._wait(
-                    lambda: self.phase is not Phase.OPEN or self._accepted - self._delivered <= limit, deadline
+                    lambda: (
+                        self.phase is not Phase.OPEN or self._accepted - self._delivered <= limit
+                    ),
+                    deadline,
                 )
                 self._check_sendable(size)
                 if not free:
@@ -262,4 +265,6 @@ class CallPort:
                 return
             if self.phase is Phase.CLOSED:
                 raise self.closed_error()
-            raise deadline.error("the peer to acknowledge what was sent", self.session_id, self.target)
+            raise deadline.error(
+                "the peer to acknowledge what was sent", self.session_id, self.target
+            )

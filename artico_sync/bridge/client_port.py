@@ -47,7 +47,9 @@ class ClientPort:
         self._make_call = make_call
         self._condition = threading.Condition()
         self._dispatcher = Dispatcher(name)
-        self.mailbox = Mailbox(f"client {name}", CLIENT_EVENTS, self._dispatcher, ended=self._ended_error)
+        self.mailbox = Mailbox(
+            f"client {name}", CLIENT_EVENTS, self._dispatcher, ended=self._ended_error
+        )
         self.state = "disconnected"
         self._phase = "idle"  # idle, connecting, connected, closing, closed
         self._lease: LoopLease | None = None
@@ -92,11 +94,6 @@ class ClientPort:
             self._guard.check()
         with self._condition:
             return tuple(self._calls.values())
-
-    @property
-    def connected(self) -> bool:
-        """Whether the client is connected or about to be, in this process or a parent."""
-        return self._guard is not None
 
     @property
     def lease(self) -> LoopLease:

@@ -14,7 +14,7 @@ import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future
+from concurrent.futures import Future, wait
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import janus
@@ -30,6 +30,9 @@ Args = TypeVarTuple("Args")
 
 # Seconds an interpreter that is exiting gives open calls to say goodbye.
 EXIT_GRACE = 0.5
+# Seconds that cancelled work gets to clean up, after a time-out and after Ctrl-C.
+CANCEL_GRACE = 2.0
+INTERRUPT_GRACE = 0.1
 
 
 def new_event_loop() -> asyncio.AbstractEventLoop:
@@ -187,17 +190,21 @@ class LoopLease:
                 task.cancel()
 
         self.post(start)
+        grace = INTERRUPT_GRACE
         try:
             return result_of(future, deadline)
         except FutureTimeout as error:
             if future.done():
                 raise
+            grace = CANCEL_GRACE
             raise ArticoTimeoutError(f"Timed out after {deadline.timeout:g} s.") from error
         except CancelledError as error:
             raise SignalingError("The client was closed meanwhile.") from error
         finally:
             if not future.cancel() and not future.done():
+                # Work given up is cancelled and seen to its end, so that nothing of it outlives the call.
                 self.post(cancel)
+                wait([future], grace)
 
     def at_exit(self, goodbye: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Have `goodbye` run on the loop when the interpreter exits without a release."""

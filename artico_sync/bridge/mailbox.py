@@ -91,7 +91,9 @@ def register(event: str, handler: Handler, arguments: int, once: bool) -> Regist
     required = sum(p.default is p.empty for p in positional)
     needed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
     if required > arguments or needed:
-        raise TypeError(f"the handler of {event!r} is called with {arguments} arguments, but needs others")
+        raise TypeError(
+            f"the handler of {event!r} is called with {arguments} arguments, but needs others"
+        )
     variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
     return Registration(handler, None if variadic else len(positional), once)
 
@@ -195,13 +197,17 @@ class Mailbox:
         ]
         if sum(len(queue.events) for queue in kept) <= KEPT_LIMIT:
             return
-        heads = [(head.order, queue) for queue in kept if queue.events and (head := queue.events[0])]
+        heads = [
+            (head.order, queue) for queue in kept if queue.events and (head := queue.events[0])
+        ]
         if heads:
             min(heads, key=lambda pair: pair[0])[1].sync_q.get_nowait()
         if not self._warned:
             self._warned = True
             logger.warning(
-                "%s: more than %d events that nobody handles; the oldest are dropped", self._owner, KEPT_LIMIT
+                "%s: more than %d events that nobody handles; the oldest are dropped",
+                self._owner,
+                KEPT_LIMIT,
             )
 
     # the user's side
@@ -272,7 +278,9 @@ class Mailbox:
         with self._lock:
             return len(self._queue(name).events)
 
-    def take(self, name: str, deadline: Deadline, what: str, *, observe: bool) -> tuple[Any, ...] | None:
+    def take(
+        self, name: str, deadline: Deadline, what: str, *, observe: bool
+    ) -> tuple[Any, ...] | None:
         """Wait for the next event that no handler takes; user threads.
 
         Args:
@@ -293,7 +301,9 @@ class Mailbox:
                     if deadline.expired:
                         raise self._timeout(deadline, what)
                     self._changed.wait(deadline.slice())
-                observer = self._observe(name) if self._handlers[name] and not self._finished else None
+                observer = (
+                    self._observe(name) if self._handlers[name] and not self._finished else None
+                )
                 queue = observer or self._queue(name)
                 self._takers[name] += observer is None
             try:
@@ -321,4 +331,6 @@ class Mailbox:
         return observer
 
     def _timeout(self, deadline: Deadline, what: str) -> ArticoTimeoutError:
-        return ArticoTimeoutError(f"Timed out after {deadline.timeout:g} s waiting for {what}. {self._owner}")
+        return ArticoTimeoutError(
+            f"Timed out after {deadline.timeout:g} s waiting for {what}. {self._owner}"
+        )

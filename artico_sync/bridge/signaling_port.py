@@ -69,7 +69,9 @@ class SignalingPort:
             self.state = "disconnected"
             if isinstance(error, SignalingError):
                 raise
-            raise SignalingError(f"{type(self._signaling).__name__} could not connect: {error}") from error
+            raise SignalingError(
+                f"{type(self._signaling).__name__} could not connect: {error}"
+            ) from error
         finally:
             self._opened = None
 
@@ -97,7 +99,9 @@ class SignalingPort:
             done.exception()
             await asyncio.get_running_loop().run_in_executor(None, thread.join)
         else:
-            logger.warning("disconnect() of the signalling has not returned within %g s", DISCONNECT_GRACE)
+            logger.warning(
+                "disconnect() of the signalling has not returned within %g s", DISCONNECT_GRACE
+            )
 
     # the worker thread
 
@@ -105,7 +109,9 @@ class SignalingPort:
         if self._thread is None:
             for event, handler in self._handlers.items():
                 self._signaling.on(event, handler)
-            self._thread = threading.Thread(target=self._work, name=f"artico_sync-signaling-{self.id}", daemon=True)
+            self._thread = threading.Thread(
+                target=self._work, name=f"artico_sync-signaling-{self.id}", daemon=True
+            )
             self._thread.start()
 
     def _do(self, function: Callable[..., Any], *arguments: Any) -> asyncio.Future[Any]:
@@ -139,7 +145,9 @@ class SignalingPort:
     def _on_disconnect(self) -> None:
         was_ready, self.state = self.state == "ready", "disconnected"
         if self._opened is not None and not self._opened.done():
-            self._opened.set_exception(SignalingError("The signalling disconnected while connecting."))
+            self._opened.set_exception(
+                SignalingError("The signalling disconnected while connecting.")
+            )
         elif was_ready and self._listener is not None:
             self._listener.on_disconnected()
 
@@ -154,7 +162,9 @@ class SignalingPort:
         if self._listener is not None:
             self._listener.on_signal(message)  # type: ignore[arg-type]  # the engine checks it
 
-    def _on_join(self, room: object = None, peer_id: object = None, metadata: object = None) -> None:
+    def _on_join(
+        self, room: object = None, peer_id: object = None, metadata: object = None
+    ) -> None:
         if self._listener is not None and isinstance(room, str) and isinstance(peer_id, str):
             self._listener.on_join(room, peer_id, metadata if isinstance(metadata, str) else None)
 

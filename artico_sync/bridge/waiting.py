@@ -59,7 +59,9 @@ class Deadline:
     def expired(self) -> bool:
         return self._end is not None and monotonic() >= self._end
 
-    def error(self, what: str, session: str | None = None, peer: str | None = None) -> ArticoTimeoutError:
+    def error(
+        self, what: str, session: str | None = None, peer: str | None = None
+    ) -> ArticoTimeoutError:
         """The error to raise when the time ran out while waiting for `what`."""
         return ArticoTimeoutError(
             f"Timed out after {self.timeout:g} s waiting for {what}.", session=session, peer=peer
@@ -114,4 +116,12 @@ def result_of(future: Future[T], deadline: Deadline) -> T:
                 raise
 
 
-__all__ = ["CancelledError", "Deadline", "FutureTimeout", "check_timeout", "result_of", "take", "wait_until"]
+__all__ = [
+    "CancelledError",
+    "Deadline",
+    "FutureTimeout",
+    "check_timeout",
+    "result_of",
+    "take",
+    "wait_until",
+]

@@ -13,7 +13,7 @@ from aiortc import RTCConfiguration
 
 from artico_sync.engine import wire
 from artico_sync.engine.rate import RateLimits
-from artico_sync.engine.phase import Phase
+from artico_sync.engine.phase import CloseReason, Phase
 from artico_sync.engine.session import Session, SessionListener
 from artico_sync.engine.settings import Settings
 from artico_sync.engine.signaling.transport import SignalingTransport
@@ -53,7 +53,8 @@ class Client:
         self._configuration = configuration
         self._settings = settings
         self._rates = RateLimits(settings.signals_per_second, settings.signals_burst)
-        self._finished: OrderedDict[str, None] = OrderedDict()
+        # Session ids of calls that are over, each with the other peer's id.
+        self._finished: OrderedDict[str, str] = OrderedDict()
         self._unsent: deque[tuple[dict[str, object], Told]] = deque()
         self._state = "disconnected"
         self._reconnecting: asyncio.Task[None] | None = None
@@ -168,7 +169,9 @@ class Client:
         if error is None:
             told(future.result())
         elif isinstance(error, SignalingError):
-            logger.debug("a signal could not be sent, it waits for the return of signalling: %s", error)
+            logger.debug(
+                "a signal could not be sent, it waits for the return of signalling: %s", error
+            )
             if not self._closing:
                 self._unsent.append((message, told))
         else:
@@ -186,11 +189,26 @@ class Client:
         session = self.sessions.get(signal.session)
         if session is not None:
             if session.target != signal.source:
-                logger.warning("dropping a signal for %s from the stranger %s", session, signal.source)
+                logger.warning(
+                    "dropping a signal for %s from the stranger %s", session, signal.source
+                )
                 return
-            session.feed(signal)
+            if session.phase is Phase.CLOSED:
+                self._answer_late(signal)
+            else:
+                session.feed(signal)
+        elif self._finished.get(signal.session) == signal.source:
+            self._answer_late(signal)
         elif self._is_new_call(signal):
             self._ring(signal)
+
+    def _answer_late(self, signal: wire.Signal) -> None:
+        """A peer of ours that has not heard of the end of a call is told; anybody else is not answered."""
+        logger.debug("a late %s for the finished session %s", signal.type, signal.session)
+        if signal.from_ours and signal.type in (wire.RINGING, "sdp") and not self._closing:
+            body = wire.bye(CloseReason.HANGUP)
+            message = wire.build_message(signal.source, signal.session, None, body)
+            self.send_signal(message, lambda delivered: None)
 
     def _is_new_call(self, signal: wire.Signal) -> bool:
         if not signal.session.startswith(wire.CALL_PREFIX) or signal.session in self._finished:
@@ -211,7 +229,9 @@ class Client:
         return True
 
     def _ring(self, signal: wire.Signal) -> None:
-        session = self._new_session(signal.session, signal.source, signal.metadata, None, initiator=False)
+        session = self._new_session(
+            signal.session, signal.source, signal.metadata, None, initiator=False
+        )
         session.feed(signal)
         session.announce_ringing()
         session.listener = self._listener.on_incoming(session)
@@ -258,7 +278,7 @@ class Client:
     def on_session_closed(self, session: Session) -> None:
         if self.sessions.pop(session.session, None) is None:
             return
-        self._finished[session.session] = None
+        self._finished[session.session] = session.target
         while len(self._finished) > self._settings.remembered_sessions:
             self._finished.popitem(last=False)
         self._listener.on_session_gone(session.session)

@@ -111,5 +111,7 @@ def build_configuration(checked: Any) -> RTCConfiguration:
     ]
     policy = aiortc.RTCIceTransportPolicy(checked.get("iceTransportPolicy", "all"))
     return aiortc.RTCConfiguration(
-        iceServers=servers, iceTransportPolicy=policy, bundlePolicy=aiortc.RTCBundlePolicy.MAX_BUNDLE
+        iceServers=servers,
+        iceTransportPolicy=policy,
+        bundlePolicy=aiortc.RTCBundlePolicy.MAX_BUNDLE,
     )

@@ -32,7 +32,9 @@ class DataChannel:
     What is delivered and consumed is counted in footprints: a message's bytes and `OVERHEAD`.
     """
 
-    def __init__(self, channel: RTCDataChannel, transport: SctpTransport, listener: DataChannelListener) -> None:
+    def __init__(
+        self, channel: RTCDataChannel, transport: SctpTransport, listener: DataChannelListener
+    ) -> None:
         self._channel = channel
         self._transport = transport
         self._listener = listener
@@ -78,7 +80,9 @@ class DataChannel:
     def send(self, data: str | bytes, size: int) -> None:
         """Queue a user message of `size` bytes."""
         if not self.is_open:
-            logger.debug("dropping a message of %d bytes: the channel is %s", size, self._channel.readyState)
+            logger.debug(
+                "dropping a message of %d bytes: the channel is %s", size, self._channel.readyState
+            )
             return
         self._accepted += size + OVERHEAD
         self.messages_sent += 1

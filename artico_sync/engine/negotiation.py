@@ -108,6 +108,7 @@ class Negotiation:
         self._described = ""
         self._doubtful_answer: tuple[float, Signal] | None = None
         connection.on_candidate = self._local_candidate
+        connection.on_restart_needed = self.restart_ice
 
     # What the session asks for
 
@@ -117,9 +118,9 @@ class Negotiation:
         self._attempts = 0
         self._wake()
 
-    def add_track(self, track: MediaStreamTrack, stream_id: str, codec: str | None = None) -> None:
+    def add_track(self, track: MediaStreamTrack, stream_id: str) -> None:
         """Share a track, with the next offer."""
-        self._connection.add_local_track(track, stream_id, codec)
+        self._connection.add_local_track(track, stream_id)
         self.needed()
 
     def remove_track(self, track: MediaStreamTrack) -> None:
@@ -164,7 +165,7 @@ class Negotiation:
     async def close(self) -> None:
         """Stop; nothing is sent or reported any more. The connection is its owner's to close."""
         self._enter(_State.CLOSED)
-        self._connection.on_candidate = None
+        self._connection.on_candidate = self._connection.on_restart_needed = None
         worker, self._worker = self._worker, None
         if worker is not None and worker is not asyncio.current_task():
             worker.cancel()

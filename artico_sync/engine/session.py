@@ -17,6 +17,7 @@ from artico_sync.engine import wire
 from artico_sync.engine.data_channel import DataChannel
 from artico_sync.engine.negotiation import Negotiation
 from artico_sync.engine.phase import BYE_REASONS, CloseReason, Phase
+from artico_sync.engine.rtc.connection_stats import connection_stats
 from artico_sync.engine.rtc.peer_connection import PeerConnection
 from artico_sync.engine.settings import Settings
 from artico_sync.errors import ArticoTimeoutError, CallError
@@ -25,6 +26,8 @@ logger = logging.getLogger("artico_sync.engine.session")
 
 # Seconds the peer gets to confirm the closing of the channel before the connection goes.
 CLOSE_CONFIRMATION = 0.5
+# Seconds before a signal is sent again to a peer that has lost its server for a while.
+RESEND_PAUSE = 0.5
 
 
 class SessionListener(Protocol):
@@ -39,7 +42,9 @@ class SessionListener(Protocol):
 class SessionHost(Protocol):
     """The client a session belongs to; loop thread."""
 
-    def send_signal(self, message: dict[str, object], told: Callable[[bool | None], None]) -> None: ...
+    def send_signal(
+        self, message: dict[str, object], told: Callable[[bool | None], None]
+    ) -> None: ...
     def on_session_closed(self, session: Session) -> None: ...
 
 
@@ -79,6 +84,7 @@ class Session:
         self._ended = asyncio.Event()
         self._peer_is_ours = False
         self._suspended = False
+        self._reached = not initiator
         self._hanging: asyncio.Task[None] | None = None
         self._delivered = True
 
@@ -127,6 +133,7 @@ class Session:
         if self.phase is Phase.CLOSED:
             return
         self._peer_is_ours = self._peer_is_ours or signal.from_ours
+        self._reached = True
         if signal.type == wire.BYE:
             self._on_bye(signal.reason)
         elif signal.type in ("sdp", "candidate"):
@@ -148,16 +155,24 @@ class Session:
             return
         if body.get("type") == "sdp":
             body = {**body, "agent": wire.AGENT}
-        self._signal(body, self._on_told)
+        self._signal(body, lambda delivered: self._on_told(delivered, body))
 
     def _signal(self, body: dict[str, Any], told: Callable[[bool | None], None]) -> None:
         metadata = self.metadata
         self._host.send_signal(wire.build_message(self.target, self.session, metadata, body), told)
 
-    def _on_told(self, delivered: bool | None) -> None:
-        # Once answered, a peer that is gone from the server may well still be in the call.
-        if delivered is False and self.phase is Phase.CALLING:
+    def _on_told(self, delivered: bool | None, body: dict[str, Any]) -> None:
+        if delivered:
+            self._reached = True
+        elif delivered is False and self.phase is Phase.CALLING and not self._reached:
             self._close(CloseReason.UNAVAILABLE)
+        elif delivered is False and self.phase in (Phase.CALLING, Phase.CONNECTING):
+            # It was there before, so it is on its way back to the server, as we may have been.
+            asyncio.get_running_loop().call_later(RESEND_PAUSE, self._send_again, body)
+
+    def _send_again(self, body: dict[str, Any]) -> None:
+        if self.phase in (Phase.CALLING, Phase.CONNECTING):
+            self._send(body)
 
     def _say_bye(self, reason: str) -> None:
         # Only a peer of ours, and only one that still has the session: a JavaScript page would ring.
@@ -311,7 +326,7 @@ class Session:
         if self.channel is not None:
             numbers.update(self.channel.stats())
         if self.connection is not None:
-            numbers.update(await self.connection.stats())
+            numbers.update(await connection_stats(self.connection))
         return numbers
 
     async def ended(self) -> None:
@@ -334,10 +349,10 @@ class Session:
                 # Shielded: whoever stops waiting must not stop the delivery.
                 await asyncio.shield(self._hanging)
         except TimeoutError:
-            delivered = self.channel is None or self.channel.drained
-            self._close(CloseReason.HANGUP)
-            if not delivered:
+            # Told before the close, after which no event comes any more.
+            if self.channel is not None and not self.channel.drained:
                 self._report_undelivered(timeout)
+            self._close(CloseReason.HANGUP)
         await self._hanging
         await self.ended()
         return self._delivered
@@ -345,7 +360,9 @@ class Session:
     def _report_undelivered(self, timeout: float | None) -> None:
         if self._delivered and self.listener is not None:
             text = f"Not all messages could be delivered within {timeout:g} s of hanging up."
-            self.listener.on_event("error", ArticoTimeoutError(text, session=self.session, peer=self.target))
+            self.listener.on_event(
+                "error", ArticoTimeoutError(text, session=self.session, peer=self.target)
+            )
         self._delivered = False
 
     async def _hang_up(self) -> None:

@@ -116,7 +116,9 @@ def _check_description(data: object, settings: Settings) -> None:
     sdp = _text(data.get("sdp"), "SDP", settings.maximum_sdp)
     lines = sdp.count("\nm=") + sdp.startswith("m=")
     if lines > settings.maximum_media_lines:
-        raise MalformedError(f"the SDP has {lines} m-lines, more than {settings.maximum_media_lines}")
+        raise MalformedError(
+            f"the SDP has {lines} m-lines, more than {settings.maximum_media_lines}"
+        )
 
 
 def _check_candidate(data: object) -> None:

@@ -1,0 +1,361 @@
+"""Any thread, any process: the rules that hold everywhere, shown with real programs."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import signal
+import subprocess
+import sys
+import textwrap
+import threading
+import time
+from collections.abc import Callable
+from typing import Any
+
+import pytest
+
+from artico_sync import Artico, ArticoServer, Call, ForkError, MemoryHub
+from artico_sync.bridge import loop as loop_module
+from tests.conftest import RTC_CONFIG, MakeArtico
+
+TIMEOUT = 10
+
+
+def run_program(
+    source: str, *arguments: str, timeout: float = 30
+) -> subprocess.CompletedProcess[str]:
+    """Run a program of its own, as a user would."""
+    return subprocess.run(
+        [sys.executable, "-c", textwrap.dedent(source), *arguments],
+        capture_output=True,
+        text=True,
+        timeout=timeout,
+        check=False,
+    )
+
+
+def open_call(make_artico: MakeArtico) -> tuple[Artico, Call, Call]:
+    alice, bob = make_artico(), make_artico()
+    call = alice.call(bob.id)
+    incoming = bob.wait_for("call", TIMEOUT).answer()
+    call.wait_open(TIMEOUT)
+    incoming.wait_open(TIMEOUT)
+    return alice, call, incoming
+
+
+def test_blocking_calls_on_the_loop_thread_raise_at_once(make_artico: MakeArtico) -> None:
+    alice, call, _ = open_call(make_artico)
+    lease = loop_module.lease()
+    blocking: list[Callable[[], Any]] = [
+        alice.connect,
+        alice.close,
+        alice.wait_closed,
+        lambda: alice.wait_for("call"),
+        call.wait_open,
+        call.wait_closed,
+        call.recv,
+        call.flush,
+        call.hangup,
+        lambda: call.send("x"),
+        lambda: call.wait_for("data"),
+        call.stats,
+    ]
+    errors: list[Exception] = []
+    done = threading.Event()
+
+    def try_all() -> None:
+        for function in blocking:
+            try:
+                function()
+            except RuntimeError as error:
+                errors.append(error)
+        done.set()
+
+    lease.post(try_all)
+    assert done.wait(TIMEOUT)
+    lease.release()
+    assert len(errors) == len(blocking)
+    assert all("event-loop thread" in str(error) for error in errors)
+    assert call.open
+
+
+def test_inside_a_running_loop_of_the_users(make_artico: MakeArtico) -> None:
+    async def notebook_cell() -> str:
+        _, call, incoming = open_call(make_artico)
+        call.send("from a thread with a loop")
+        message = incoming.recv(TIMEOUT)
+        call.hangup()
+        return str(message)
+
+    assert asyncio.run(notebook_cell()) == "from a thread with a loop"
+
+
+def test_one_call_used_by_many_threads(make_artico: MakeArtico) -> None:
+    _, call, incoming = open_call(make_artico)
+    received: list[str] = []
+
+    def send(name: int) -> None:
+        for number in range(50):
+            call.send(f"{name}:{number}")
+
+    def receive() -> None:
+        for message in incoming:
+            received.append(str(message))
+
+    threads = [threading.Thread(target=send, args=(name,)) for name in range(4)]
+    threads += [threading.Thread(target=receive) for _ in range(3)]
+    for thread in threads:
+        thread.start()
+    for thread in threads[:4]:
+        thread.join(TIMEOUT)
+    call.hangup()
+    for thread in threads:
+        thread.join(TIMEOUT)
+    assert sorted(received) == sorted(
+        f"{name}:{number}" for name in range(4) for number in range(50)
+    )
+
+
+def test_a_handler_may_block_and_place_calls(make_artico: MakeArtico) -> None:
+    _, call, incoming = open_call(make_artico)
+    answers: list[Any] = []
+    done = threading.Event()
+
+    def ask_back(text: str) -> None:
+        incoming.send("what?")
+        incoming.off("data")
+        answers.append(incoming.recv(TIMEOUT))
+        done.set()
+
+    incoming.on("data", ask_back)
+    call.send("first")
+    assert call.recv(TIMEOUT) == "what?"
+    call.send("second")
+    assert done.wait(TIMEOUT)
+    assert answers == ["second"]
+
+
+def in_a_wait_of_ours(thread: int) -> bool:
+    """Whether a thread stands in a lock, called from the bridge's waiting."""
+    frame = sys._current_frames().get(thread)
+    if frame is None or frame.f_code.co_name != "wait":
+        return False
+    while frame is not None:
+        if frame.f_code.co_filename.endswith("waiting.py"):
+            return True
+        frame = frame.f_back
+    return False
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
+@pytest.mark.parametrize(
+    "wait",
+    [
+        lambda rtco, call: call.recv(),
+        lambda rtco, call: call.wait_closed(),
+        lambda rtco, call: call.wait_for("stream"),
+        lambda rtco, call: rtco.wait_for("call"),
+        lambda rtco, call: rtco.wait_closed(),
+        lambda rtco, call: rtco.call("ringing").wait_open(None),
+    ],
+    ids=["recv", "wait_closed", "wait_for", "client wait_for", "client wait_closed", "wait_open"],
+)
+def test_ctrl_c_ends_a_wait_and_leaves_the_call_usable(
+    make_artico: MakeArtico, wait: Callable[[Artico, Call], Any]
+) -> None:
+    make_artico("ringing")
+    alice, call, incoming = open_call(make_artico)
+    main = threading.main_thread().ident
+    assert main is not None
+    pressed: list[float] = []
+
+    def press() -> None:
+        while not in_a_wait_of_ours(main):
+            time.sleep(0.005)
+        pressed.append(time.monotonic())
+        signal.pthread_kill(main, signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        wait(alice, call)
+    thread.join(TIMEOUT)
+    assert time.monotonic() - pressed[0] < 0.2
+    call.send("still usable")
+    assert incoming.recv(TIMEOUT) == "still usable"
+
+
+def test_the_loop_thread_is_leased(make_artico: MakeArtico, server: ArticoServer) -> None:
+    def loops() -> list[str]:
+        return [t.name for t in threading.enumerate() if t.name == "artico_sync-loop"]
+
+    make_artico()
+    make_artico()
+    assert len(loops()) == 1
+    server.stop()
+    assert len(loops()) == 1
+
+
+def test_importing_starts_nothing_and_is_light() -> None:
+    done = run_program(
+        """
+        import sys, threading
+        import artico_sync
+        artico_sync.Artico("http://localhost:1")
+        assert threading.active_count() == 1, threading.enumerate()
+        heavy = {"aiortc", "aioice", "av", "numpy", "cryptography"} & set(sys.modules)
+        assert not heavy, heavy
+        """
+    )
+    assert (done.returncode, done.stdout, done.stderr) == (0, "", "")
+
+
+FORGETFUL = """
+    import sys, time
+    from artico_sync import Artico, ArticoServer
+    server = ArticoServer(port=0).start()
+    config = {"iceServers": []}
+    alice = Artico(server.url, rtc_config=config).connect()
+    bob = Artico(server.url, id="bob", rtc_config=config).connect()
+    call = alice.call("bob")
+    incoming = bob.wait_for("call", 10)
+    bob.on("error", print)
+    incoming.on("data", lambda text: time.sleep(100))
+    incoming.answer()
+    call.wait_open()
+    call.send("x")
+    sys.stdout.write(str(time.time()))
+    sys.stdout.flush()
+"""
+
+
+@pytest.mark.parametrize(
+    ("ending", "code"),
+    [("", 0), ("sys.exit(7)", 7), ("import os; os._exit(3)", 3)],
+    ids=["falls off the end", "sys.exit", "os._exit"],
+)
+def test_a_script_that_forgets_to_close_exits_at_once(ending: str, code: int) -> None:
+    done = run_program(textwrap.dedent(FORGETFUL) + ending)
+    ended = time.time()
+    assert (done.returncode, done.stderr) == (code, "")
+    assert ended - float(done.stdout) < 3
+
+
+def test_a_script_that_raises_exits_with_its_own_traceback() -> None:
+    done = run_program(textwrap.dedent(FORGETFUL) + "raise KeyError('mine')")
+    assert done.returncode == 1
+    assert done.stderr.count("Traceback") == 1 and done.stderr.endswith("KeyError: 'mine'\n")
+
+
+def test_peers_hear_of_a_script_that_forgot_to_close(
+    make_artico: MakeArtico, server: ArticoServer
+) -> None:
+    alice = make_artico("alice")
+    program = subprocess.Popen(
+        [
+            sys.executable,
+            "-c",
+            textwrap.dedent(
+                """
+                import sys
+                from artico_sync import Artico
+                rtco = Artico(sys.argv[1], rtc_config={"iceServers": []}).connect()
+                rtco.call("alice").wait_open()
+                """
+            ),
+            server.url,
+        ]
+    )
+    call = alice.wait_for("call", TIMEOUT).answer()
+    call.wait_open(TIMEOUT)
+    call.wait_closed(TIMEOUT)
+    assert call.close_reason == "remote"
+    assert program.wait(TIMEOUT) == 0
+
+
+needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+
+
+def in_child(function: Callable[[], bool]) -> bool:
+    """Whether `function` returns true in a forked child."""
+    child = os.fork()
+    if child == 0:
+        try:
+            os._exit(0 if function() else 1)
+        except BaseException:
+            os._exit(2)
+    return os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 0
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_a_connected_client_refuses_in_a_child_and_lives_on_in_the_parent(
+    make_artico: MakeArtico,
+) -> None:
+    alice, call, incoming = open_call(make_artico)
+
+    def refuses() -> bool:
+        for function in (
+            alice.connect,
+            alice.close,
+            lambda: alice.call("bob"),
+            lambda: alice.calls,
+            lambda: call.send("x"),
+            call.recv,
+            call.hangup,
+            call.answer,
+        ):
+            try:
+                function()
+            except ForkError:
+                continue
+            return False
+        return True
+
+    assert in_child(refuses)
+    call.send("unharmed")
+    assert incoming.recv(TIMEOUT) == "unharmed"
+
+
+@needs_fork
+@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+def test_an_unconnected_client_connects_in_each_child_with_an_id_of_its_own(
+    server: ArticoServer, make_artico: MakeArtico
+) -> None:
+    parent = make_artico("parent")
+    prepared = Artico(server.url, rtc_config=RTC_CONFIG)
+    own_id = prepared.id
+    named = Artico(server.url, id="named", rtc_config=RTC_CONFIG)
+
+    def connects() -> bool:
+        with prepared as rtco:
+            if rtco.id == own_id:
+                return False
+            with rtco.call("parent") as call:
+                call.send("hello from the child")
+                return bool(call.recv(TIMEOUT) == "HELLO FROM THE CHILD")
+
+    def keeps_its_name() -> bool:
+        with named as rtco:
+            return rtco.id == "named"
+
+    parent.on("call", lambda call: (call.on("data", lambda t: call.send(t.upper())), call.answer()))
+    assert in_child(connects)
+    assert in_child(keeps_its_name)
+    assert prepared.id == own_id
+    with prepared as rtco:
+        assert rtco.id == own_id
+
+
+def test_peers_on_a_hub_without_sockets() -> None:
+    hub = MemoryHub()
+    with (
+        Artico(signaling=hub.signaling("alice"), rtc_config=RTC_CONFIG) as alice,
+        Artico(signaling=hub.signaling("bob"), rtc_config=RTC_CONFIG) as bob,
+    ):
+        assert alice.id == "alice" and set(hub.peers) == {"alice", "bob"}
+        bob.on("call", lambda call: call.answer())
+        with alice.call("bob") as call:
+            assert call.open
+    assert hub.peers == ()
