@@ -1,0 +1,10 @@
+"""`python -m artico_sync`: the command line; main thread."""
+
+from __future__ import annotations
+
+import sys
+
+from artico_sync.cli import main
+
+if __name__ == "__main__":
+    sys.exit(main())

@@ -1,0 +1,73 @@
+"""The command line `artico-sync`, also `python -m artico_sync`; main thread."""
+
+from __future__ import annotations
+
+import logging
+import os
+import sys
+from collections.abc import Callable, Sequence
+from typing import TYPE_CHECKING
+
+from artico_sync.cli.arguments import parse
+from artico_sync.cli.exit_status import ExitStatus, status_of
+from artico_sync.cli.interruption import Terminated, terminations
+from artico_sync.cli.output import Output
+from artico_sync.errors import ArticoError
+
+if TYPE_CHECKING:
+    import argparse
+
+__all__ = ["main"]
+
+
+def main(argv: Sequence[str] | None = None) -> int:
+    """Run the command line.
+
+    Args:
+        argv: The arguments after the program's name, else those of the process.
+
+    Returns:
+        The exit status; `artico-sync --help` says what each means.
+    """
+    options = parse(argv)
+    if options.verbose:
+        logging.basicConfig(
+            format="%(relativeCreated)8.0f ms %(levelname)s %(name)s: %(message)s",
+            level=logging.WARNING,
+        )
+        level = logging.DEBUG if options.verbose > 1 else logging.INFO
+        logging.getLogger("artico_sync").setLevel(level)
+    output = Output(json_lines=options.json, quiet=options.quiet)
+    try:
+        with terminations():
+            status = _command(options.command)(options, output)
+        output.flush()
+        return status
+    except KeyboardInterrupt:
+        output.end_line()
+        return ExitStatus.INTERRUPTED
+    except Terminated as error:
+        return 128 + error.number
+    except BrokenPipeError:
+        # Whoever read our output has gone, `head` say; what is still buffered must not fail again.
+        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        return ExitStatus.BROKEN_PIPE
+    except (ArticoError, OSError) as error:
+        status = status_of(error)
+        output.error(error, status)
+        return status
+
+
+def _command(name: str) -> Callable[[argparse.Namespace, Output], int]:
+    # Each imported only when asked for, so that --help is there at once.
+    if name == "serve":
+        from artico_sync.cli.serve import serve
+
+        return serve
+    if name == "demo":
+        from artico_sync.cli.demo import demo
+
+        return demo
+    from artico_sync.cli.chat import answer, call
+
+    return call if name == "call" else answer

@@ -1,0 +1,233 @@
+"""The options of the command line; main thread."""
+
+from __future__ import annotations
+
+import argparse
+import math
+import os
+from collections.abc import Sequence
+from typing import Any
+
+from artico_sync.artico import PUBLIC_URL, URL_VARIABLE
+from artico_sync.cli.exit_status import MEANINGS
+
+TOKEN_VARIABLE = "ARTICO_TOKEN"
+
+_DESCRIPTION = """\
+Place and answer WebRTC calls with Artico peers, and run their signalling server.
+
+try it on this machine:
+  artico-sync demo
+
+chat between two terminals:
+  artico-sync serve
+  artico-sync answer --url http://localhost:9000 --id bob
+  artico-sync call --url http://localhost:9000 bob
+"""
+
+_ENVIRONMENT = f"""\
+environment:
+  {URL_VARIABLE}    the signalling server, where --url is not given
+  {TOKEN_VARIABLE}  the token shown to it, where --token is not given
+"""
+
+
+def parse(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Read the command line; ends the process with status 2 and a message when it is wrong."""
+    parser = _make_parser()
+    options = parser.parse_args(argv)
+    _check(parser, options)
+    return options
+
+
+def _make_parser() -> argparse.ArgumentParser:
+    import artico_sync
+
+    parser = argparse.ArgumentParser(
+        prog="artico-sync",
+        description=_DESCRIPTION,
+        epilog=f"{_ENVIRONMENT}\n{MEANINGS}",
+        formatter_class=argparse.RawDescriptionHelpFormatter,
+    )
+    parser.add_argument("--version", action="version", version=artico_sync.__version__)
+    commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
+    printing = _printing_options()
+    connecting = _connecting_options()
+    chatting = _chatting_options()
+
+    def add(name: str, summary: str, parents: list[Any]) -> argparse.ArgumentParser:
+        return commands.add_parser(
+            name,
+            help=summary,
+            description=f"{summary[0].upper()}{summary[1:]}.",
+            epilog=MEANINGS,
+            formatter_class=argparse.RawDescriptionHelpFormatter,
+            parents=[*parents, printing],
+        )
+
+    add("demo", "a server and two peers on this machine, calling each other", [])
+    _add_serve(add("serve", "run a signalling server", []))
+    call = add(
+        "call", "call a peer: lines of stdin go out, what it says comes in", [connecting, chatting]
+    )
+    call.add_argument("target", metavar="ID", help="the other peer's id")
+    call.add_argument("--metadata", metavar="TEXT", help="shown to the other side with the call")
+    add("answer", "wait for one call and answer it, then as for call", [connecting, chatting])
+    return parser
+
+
+def _printing_options() -> argparse.ArgumentParser:
+    group = argparse.ArgumentParser(add_help=False)
+    group.add_argument(
+        "--json", action="store_true", help="print one JSON object a line, for programs"
+    )
+    group.add_argument("-q", "--quiet", action="store_true", help="no notes on stderr")
+    group.add_argument(
+        "-v",
+        "--verbose",
+        action="count",
+        default=0,
+        help="log to stderr what goes on; twice for more",
+    )
+    return group
+
+
+def _connecting_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("signalling")
+    group.add_argument(
+        "--url",
+        default=os.environ.get(URL_VARIABLE) or PUBLIC_URL,
+        help=f"the signalling server; default: ${URL_VARIABLE}, else {PUBLIC_URL}",
+    )
+    group.add_argument("--id", metavar="ID", help="own peer id; default: a random one")
+    group.add_argument(
+        "--token",
+        default=os.environ.get(TOKEN_VARIABLE),
+        help=f"shown to a server that asks who connects; default: ${TOKEN_VARIABLE}",
+    )
+    group = parser.add_argument_group("connecting")
+    group.add_argument(
+        "--no-stun", action="store_true", help="use no STUN server: the own network only"
+    )
+    group.add_argument(
+        "--ice-server",
+        action="append",
+        metavar="URL[,USER,PASSWORD]",
+        help="a STUN or TURN server in place of Artico's; may be given several times",
+    )
+    return parser
+
+
+def _chatting_options() -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("chat")
+    group.add_argument(
+        "--timeout",
+        type=_seconds,
+        metavar="SECONDS",
+        help="how long to wait for the other side; default: 30 for call, for ever for answer",
+    )
+    group.add_argument(
+        "--wait",
+        type=_seconds,
+        default=0.0,
+        metavar="SECONDS",
+        help="after the end of stdin stay until nothing was said for so long; default: 0",
+    )
+    group.add_argument(
+        "--replies",
+        type=_count,
+        metavar="N",
+        help="hang up once N messages have come and all is sent",
+    )
+    group.add_argument(
+        "-n", "--no-input", action="store_true", help="do not read stdin, only listen"
+    )
+    return parser
+
+
+def _add_serve(parser: argparse.ArgumentParser) -> None:
+    parser.add_argument(
+        "--host", default="127.0.0.1", help="where to listen; 0.0.0.0 for other machines too"
+    )
+    parser.add_argument("--port", type=_port, default=9000, help="default: 9000; 0 for a free one")
+    parser.add_argument(
+        "--origin",
+        action="append",
+        metavar="URL",
+        help="web pages from there may use the server too, '*' for all; may be given several times",
+    )
+    parser.add_argument(
+        "--cert", metavar="FILE", help="serve https with this certificate chain (PEM)"
+    )
+    parser.add_argument(
+        "--key", metavar="FILE", help="its private key (PEM), where it is not in --cert"
+    )
+    parser.add_argument(
+        "--behind-proxy",
+        action="store_true",
+        help="one reverse proxy stands before it: take the client's address from X-Forwarded-For",
+    )
+    parser.add_argument(
+        "--token",
+        default=os.environ.get(TOKEN_VARIABLE),
+        help=f"serve only clients that show it; default: ${TOKEN_VARIABLE}, else all",
+    )
+
+
+def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    from artico_sync.artico import Artico
+
+    if options.command in ("call", "answer"):
+        try:
+            options.rtc_config = _rtc_config(options)
+            # Refuses what is wrong with the values before anything is done.
+            Artico(options.url, id=options.id, token=options.token, rtc_config=options.rtc_config)
+        except ValueError as error:
+            parser.error(str(error))
+        if options.command == "call":
+            if not options.target or options.target == options.id:
+                parser.error("ID must be another peer's id")
+            if options.timeout is None:
+                options.timeout = 30.0
+
+
+def _rtc_config(options: argparse.Namespace) -> dict[str, Any] | None:
+    if options.no_stun and options.ice_server:
+        raise ValueError("--no-stun and --ice-server exclude one another")
+    if options.no_stun:
+        return {"iceServers": []}
+    if not options.ice_server:
+        return None
+    return {"iceServers": [_ice_server(text) for text in options.ice_server]}
+
+
+def _ice_server(text: str) -> dict[str, Any]:
+    url, *credentials = text.split(",", 2)
+    if not credentials:
+        return {"urls": [url]}
+    if len(credentials) != 2:
+        raise ValueError("--ice-server is a URL, or URL,USER,PASSWORD")
+    return {"urls": [url], "username": credentials[0], "credential": credentials[1]}
+
+
+def _seconds(text: str) -> float:
+    seconds = float(text)
+    if not seconds >= 0 or math.isinf(seconds):
+        raise argparse.ArgumentTypeError("not a number of seconds")
+    return seconds
+
+
+def _count(text: str) -> int:
+    count = int(text)
+    if count < 1:
+        raise argparse.ArgumentTypeError("not a number of 1 or more")
+    return count
+
+
+def _port(text: str) -> int:
+    port = int(text)
+    if not 0 <= port <= 65535:
+        raise argparse.ArgumentTypeError("not from 0 to 65535")
+    return port

@@ -1,0 +1,48 @@
+"""`artico-sync serve`: a signalling server until Ctrl-C or SIGTERM; main thread."""
+
+from __future__ import annotations
+
+import argparse
+import hmac
+import socket
+
+from artico_sync.artico_server import ArticoServer, AuthFunction, serve_forever
+from artico_sync.cli.exit_status import ExitStatus
+from artico_sync.cli.output import Output
+
+
+def serve(options: argparse.Namespace, output: Output) -> int:
+    """Serve until a signal says so; returns the exit status."""
+    try:
+        server = ArticoServer(
+            options.host,
+            options.port,
+            auth=None if options.token is None else _auth(options.token),
+            allowed_origins="*" if options.origin == ["*"] else options.origin,
+            certfile=options.cert,
+            keyfile=options.key,
+            behind_proxy=options.behind_proxy,
+        )
+    except ValueError as error:
+        output.error(error, ExitStatus.USAGE)
+        return ExitStatus.USAGE
+
+    def started() -> None:
+        output.event("serving", url=server.url)
+        output.result(f"serving at {server.url}")
+        if options.host in ("", "0.0.0.0", "::"):
+            scheme, port = server.url.split(":")[0], server.url.rsplit(":", 1)[1]
+            output.note(f"from other machines: {scheme}://{socket.gethostname()}:{port}")
+        output.note("Ctrl-C stops it")
+
+    serve_forever(server, on_started=started)
+    output.event("stopped")
+    output.note("stopped")
+    return ExitStatus.OK
+
+
+def _auth(wanted: str) -> AuthFunction:
+    def auth(token: str | None) -> bool:
+        return token is not None and hmac.compare_digest(token.encode(), wanted.encode())
+
+    return auth
