@@ -237,6 +237,8 @@ class Negotiation:
 
     async def _answer(self, offer: RemoteDescription, token: object) -> None:
         self._ignored = None
+        if self._connection.restarts_ice(offer):
+            self._restart_wanted = False  # this one is as good as one of ours
         answer, changes = await self._connection.answer_offer(offer)
         signal = self._signal(answer, token)
         self._doubtful_answer = (self._now(), signal)

@@ -51,22 +51,20 @@ class Identifiers:
         for extension in extensions:
             self._extensions.setdefault(extension.uri, extension.id)
 
-    def codecs(self, kind: str, preferred: str | None = None) -> list[RTCRtpCodecParameters]:
-        """The codecs to offer on a new m-line, the preferred one first."""
+    def codecs(self, kind: str) -> list[RTCRtpCodecParameters]:
+        """The codecs to offer on a new m-line."""
         offered: list[RTCRtpCodecParameters] = []
-        retransmission: list[RTCRtpCodecParameters] = []
         for template in CODECS[kind]:
             codec = copy.deepcopy(template)
             if is_rtx(codec):
                 base = offered[-1].payloadType or 0
                 codec.parameters = {"apt": base}
                 codec.payloadType = self._retransmission_type(codec, base)
-                retransmission.append(codec)
             else:
                 codec.payloadType = self._payload_type(codec)
-                offered.append(codec)
+            offered.append(codec)
             self._codecs.setdefault(codec.payloadType, codec)
-        return order_codecs(offered + retransmission, preferred)
+        return offered
 
     def extensions(self, kind: str) -> list[RTCRtpHeaderExtensionParameters]:
         """The header extensions to offer on a new m-line."""
@@ -110,21 +108,3 @@ class Identifiers:
             if number not in self._codecs:
                 return number
         raise ValueError("the peer uses every payload type there is")
-
-
-def order_codecs(
-    codecs: list[RTCRtpCodecParameters], preferred: str | None
-) -> list[RTCRtpCodecParameters]:
-    """Codecs in their order, the preferred ones first, each followed by its retransmission."""
-    bases = [codec for codec in codecs if not is_rtx(codec)]
-    if preferred is not None:
-        bases.sort(key=lambda codec: codec.mimeType.lower() != preferred.lower())
-    ordered = []
-    for base in bases:
-        ordered.append(base)
-        ordered += [
-            codec
-            for codec in codecs
-            if is_rtx(codec) and codec.parameters.get("apt") == base.payloadType
-        ]
-    return ordered

@@ -1,29 +1,16 @@
-"""What is known of each m-line, and how it is written into a description; loop thread."""
+"""What is known of each m-line, of the tracks on it, and what is planned for it; loop thread."""
 
 from __future__ import annotations
 
 import uuid
 from dataclasses import dataclass, field
 
-from aiortc import sdp
-from aiortc.codecs import is_rtx
 from aiortc.mediastreams import MediaStreamTrack
-from aiortc.rtcrtpparameters import (
-    RTCRtpCodecParameters,
-    RTCRtpDecodingParameters,
-    RTCRtpHeaderExtensionParameters,
-    RTCRtpParameters,
-    RTCRtpReceiveParameters,
-    RTCRtpRtxParameters,
-)
+from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpHeaderExtensionParameters
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
 
 from .descriptions import RemoteLine
 from .rtp_sender import RtpSender
-
-DISCARD_HOST = "0.0.0.0"
-DISCARD_PORT = 9
-RTP_PROFILE = "UDP/TLS/RTP/SAVPF"
 
 
 @dataclass(frozen=True)
@@ -59,7 +46,6 @@ class LocalTrack:
     stream_id: str
     #: What the peer knows it by, also after another track took its place.
     track_id: str
-    codec: str | None = None
     line: MediaLine | None = None
     removed: bool = False
 
@@ -117,6 +103,8 @@ class PlannedLine:
     local: LocalTrack | None = None
     sender: RtpSender | None = None
     accepted: bool = True
+    #: Whether our description says that we send.
+    sends: bool = False
 
     @property
     def carried(self) -> LocalTrack | None:
@@ -128,80 +116,6 @@ def direction(sends: bool, receives: bool) -> str:
     if sends:
         return "sendrecv" if receives else "sendonly"
     return "recvonly" if receives else "inactive"
-
-
-def media_section(
-    planned: PlannedLine, *, sends: bool, receives: bool, cname: str
-) -> sdp.MediaDescription:
-    """An audio or video m-line of a description of ours, but for its transport."""
-    line = planned.line
-    media = sdp.MediaDescription(
-        kind=line.kind,
-        port=DISCARD_PORT,
-        profile=RTP_PROFILE,
-        fmt=payload_types(planned.codecs),
-    )
-    media.direction = direction(sends, receives)
-    media.rtp = RTCRtpParameters(
-        codecs=planned.codecs, headerExtensions=planned.extensions, muxId=line.mid
-    )
-    media.rtcp_host, media.rtcp_port, media.rtcp_mux = DISCARD_HOST, DISCARD_PORT, True
-    local = planned.carried
-    sender = planned.sender or (line.transceiver.sender if line.transceiver else None)
-    if sends and local is not None and sender is not None:
-        media.msid = f"{local.stream_id} {local.track_id}"
-        sources = [sender._ssrc]
-        if any(is_rtx(codec) for codec in planned.codecs):
-            sources.append(sender._rtx_ssrc)
-            media.ssrc_group = [sdp.GroupDescription(semantic="FID", items=list(sources))]
-        media.ssrc = [sdp.SsrcDescription(ssrc=source, cname=cname) for source in sources]
-    return media
-
-
-def rejected_section(line: MediaLine, remote: RemoteLine | None) -> sdp.MediaDescription:
-    """An m-line we do not use: port 0, and no transport."""
-    profile, formats = RTP_PROFILE, ["0"]
-    if remote is not None:
-        profile, formats = remote.media.profile, remote.media.fmt[:1]
-    media = sdp.MediaDescription(kind=line.kind, port=0, profile=profile, fmt=formats)
-    media.host = DISCARD_HOST
-    media.direction = "inactive"
-    media.rtp.muxId = line.mid
-    return media
-
-
-def receive_parameters(line: MediaLine) -> RTCRtpReceiveParameters:
-    """How to receive what the peer sends on a line, from its description."""
-    assert line.remote_line is not None
-    media = line.remote_line.media
-    parameters = RTCRtpReceiveParameters(
-        codecs=line.codecs,
-        headerExtensions=line.extensions,
-        muxId=line.mid,
-        rtcp=media.rtp.rtcp,
-    )
-    sources = [entry.ssrc for entry in media.ssrc]
-    if not sources:
-        return parameters
-    primary, retransmission = sources[0], None
-    for group in media.ssrc_group:
-        if group.semantic == "FID" and len(group.items) == 2:
-            primary, retransmission = int(group.items[0]), int(group.items[1])
-            break
-    types_with_rtx = {codec.parameters.get("apt") for codec in line.codecs if is_rtx(codec)}
-    for codec in line.codecs:
-        if not is_rtx(codec) and codec.payloadType is not None:
-            encoding = RTCRtpDecodingParameters(ssrc=primary, payloadType=codec.payloadType)
-            if retransmission is not None and codec.payloadType in types_with_rtx:
-                encoding.rtx = RTCRtpRtxParameters(ssrc=retransmission)
-            parameters.encodings.append(encoding)
-    return parameters
-
-
-def remote_sources(line: MediaLine) -> list[int]:
-    """Every SSRC the peer announces for a line."""
-    assert line.remote_line is not None
-    return [entry.ssrc for entry in line.remote_line.media.ssrc]
 
 
 def payload_types(codecs: list[RTCRtpCodecParameters]) -> list[int]:

@@ -1,0 +1,103 @@
+"""The tracks we share, and the m-lines they get with the next offer; loop thread."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from aiortc.exceptions import InvalidStateError
+from aiortc.mediastreams import MediaStreamTrack
+
+from .identifiers import Identifiers
+from .media_lines import LocalTrack, MediaLine, PlannedLine
+from .rtp_sender import RtpSender
+
+logger = logging.getLogger(__name__)
+
+
+class LocalTracks:
+    """The local tracks of one connection, in the order they were added.
+
+    A track stands by without an m-line until an offer is made: aiortc cannot answer an offer
+    while it has a track that was never negotiated.
+    """
+
+    def __init__(self, new_sender: Callable[[LocalTrack], RtpSender]) -> None:
+        self._new_sender = new_sender
+        self._tracks: dict[int, LocalTrack] = {}
+
+    def add(self, track: MediaStreamTrack, stream_id: str) -> None:
+        if id(track) in self._tracks:
+            raise InvalidStateError("the track is shared already")
+        self._tracks[id(track)] = LocalTrack(track, stream_id, track.id)
+
+    def remove(self, track: MediaStreamTrack) -> bool:
+        """Stop sending at once; the next offer tells the peer. False: it was not there."""
+        local = self._tracks.pop(id(track), None)
+        if local is None:
+            return False
+        local.removed = True
+        line = local.line
+        if line is not None and line.local is local:
+            line.local = None
+            if line.transceiver is not None:
+                line.transceiver.sender.replaceTrack(None)
+        return True
+
+    def replace(
+        self, old: MediaStreamTrack, new: MediaStreamTrack, plan: list[PlannedLine]
+    ) -> bool:
+        """Send another track under the name of the old one. False: that one was not there."""
+        if new.kind != old.kind:
+            raise ValueError(f"a track of kind {new.kind!r} cannot replace one of {old.kind!r}")
+        if new is not old and id(new) in self._tracks:
+            raise InvalidStateError("the new track is shared already")
+        local = self._tracks.get(id(old))
+        if local is None:
+            return False
+        local.track = new
+        # In place, for the order of the others.
+        self._tracks = {id(one.track): one for one in self._tracks.values()}
+        for planned in plan:
+            if planned.local is local and planned.sender is not None:
+                planned.sender.replaceTrack(new)
+        line = local.line
+        if line is not None and line.local is local and line.transceiver is not None:
+            line.transceiver.sender.replaceTrack(new)
+        return True
+
+    def plan(
+        self,
+        plan: list[PlannedLine],
+        identifiers: Identifiers,
+        new_mid: Callable[[], str],
+        *,
+        any_line: bool,
+        maximum: int,
+    ) -> None:
+        """Give every track that has none an m-line: an idle one of ours, or one more.
+
+        Args:
+            any_line: Whether any idle m-line of ours will do (see `MediaLine.reusable_for`).
+        """
+        for local in self._tracks.values():
+            if local.line is not None:
+                continue
+            for planned in plan:
+                if planned.local is None and planned.line.reusable_for(local, any_line):
+                    planned.local, planned.sender = local, self._new_sender(local)
+                    break
+            else:
+                if len(plan) >= maximum:
+                    logger.warning("a track is not shared: there are %d m-lines", len(plan))
+                    return
+                kind = local.track.kind
+                plan.append(
+                    PlannedLine(
+                        MediaLine(new_mid(), kind, ours=True),
+                        identifiers.codecs(kind),
+                        identifiers.extensions(kind),
+                        local,
+                        self._new_sender(local),
+                    )
+                )

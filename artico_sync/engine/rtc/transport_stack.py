@@ -1,0 +1,146 @@
+"""The transports of a connection, one of each kind, and how they come up; loop thread."""
+
+from __future__ import annotations
+
+import logging
+from collections.abc import Callable
+
+from aiortc import RTCConfiguration
+from aiortc.exceptions import InvalidStateError
+from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsParameters
+from aiortc.rtcicetransport import RTCIceCandidate, RTCIceParameters
+from aiortc.rtcsctptransport import RTCSctpCapabilities
+
+from ..settings import Settings
+from .descriptions import RemoteLine
+from .dtls import DtlsTransport
+from .ice import IceTransport, create_ice_transport
+from .sctp import SctpTransport
+
+logger = logging.getLogger(__name__)
+
+#: What RFC 8841 and RFC 8831 say when the peer does not.
+DEFAULT_SCTP_PORT = 5000
+DEFAULT_MESSAGE_SIZE = 65536
+#: Seconds of silence after which another path is looked for. Chromium's peers end a call after 5.
+RESTART_AFTER = 2.0
+
+
+class TransportStack:
+    """ICE, DTLS over it, and SCTP over that once there is a data channel.
+
+    Made and closed by the connection.
+    """
+
+    def __init__(
+        self,
+        configuration: RTCConfiguration,
+        certificates: list[RTCCertificate],
+        settings: Settings,
+        on_candidate: Callable[[RTCIceCandidate], None],
+    ) -> None:
+        self._settings = settings
+        self.ice: IceTransport = create_ice_transport(configuration, settings, on_candidate)
+        self.dtls = DtlsTransport(self.ice, certificates)
+        self.sctp: SctpTransport | None = None
+        #: The path to the peer was given up.
+        self.lost = False
+        #: The path is gone or silent; another may be found.
+        self.on_restart_needed: Callable[[], None] | None = None
+        self._silent = False
+        self._data_parameters: tuple[RTCSctpCapabilities, int] | None = None
+        self.ice.on("statechange", self._on_ice_state)
+        self.ice.on_lost = self._on_lost
+        self.ice.on_silence = self._on_silence
+        self.ice.on_restart_needed = self._on_restart_needed
+
+    # ICE
+
+    @property
+    def username(self) -> str | None:
+        """The username fragment our descriptions carry now; a new one means a restart."""
+        return self.ice.iceGatherer.getLocalParameters().usernameFragment
+
+    @property
+    def role_is_set(self) -> bool:
+        return self.ice._role_set
+
+    def set_controlling(self, controlling: bool) -> None:
+        """Who nominates the pair is settled by the first offer."""
+        if not self.ice._role_set:
+            self.ice._connection.ice_controlling = controlling
+            self.ice._role_set = True
+
+    def unset_role(self) -> None:
+        """The first offer was taken back."""
+        self.ice._role_set = False
+
+    @property
+    def controlling(self) -> bool:
+        return self.ice.role == "controlling"
+
+    async def finish_restart(self, remote: RTCIceParameters) -> None:
+        """Move to the path of an ICE restart; when there is none, the old one goes on."""
+        try:
+            await self.ice.finish_restart(remote)
+        except (ConnectionError, InvalidStateError) as error:
+            logger.info("an ICE restart came to nothing: %s", error)
+
+    def _on_ice_state(self) -> None:
+        self.lost = self.lost or self.ice.state == "failed"
+
+    def _on_lost(self) -> None:
+        self.lost = True
+
+    def _on_silence(self, seconds: float) -> None:
+        """Ask for one restart each time the peer falls silent."""
+        was_silent, self._silent = self._silent, seconds >= RESTART_AFTER
+        if self._silent and not was_silent:
+            self._on_restart_needed()
+
+    def _on_restart_needed(self) -> None:
+        if self.on_restart_needed is not None:
+            self.on_restart_needed()
+
+    # SCTP
+
+    def data(self) -> SctpTransport:
+        """The transport of the data channels, made at the first need."""
+        if self.sctp is None:
+            self.sctp = SctpTransport(self.dtls, self._settings)
+            self.sctp._bundled = True
+            self.sctp.mid = None
+        return self.sctp
+
+    def negotiate_data(self, mid: str, remote: RemoteLine) -> None:
+        """Take down what the peer says about its end of the data transport."""
+        self.data().mid = mid
+        media = remote.media
+        port = media.sctp_port or DEFAULT_SCTP_PORT
+        if media.profile == "DTLS/SCTP":
+            port = int(media.fmt[0])
+        capabilities = media.sctpCapabilities or RTCSctpCapabilities(DEFAULT_MESSAGE_SIZE)
+        self._data_parameters = self._data_parameters or (capabilities, port)
+
+    # All
+
+    @property
+    def connected(self) -> bool:
+        return self.dtls.state == "connected"
+
+    async def establish(self, ice: RTCIceParameters, dtls: RTCDtlsParameters) -> None:
+        """Connect to the peer; where that fails, the states of the transports tell."""
+        await self.ice.start(ice)
+        if self.ice.state == "completed" and self.dtls.state == "new":
+            await self.dtls.start(dtls)
+
+    async def start_data(self) -> None:
+        """Start the data transport once it has been negotiated; harmless again."""
+        if self.sctp is not None and self._data_parameters is not None and self.connected:
+            await self.sctp.start(*self._data_parameters)
+
+    async def close(self) -> None:
+        if self.sctp is not None:
+            await self.sctp.stop()
+        await self.dtls.stop()
+        await self.ice.stop()
