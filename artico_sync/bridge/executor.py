@@ -10,12 +10,15 @@ import queue
 import threading
 from collections.abc import Callable
 from concurrent.futures import Future, ThreadPoolExecutor
+from time import monotonic
 from typing import Any
 
 #: Threads at most; more than the look-ups that may hang at once (see engine/rtc/resolver.py).
 MAXIMUM_THREADS = 32
 #: Seconds a thread waits for more work before it ends.
 IDLE_SECONDS = 5.0
+#: Seconds `shutdown` gives idle threads to end; they need a fraction of a millisecond.
+ENDING_SECONDS = 0.5
 
 _Job = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 
@@ -34,7 +37,7 @@ class DaemonExecutor(ThreadPoolExecutor):
         self._lock = threading.Lock()
         self._ended = False
         self._count = 0
-        self._idle = 0
+        self._idle: set[threading.Thread] = set()
 
     def submit(self, fn: Callable[..., Any], /, *args: Any, **kwargs: Any) -> Future[Any]:
         future: Future[Any] = Future()
@@ -42,7 +45,7 @@ class DaemonExecutor(ThreadPoolExecutor):
             if self._ended:
                 raise RuntimeError("cannot schedule new futures after shutdown")
             self._jobs.put((future, fn, args, kwargs))
-            if self._idle >= self._jobs.qsize() or self._count >= self._maximum_threads:
+            if len(self._idle) >= self._jobs.qsize() or self._count >= self._maximum_threads:
                 return future
             self._count += 1
             number = self._count
@@ -52,7 +55,7 @@ class DaemonExecutor(ThreadPoolExecutor):
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:
-        """Take no more work and let idle threads end. Never waits for busy ones.
+        """Take no more work and end the idle threads. Never waits for busy ones.
 
         Work that has not begun is cancelled, whatever `cancel_futures` says: nobody is left
         to want it.
@@ -60,6 +63,7 @@ class DaemonExecutor(ThreadPoolExecutor):
         with self._lock:
             self._ended = True
             count = self._count
+            idle = list(self._idle)
         while True:
             try:
                 job = self._jobs.get_nowait()
@@ -69,17 +73,23 @@ class DaemonExecutor(ThreadPoolExecutor):
                 job[0].cancel()
         for _ in range(count):
             self._jobs.put(None)
+        # Nothing of the library is left once a client has closed. Bounded, because one of them
+        # may have taken up work just now.
+        end = monotonic() + ENDING_SECONDS
+        for thread in idle:
+            thread.join(max(0.0, end - monotonic()))
 
     def _work(self) -> None:
+        this = threading.current_thread()
         while True:
             with self._lock:
-                self._idle += 1
+                self._idle.add(this)
             try:
                 job = self._jobs.get(timeout=IDLE_SECONDS)
             except queue.Empty:
                 job = None
             with self._lock:
-                self._idle -= 1
+                self._idle.discard(this)
                 if job is None and (self._ended or self._jobs.empty()):
                     self._count -= 1
                     return
