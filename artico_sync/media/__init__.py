@@ -2,6 +2,7 @@
 threads."""
 
 from artico_sync.media.local import AudioTrack, LocalTrack, VideoTrack
+from artico_sync.media.recorder import Recorder
 from artico_sync.media.remote import RemoteAudioTrack, RemoteTrack, RemoteVideoTrack
 from artico_sync.media.streams import MediaStream, RemoteMediaStream
 
@@ -9,6 +10,7 @@ __all__ = [
     "AudioTrack",
     "LocalTrack",
     "MediaStream",
+    "Recorder",
     "RemoteAudioTrack",
     "RemoteMediaStream",
     "RemoteTrack",

@@ -270,6 +270,24 @@ class AudioTrack(LocalTrack):
         self._source.write([padded(piece) for piece in rest])
 
 
+class FileTrack(LocalTrack):
+    """The picture or the sound of a file; made by `MediaStream.from_file`."""
+
+    _source: VideoSource | AudioSource
+
+    def __init__(self, source: VideoSource | AudioSource) -> None:
+        super().__init__(source)
+
+    @property
+    def enabled(self) -> bool:
+        """Whether it is sent; black or silence is sent while False."""
+        return self._source.enabled
+
+    @enabled.setter
+    def enabled(self, enabled: bool) -> None:
+        self._source.enabled = bool(enabled)
+
+
 def _check_fps(fps: float) -> float:
     if isinstance(fps, bool) or not isinstance(fps, (int, float)):
         raise TypeError(f"fps must be a number, not {type(fps).__name__}")

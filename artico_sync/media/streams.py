@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import os
 import re
 import sys
 import threading
@@ -9,7 +10,8 @@ import uuid
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from artico_sync.media.local import LocalTrack
+from artico_sync.media.local import FileTrack, LocalTrack
+from artico_sync.media.recorder import Recorder
 from artico_sync.media.remote import RemoteTrack
 
 if TYPE_CHECKING:
@@ -65,6 +67,33 @@ class MediaStream:
         self._lock = threading.Lock()
         self._tracks = checked
 
+    @classmethod
+    def from_file(
+        cls,
+        path: str | os.PathLike[str],
+        loop: bool = False,
+        *,
+        format: str | None = None,
+        options: dict[str, str] | None = None,
+    ) -> MediaStream:
+        """Play a file, URL or device: one video and one audio track, in lip sync.
+
+        It plays while a call shares it, and ends its tracks at the end.
+
+        Args:
+            path: Whatever FFmpeg opens.
+            loop: Start again at the end.
+            format: FFmpeg's name of the input format, for devices (`"v4l2"`, `"avfoundation"`).
+            options: FFmpeg's options for it, like `{"video_size": "640x480"}`.
+
+        Raises:
+            MediaError: It cannot be opened, or has neither picture nor sound.
+        """
+        from artico_sync.bridge.playback import FilePlayer
+
+        player = FilePlayer(os.fspath(path), loop=loop, format=format, options=options)
+        return cls(FileTrack(source) for source in player.sources)
+
     @property
     def id(self) -> str:
         """The stream's id, the same at the other end."""
@@ -115,6 +144,7 @@ class RemoteMediaStream(MediaStream):
         # Whatever the other peer chose: it was checked with the description.
         self._id = id
         self._metadata = metadata
+        self._recorders: list[Recorder] = []
 
     @property
     def metadata(self) -> str | None:
@@ -124,10 +154,38 @@ class RemoteMediaStream(MediaStream):
     def stop(self) -> None:
         """Nothing: the tracks are the other peer's."""
 
+    def record(self, path: str | os.PathLike[str]) -> Recorder:
+        """Record the stream from now on, until `stop()` of the recorder or the end of its `with`.
+
+        Args:
+            path: The file to write; its suffix says what kind: `.mp4`, `.webm`, `.mkv`, `.mov`, or
+                for sound alone `.wav`, `.ogg`, `.opus`, `.m4a`.
+
+        Raises:
+            ValueError: Another suffix.
+            OSError: The file cannot be written.
+        """
+        recorder = Recorder(os.fspath(path), self._forget)
+        with self._lock:
+            self._recorders.append(recorder)
+            tracks = self._tracks
+        for track in tracks:
+            if not track.ended:
+                recorder._add(track)
+        return recorder
+
+    def _forget(self, recorder: Recorder) -> None:
+        with self._lock:
+            if recorder in self._recorders:
+                self._recorders.remove(recorder)
+
     def _add(self, track: RemoteTrack) -> None:
         """The peer shares one more track of the stream; the call tells."""
         with self._lock:
             self._tracks = (*self._tracks, track)
+            recorders = tuple(self._recorders)
+        for recorder in recorders:
+            recorder._add(track)
 
     def _remove(self, track: RemoteTrack) -> None:
         """The peer shares a track of the stream no more; the call tells."""

@@ -181,7 +181,7 @@ class Encoding:
             self._key_wanted = False
         limits = [limit for limit in self._consumers.values() if limit is not None]
         allowed = min(limits, default=None)
-        copy = len(self._hub.encodings) > 1
+        copy = len(self._hub.encodings) > 1 or not self._hub.owns_frames
         try:
             future = self._loop.run_in_executor(
                 None, self._encode, frame, due, force_key, self._hub.bitrate, allowed, copy
@@ -211,7 +211,7 @@ class Encoding:
             assert isinstance(frame, VideoFrame)
             encoder.set_bitrate(bitrate, allowed)
             self._last_pts = max(self._last_pts + 1, round((due - self._epoch) * VIDEO_RATE))
-            # Encoders leave marks on a frame; another one may be at work on the same.
+            # Encoders leave marks on a frame, and somebody else may have it too.
             picture = copy_video(frame) if copy else frame
             return encoder.encode(picture, self._last_pts, force_key)
         assert isinstance(frame, AudioFrame)

@@ -13,7 +13,13 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from av import AudioFrame, Packet, VideoFrame
 from av.frame import Frame
 
-from artico_sync.engine.media.timeline import AUDIO_RATE, AUDIO_SECONDS, audio_normalizer, silence
+from artico_sync.engine.media.timeline import (
+    AUDIO_RATE,
+    AUDIO_SECONDS,
+    audio_normalizer,
+    bare_copy,
+    silence,
+)
 from artico_sync.errors import MediaError
 
 logger = logging.getLogger("artico_sync.engine.media")
@@ -63,6 +69,9 @@ class FrameSource(Protocol):
 
 class Hub:
     """Frames of one local track for any number of consumers; produces only while it has one."""
+
+    #: Whether the frames are ours alone, so that an encoder may mark them.
+    owns_frames = True
 
     def __init__(self, kind: str, track_id: str) -> None:
         self.kind = kind
@@ -226,6 +235,8 @@ class SourceHub(Hub):
 class TrackHub(Hub):
     """The hub of any other aiortc track: reads it, and brings its clock to ours."""
 
+    owns_frames = False
+
     def __init__(self, track: MediaStreamTrack) -> None:
         super().__init__(track.kind, track.id)
         self._track = track
@@ -293,7 +304,6 @@ class TrackHub(Hub):
             self._audio_due = due
         # The resampler checks that time goes on evenly, which the samples do whatever the track
         # says.
-        frame.pts = None
-        for piece in self._normalizer.resample(frame):
+        for piece in self._normalizer.resample(bare_copy(frame)):
             self.dispatch(piece, self._audio_due)
             self._audio_due += piece.samples / AUDIO_RATE

@@ -1,0 +1,105 @@
+"""Recording a remote stream to a file; user threads."""
+
+from __future__ import annotations
+
+import atexit
+import os
+import threading
+import weakref
+from collections.abc import Callable
+from types import TracebackType
+from typing import TYPE_CHECKING
+
+from artico_sync.bridge.frames import FrameReader
+from artico_sync.bridge.loop import assert_not_loop_thread
+from artico_sync.bridge.waiting import Deadline
+from artico_sync.errors import MediaError
+
+if TYPE_CHECKING:
+    from artico_sync.media.remote import RemoteTrack
+
+
+class Recorder:
+    """A recording under way, started by `stream.record(path)`; `stop()` or the end of `with` ends
+    it.
+
+    Tracks that the stream gets later are recorded as well, in their place.
+    """
+
+    def __init__(self, path: str, forget: Callable[[Recorder], None]) -> None:
+        from artico_sync.bridge.recording import AUDIO_BACKLOG, VIDEO_BACKLOG, Recording
+
+        self._recording = Recording(path)
+        self._limits = {"audio": AUDIO_BACKLOG, "video": VIDEO_BACKLOG}
+        self._forget = forget
+        self._lock = threading.Lock()
+        self._finished = False
+        # What was recorded is not lost when the program ends without `stop`.
+        reference = weakref.ref(self)
+        self._at_exit = lambda: _stop_at_exit(reference)
+        atexit.register(self._at_exit)
+
+    @property
+    def path(self) -> str:
+        """The file being written; complete after `stop`."""
+        return self._recording.path
+
+    @property
+    def stopped(self) -> bool:
+        """Whether the recording is over."""
+        return self._finished
+
+    def _add(self, track: RemoteTrack) -> None:
+        """Record one more track of the stream."""
+        if not self._finished:
+            reader = FrameReader(
+                track._track, track._post, limit=self._limits[track.kind], idle=None
+            )
+            self._recording.add(track.kind, reader)
+
+    def stop(self, timeout: float | None = None) -> None:
+        """End the recording and write the file; harmless twice.
+
+        Args:
+            timeout: Seconds to wait for what is not written yet, None for as long as it takes.
+
+        Raises:
+            MediaError: Something could not be recorded or written.
+            ArticoTimeoutError: The time ran out; `stop` may be called again.
+            RuntimeError: Called on the library's loop thread.
+        """
+        assert_not_loop_thread()
+        deadline = Deadline(timeout)
+        self._forget(self)
+        # One thread writes the file; another one that comes meanwhile waits for it.
+        with self._lock:
+            if self._finished:
+                return
+            self._recording.finish(deadline)
+            self._finished = True
+        atexit.unregister(self._at_exit)
+
+    def __enter__(self) -> Recorder:
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self.stop()
+
+    def __repr__(self) -> str:
+        state = "stopped" if self._finished else "recording"
+        return f"<Recorder {os.path.basename(self.path)} {state}>"
+
+
+def _stop_at_exit(reference: weakref.ref[Recorder]) -> None:
+    recorder = reference()
+    if recorder is not None:
+        try:
+            recorder.stop(timeout=2)
+        except (MediaError, TimeoutError):
+            # Nobody is left to tell, and an exit must stay quiet.
+            return

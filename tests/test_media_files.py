@@ -1,0 +1,235 @@
+"""Files played into a connection and recorded out of it, and what is in them then."""
+
+from __future__ import annotations
+
+import itertools
+import threading
+from collections.abc import Iterator
+from fractions import Fraction
+from pathlib import Path
+from time import monotonic
+from typing import Any
+
+import av
+import numpy as np
+import pytest
+
+from artico_sync.errors import MediaError
+from artico_sync.media import AudioTrack, MediaStream, VideoTrack
+from tests.media_content import BLUE, GREEN, RED, frequency_of, loudness, plain, shows, tone
+from tests.media_pair import MediaPair
+
+FPS = 20
+
+
+def make_film(path: Path, seconds: float = 2.0, *, sound: bool = True, rate: int = 44100) -> Path:
+    """A film red in its first half and blue in its second; the tone begins with the blue."""
+    with av.open(str(path), "w") as container:
+        video: Any = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast"})
+        video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
+        audio: Any = container.add_stream("aac", rate=rate, layout="mono") if sound else None
+        frames = round(seconds * FPS)
+        for index in range(frames):
+            picture = plain(RED if index < frames // 2 else BLUE)
+            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, FPS)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+        if audio is not None:
+            half = round(seconds * rate / 2)
+            wave = tone(440, seconds / 2, rate)
+            samples = np.concatenate([np.zeros((half, 1), np.int16), wave])
+            chunk = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="mono")
+            chunk.sample_rate, chunk.pts, chunk.time_base = rate, 0, Fraction(1, rate)
+            container.mux(audio.encode(chunk))
+            container.mux(audio.encode(None))
+    return path
+
+
+class Film:
+    """The content of a recorded file."""
+
+    def __init__(self, path: Path) -> None:
+        self.pictures: list[tuple[float, np.ndarray[Any, Any]]] = []
+        sound: list[tuple[float, np.ndarray[Any, Any]]] = []
+        with av.open(str(path)) as container:
+            self.video = len(container.streams.video)
+            self.audio = len(container.streams.audio)
+            self.duration = (container.duration or 0) / av.time_base
+            resampler = av.AudioResampler(format="s16", layout="mono", rate=48000)
+            decoded: Iterator[object] = container.decode()
+            for frame in decoded:
+                if isinstance(frame, av.VideoFrame):
+                    self.pictures.append((frame.time, frame.to_ndarray(format="rgb24")))
+                elif isinstance(frame, av.AudioFrame):
+                    time = frame.time or 0.0
+                    for piece in resampler.resample(frame):
+                        sound.append((time, piece.to_ndarray().reshape(-1, 1)))
+        self.sound_start = sound[0][0] if sound else 0.0
+        self.sound = (
+            np.concatenate([piece for _, piece in sound]) if sound else np.zeros((0, 1), np.int16)
+        )
+
+    def first(self, colour: tuple[int, int, int]) -> float:
+        """When the picture first shows a colour, in seconds."""
+        return next(time for time, picture in self.pictures if shows(picture, colour, 40))
+
+    def first_sound(self) -> float:
+        """When the sound becomes loud, in seconds."""
+        step = 480
+        for start in range(0, len(self.sound) - step, step):
+            if loudness(self.sound[start : start + step]) > 3000:
+                return self.sound_start + start / 48000
+        raise AssertionError("the sound never becomes loud")
+
+
+def wait_ended(stream: MediaStream, limit: float = 10) -> None:
+    end = monotonic() + limit
+    while monotonic() < end:
+        if all(getattr(track, "ended", True) for track in stream.tracks):
+            return
+        threading.Event().wait(0.02)
+    pytest.fail("the file did not end")
+
+
+@pytest.mark.parametrize("suffix", [".mp4", ".webm"])
+def test_a_file_played_and_recorded_keeps_length_picture_tone_and_lip_sync(
+    tmp_path: Path, suffix: str
+) -> None:
+    film = make_film(tmp_path / "film.mp4", 2.0)
+    out = tmp_path / f"out{suffix}"
+    with MediaPair() as pair:
+        stream = MediaStream.from_file(film)
+        assert [track.kind for track in stream.tracks] == ["audio", "video"]
+        pair.share(*stream.tracks)
+        with pair.stream.record(out):
+            wait_ended(stream)
+            threading.Event().wait(0.3)
+    seen = Film(out)
+    assert (seen.video, seen.audio) == (1, 1)
+    assert abs(seen.duration - 2.0) < 0.25
+    assert shows(seen.pictures[5][1], RED, 40)
+    assert abs(seen.first(BLUE) - 1.0) < 0.2
+    assert abs(seen.first_sound() - seen.first(BLUE)) < 0.09
+    middle = seen.sound[int((seen.first_sound() + 0.2) * 48000) :][:24000]
+    assert abs(frequency_of(middle) - 440) < 8
+    assert len(seen.pictures) > 30
+    assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
+
+
+@pytest.mark.parametrize("suffix", [".wav", ".ogg"])
+def test_sound_alone_is_recorded_by_suffix(tmp_path: Path, suffix: str) -> None:
+    track = AudioTrack.from_chunks(itertools.repeat(tone(1000, 0.1)))
+    out = tmp_path / f"out{suffix}"
+    with MediaPair() as pair:
+        (remote,) = pair.share(track)
+        remote.recv(timeout=10)
+        recorder = pair.stream.record(out)
+        threading.Event().wait(1.0)
+        recorder.stop()
+        recorder.stop()
+        assert recorder.stopped
+    film = Film(out)
+    assert abs(len(film.sound) / 48000 - 1.0) < 0.2
+    assert abs(frequency_of(film.sound) - 1000) < 5
+
+
+def test_a_track_that_comes_late_and_one_that_ends_early_lie_in_their_places(
+    tmp_path: Path,
+) -> None:
+    out = tmp_path / "out.mp4"
+    sound = AudioTrack.from_chunks(itertools.repeat(tone(600, 0.1)))
+    picture = VideoTrack.from_frames(itertools.repeat(plain(GREEN)), fps=20)
+    with MediaPair() as first, MediaPair() as second:
+        (heard,) = first.share(sound)
+        heard.recv(timeout=10)
+        with first.stream.record(out):
+            threading.Event().wait(0.6)
+            (seen,) = second.share(picture)
+            first.stream._add(seen)
+            seen.recv(timeout=10)
+            threading.Event().wait(0.3)
+            sound.stop()
+            threading.Event().wait(0.6)
+    film = Film(out)
+    assert (film.video, film.audio) == (1, 1)
+    assert 0.5 < film.first(GREEN) < 1.1
+    assert film.duration > len(film.sound) / 48000 + 0.3
+
+
+def test_pictures_that_change_size_are_fitted(tmp_path: Path) -> None:
+    out = tmp_path / "out.mp4"
+    pictures = itertools.chain([plain(RED, 160, 120)] * 10, itertools.repeat(plain(BLUE, 120, 160)))
+    track = VideoTrack.from_frames(pictures, fps=20)
+    with MediaPair() as pair:
+        (remote,) = pair.share(track)
+        with pair.stream.record(out):
+            while remote.read(timeout=10).shape[0] != 160:
+                pass
+            threading.Event().wait(0.4)
+    film = Film(out)
+    last = film.pictures[-1][1]
+    assert last.shape == (120, 160, 3)
+    assert shows(last[10:-10, 60:100], BLUE, 40)
+    assert shows(last[10:-10, :20], (0, 0, 0), 40)
+
+
+def test_a_looped_file_goes_on(tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film.mp4", 0.5, sound=False)
+    stream = MediaStream.from_file(film, loop=True)
+    with MediaPair() as pair:
+        (remote,) = pair.share(*stream.tracks)
+        colours: list[str] = []
+        end = monotonic() + 1.6
+        while monotonic() < end:
+            picture = remote.read(timeout=10)
+            colour = "red" if shows(picture, RED, 60) else "blue"
+            if not colours or colours[-1] != colour:
+                colours.append(colour)
+        assert len(colours) >= 4
+        stream.stop()
+
+
+def test_a_file_shared_by_nobody_starts_no_thread(tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film.mp4", 0.5)
+    before = threading.active_count()
+    stream = MediaStream.from_file(film)
+    assert threading.active_count() == before
+    stream.stop()
+    assert all(track.ended for track in stream.tracks)  # type: ignore[union-attr]
+
+
+def test_a_file_pauses_while_nobody_takes_it(tmp_path: Path) -> None:
+    film = make_film(tmp_path / "film.mp4", 1.0, sound=False)
+    stream = MediaStream.from_file(film)
+    with MediaPair() as pair:
+        (remote,) = pair.share(*stream.tracks)
+        assert shows(remote.read(timeout=10), RED, 40)
+    threading.Event().wait(1.0)
+    assert not stream.tracks[0].ended  # type: ignore[union-attr]
+    with MediaPair() as pair:
+        pair.share(*stream.tracks)
+        wait_ended(stream)
+
+
+def test_what_cannot_be_opened_is_told_at_once(tmp_path: Path) -> None:
+    with pytest.raises(MediaError, match="nowhere"):
+        MediaStream.from_file(tmp_path / "nowhere.mp4")
+    text = tmp_path / "text.mp4"
+    text.write_text("this is no film")
+    with pytest.raises(MediaError):
+        MediaStream.from_file(text)
+
+
+def test_what_cannot_be_recorded_is_told_at_once(tmp_path: Path) -> None:
+    with MediaPair() as pair:
+        with pytest.raises(ValueError, match="mp4"):
+            pair.stream.record(tmp_path / "film.xyz")
+        with pytest.raises(OSError):
+            pair.stream.record(tmp_path / "nowhere" / "film.mp4")
+
+
+def test_a_recording_of_nothing_leaves_no_file(tmp_path: Path) -> None:
+    with MediaPair() as pair:
+        pair.stream.record(tmp_path / "film.mp4").stop()
+    assert list(tmp_path.iterdir()) == []
