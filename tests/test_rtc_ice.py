@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import errno
 import threading
 import time
 from collections.abc import AsyncIterator
@@ -524,6 +525,50 @@ def test_an_idle_path_stays_and_is_asked_seldom() -> None:
             assert not one.lost.is_set() and one.transport.state == "completed"
             # Both sides together; each question of one tells the other enough.
             assert path.carried - carried < 60
+
+    asyncio.run(main())
+
+
+def test_another_path_takes_over() -> None:
+    async def main() -> None:
+        one, other = controlling(), Peer()
+        await asyncio.gather(one.gather(), other.gather())
+        (candidate,) = other.gatherer.getLocalCandidates()
+        target = (candidate.ip, candidate.port)
+        async with Path(target) as first, Path(target) as second:
+            for path in (first, second):
+                known = dataclasses.replace(candidate, port=path.port, foundation=str(path.port))
+                await one.transport.addRemoteCandidate(known)
+            await asyncio.wait_for(asyncio.gather(one.start(other), other.start(one)), LIMIT)
+            before = one.transport.path_stats()["remote"]
+            for path in (first, second):
+                path.cut = isinstance(before, dict) and before["port"] == path.port
+            assert first.cut or second.cut
+            await asyncio.wait_for(asyncio.gather(one.silent.wait(), other.silent.wait()), LIMIT)
+            while one.silent.is_set() or other.silent.is_set():
+                assert not one.lost.is_set() and not other.lost.is_set()
+                await asyncio.sleep(0.005)
+            await round_trip(one, other)
+            assert one.transport.path_stats()["remote"] != before
+            await stop(one, other)
+
+    asyncio.run(main())
+
+
+def test_a_path_the_system_refuses_is_told() -> None:
+    async def main() -> None:
+        async with connected() as (one, other):
+            told: list[int] = []
+            one.transport.on_restart_needed = lambda: told.append(1)
+            protocol = one.transport._connection._protocols[0]
+            protocol.error_received(OSError(errno.EMSGSIZE, "too large"))
+            assert not told
+            for _ in range(3):
+                protocol.error_received(OSError(errno.ENETUNREACH, "no network"))
+            assert told == [1]
+            await restart(one, other)
+            protocol.error_received(OSError(errno.ENETUNREACH, "no network"))
+            assert told == [1]
 
     asyncio.run(main())
 

@@ -5,7 +5,6 @@ from __future__ import annotations
 import asyncio
 import copy
 import errno
-import ipaddress
 import logging
 from collections.abc import Callable
 from typing import TYPE_CHECKING
@@ -20,6 +19,7 @@ from aioice.ice import (
 
 from .datagram import Inbox
 from .gathering import Gathering, IceServers
+from .remote_candidates import is_address, is_usable
 from .selected_path import SelectedPath
 
 if TYPE_CHECKING:
@@ -33,20 +33,20 @@ PACE_FIRST = 0.002
 PACE_LATER = 0.02
 #: How many checks count as the first.
 FIRST_CHECKS = 20
-PRIORITY_MAXIMUM = 2**32 - 1
 #: Pairs checked at most (RFC 8445 section 6.1.2.5 asks for such a limit).
 PAIRS_MAXIMUM = 256
-#: Silence of the pair in use, in seconds, after which another nominated one takes its place.
-#: A pair of higher priority does so at once.
-DEAD_AFTER = 1.0
+#: Silence of the pair in use, as a fraction of that which ends a call, after which another
+#: nominated pair takes its place. One of higher priority does so at once.
+DEAD_AFTER = 1 / 6
 #: Seconds after which a check in progress is made again because the peer's came through: ours
 #: may have been stopped by the peer's NAT, which theirs has opened.
 AGAIN_AFTER = 0.05
+#: Seconds between two reports that the path is broken.
+TELL_AGAIN = 1.0
 #: Errors of a socket that say nothing about the path.
 HARMLESS_ERRORS = frozenset(
     {errno.EMSGSIZE, errno.ENOBUFS, errno.EPERM, errno.EACCES, errno.ECONNREFUSED}
 )
-CANDIDATE_TYPES = frozenset({"host", "srflx", "prflx", "relay"})
 
 
 class IceConnection(Connection):
@@ -94,6 +94,7 @@ class IceConnection(Connection):
         self._name_tasks: set[asyncio.Task[None]] = set()
         #: The pair in use, and what is heard over it.
         self.path = SelectedPath(self)
+        self._broken_at = -TELL_AGAIN
         #: Called when the system says that the pair in use cannot be used any more.
         self.on_broken: Callable[[], None] | None = None
         self._close_task: asyncio.Task[None] | None = None
@@ -154,14 +155,14 @@ class IceConnection(Connection):
             logger.warning("%s has enough remote candidates, one more is left out", self)
             return
         candidate = copy.copy(remote_candidate)
-        if not _is_usable(candidate):
+        if not is_usable(candidate):
             logger.info("%s cannot use the remote candidate %s", self, candidate)
         elif mdns.is_mdns_hostname(candidate.host):
             if not self._relay_only:
                 task = asyncio.create_task(self._resolve_name(candidate))
                 self._name_tasks.add(task)
                 task.add_done_callback(self._name_tasks.discard)
-        elif _is_address(candidate.host):
+        elif is_address(candidate.host):
             candidate.type = "srflx" if candidate.type == "prflx" else candidate.type
             self._add_remote_candidate(candidate, candidate.host)
             self._pace()
@@ -279,7 +280,8 @@ class IceConnection(Connection):
 
     def _is_better(self, pair: CandidatePair, other: CandidatePair) -> bool:
         """Whether `pair`, the one in use, is to be kept in spite of `other`."""
-        if asyncio.get_running_loop().time() - self.path.heard_at >= DEAD_AFTER:
+        silence = self.path.now() - self.path.heard_at
+        if silence >= self._settings.silence_timeout * DEAD_AFTER:
             return False
         priority, other_priority = (
             candidate_pair_priority(p.local_candidate, p.remote_candidate, self.ice_controlling)
@@ -362,8 +364,11 @@ class IceConnection(Connection):
             self._broken(protocol, None)
 
     def _broken(self, protocol: StunProtocol, exc: Exception | None) -> None:
-        pair = self.path.pair
-        if pair is not None and pair.protocol is protocol and self.on_broken is not None:
+        pair, now = self.path.pair, self.path.now()
+        if pair is None or pair.protocol is not protocol or now - self._broken_at < TELL_AGAIN:
+            return
+        self._broken_at = now
+        if self.on_broken is not None:
             logger.info("%s cannot use its path any more: %s", self, exc)
             self.on_broken()
 
@@ -385,23 +390,3 @@ class IceConnection(Connection):
                 await asyncio.wait(tasks)
             await super().close()
             self.path.select(None)
-
-
-def _is_usable(candidate: Candidate) -> bool:
-    """Whether a candidate is one that checks from a UDP socket can reach."""
-    return (
-        candidate.component == 1
-        and candidate.transport.lower() == "udp"
-        and 0 < candidate.port < 65536
-        and 0 <= candidate.priority <= PRIORITY_MAXIMUM
-        and candidate.type in CANDIDATE_TYPES
-    )
-
-
-def _is_address(host: str) -> bool:
-    """Whether `host` is an address that one peer may have; one of ours to avoid is not."""
-    try:
-        address = ipaddress.ip_address(host)
-    except ValueError:
-        return False
-    return not (address.is_unspecified or address.is_multicast or "%" in host)
