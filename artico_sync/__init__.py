@@ -23,6 +23,7 @@ from artico_sync.errors import (
     PeerUnavailableError,
     SignalingError,
 )
+from artico_sync.media import AudioTrack, MediaStream, VideoTrack
 from artico_sync.signaling import MemoryHub, MemorySignaling, Signaling, SocketSignaling
 
 __version__ = "0.1.0"
@@ -32,6 +33,7 @@ __all__ = [
     "ArticoError",
     "ArticoServer",
     "ArticoTimeoutError",
+    "AudioTrack",
     "Call",
     "CallClosedError",
     "CallError",
@@ -42,6 +44,7 @@ __all__ = [
     "InvalidIdError",
     "InvalidStateError",
     "MediaError",
+    "MediaStream",
     "MemoryHub",
     "MemorySignaling",
     "MessageTooLargeError",
@@ -51,5 +54,6 @@ __all__ = [
     "Signaling",
     "SignalingError",
     "SocketSignaling",
+    "VideoTrack",
     "__version__",
 ]

@@ -1,4 +1,5 @@
-"""The client: connects to a signalling server, places calls and hears of incoming ones; user threads."""
+"""The client: connects to a signalling server, places calls and hears of incoming ones; user
+threads."""
 
 from __future__ import annotations
 
@@ -15,6 +16,7 @@ from artico_sync.engine.configuration import build_configuration, check_configur
 from artico_sync.engine.settings import Settings
 from artico_sync.engine.wire import new_peer_id, new_session_id
 from artico_sync.events import EventEmitter
+from artico_sync.sharing import RemoteObjects
 from artico_sync.signaling import SocketSignaling, check_peer_id
 
 if TYPE_CHECKING:
@@ -31,16 +33,19 @@ _SIGNALING_MEMBERS = ("id", "connect", "disconnect", "signal", "join", "on", "of
 class Artico(EventEmitter):
     """A peer, known to others by its id.
 
-    Creating one starts nothing; `connect()` does. Used as a context manager it connects and closes by itself::
+    Creating one starts nothing; `connect()` does. Used as a context manager it connects and closes
+    by itself::
 
         with Artico("http://localhost:9000") as rtco:
             call = rtco.call("bob", metadata="hi").wait_open()
 
     Args:
-        url: The signalling server; else the environment variable `ARTICO_URL`, else Artico's public server.
+        url: The signalling server; else the environment variable `ARTICO_URL`, else Artico's
+            public server.
         id: The wanted peer id, else 24 random letters and digits.
         signaling: Another way to carry the signals, in place of `url`: a `Signaling`.
-        rtc_config: An `aiortc.RTCConfiguration`, or a mapping as in JavaScript with `iceServers` and
+        rtc_config: An `aiortc.RTCConfiguration`, or a mapping as in JavaScript with `iceServers`
+            and
             `iceTransportPolicy`; default: Artico's two public STUN servers.
         token: Shown to a signalling server that wants to know who connects.
         connect_timeout: Seconds an answered call may take to connect before it fails.
@@ -98,7 +103,8 @@ class Artico(EventEmitter):
                 self._user_signaling = None
                 self._wanted_id = signaling.id
         self._random_id: tuple[int, str] | None = None
-        self._port = ClientPort(self._wanted_id or "artico", self._settings, make_call)
+        name = self._wanted_id or "artico"
+        self._port = ClientPort(name, self._settings, make_call, RemoteObjects())
 
     def __repr__(self) -> str:
         return f"<Artico {self.id}: {self.state}>"
@@ -175,7 +181,8 @@ class Artico(EventEmitter):
         return SignalingPort(self._user_signaling, port.lease)
 
     def call(self, target: str, metadata: str | None = None) -> Call:
-        """Start calling a peer; returns at once, `Call.wait_open` or `with` wait for the connection.
+        """Start calling a peer; returns at once, `Call.wait_open` or `with` wait for the
+        connection.
 
         Args:
             target: The other peer's id.
@@ -214,10 +221,12 @@ class Artico(EventEmitter):
         self._port.wait_closed(deadline)
 
     def close(self, timeout: float | None = 5) -> None:
-        """Hang up every call, delivering what was sent, disconnect, and stop the threads; twice is harmless.
+        """Hang up every call, delivering what was sent, disconnect, and stop the threads; twice is
+        harmless.
 
         Args:
-            timeout: Seconds for delivering; None for ever. What could not be delivered then is told by an
+            timeout: Seconds for delivering; None for ever. What could not be delivered then is
+                told by an
                 `error` event of its call.
 
         Raises:

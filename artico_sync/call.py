@@ -13,13 +13,15 @@ from artico_sync.engine.data_channel_size import message_size
 from artico_sync.engine.phase import Phase
 from artico_sync.errors import ArticoTimeoutError, CallClosedError
 from artico_sync.events import EventEmitter
+from artico_sync.sharing import MediaSharing
 
 
-class Call(EventEmitter):
+class Call(MediaSharing, EventEmitter):
     """A session between two peers, made by `Artico.call` or by an incoming call, never by the user.
 
     Events: `open()`, `close()`, `error(err)`, `data(data)`, `stream(stream, metadata)`,
-    `removestream(stream, metadata)`, `track(track, stream, metadata)`, `removetrack(track, stream, metadata)`.
+    `removestream(stream, metadata)`, `track(track, stream, metadata)`, `removetrack(track, stream,
+    metadata)`.
 
     Used as a context manager it waits until it is open and hangs up at the end::
 
@@ -31,6 +33,7 @@ class Call(EventEmitter):
     _EVENTS = CALL_EVENTS
 
     def __init__(self, port: CallPort, metadata: str | None, *, initiator: bool) -> None:
+        MediaSharing.__init__(self, port)
         self._port = port
         self._metadata = metadata
         self._initiator = initiator
@@ -79,7 +82,8 @@ class Call(EventEmitter):
 
     @property
     def close_reason(self) -> str | None:
-        """Why the call is over: None while it is not, "hangup" (we did), "remote" (they did), "rejected",
+        """Why the call is over: None while it is not, "hangup" (we did), "remote" (they did),
+        "rejected",
         "unavailable" (the target is not connected) or "failed" (connection lost or never made).
         """
         return self._port.reason if self._port.is_closed else None
@@ -139,10 +143,12 @@ class Call(EventEmitter):
         """Deliver what was sent, tell the peer, and close; before `answer()` this rejects the call.
 
         Args:
-            timeout: Seconds for delivering what was sent; None for ever. Then the call closes anyway.
+            timeout: Seconds for delivering what was sent; None for ever. Then the call closes
+                anyway.
 
         Raises:
-            ArticoTimeoutError: Not everything could be delivered in time; the call is closed all the same,
+            ArticoTimeoutError: Not everything could be delivered in time; the call is closed all
+                the same,
                 and an `error` event says so as well.
             RuntimeError: On the library's loop thread.
         """
@@ -203,7 +209,8 @@ class Call(EventEmitter):
         self._port.send(data, size, deadline)
 
     def flush(self, timeout: float | None = None) -> None:
-        """Block until the peer's transport has acknowledged all that was sent (RFC 9260 section 6.2).
+        """Block until the peer's transport has acknowledged all that was sent (RFC 9260 section
+        6.2).
 
         Args:
             timeout: Seconds to wait; None for ever, 0 polls.
@@ -219,7 +226,8 @@ class Call(EventEmitter):
         self._port.flush(deadline)
 
     def recv(self, timeout: float | None = None) -> str | bytes:
-        """Block for the next message that no handler took; those that came before the close can still be read.
+        """Block for the next message that no handler took; those that came before the close can
+        still be read.
 
         Args:
             timeout: Seconds to wait; None for ever, 0 polls.
@@ -246,7 +254,8 @@ class Call(EventEmitter):
             yield message
 
     def stats(self) -> dict[str, Any]:
-        """Numbers about the call: round-trip time, bytes and messages each way, the selected candidate pair.
+        """Numbers about the call: round-trip time, bytes and messages each way, the selected
+        candidate pair.
 
         Raises:
             CallClosedError: The call is over.

@@ -40,7 +40,8 @@ class EventEmitter:
     def on(self, event: str, handler: HandlerT | None = None) -> Any:
         """Have `handler` called for every event of that name, those kept so far included.
 
-        Handlers run on one dispatcher thread per client, one at a time and in the order of the events; they may
+        Handlers run on one dispatcher thread per client, one at a time and in the order of the
+        events; they may
         block and call anything here. A handler may take fewer arguments than the event has.
 
         Args:
@@ -52,7 +53,8 @@ class EventEmitter:
 
         Raises:
             ValueError: Unknown event; the message names the valid ones.
-            TypeError: The handler is not callable, is a coroutine function, or needs more arguments.
+            TypeError: The handler is not callable, is a coroutine function, or needs more
+                arguments.
         """
         return self._register(event, handler, once=False)
 
@@ -84,7 +86,8 @@ class EventEmitter:
         return decorate
 
     def off(self, event: str, handler: Callable[..., Any] | None = None) -> None:
-        """Remove a handler, or without one all handlers of the event; what is not registered is ignored.
+        """Remove a handler, or without one all handlers of the event; what is not registered is
+        ignored.
 
         Raises:
             ValueError: Unknown event.
@@ -103,7 +106,8 @@ class EventEmitter:
 
         Raises:
             ArticoTimeoutError: The time ran out.
-            CallClosedError: It is a call's event and the call is over (`NotReadyError` for a client).
+            CallClosedError: It is a call's event and the call is over (`NotReadyError` for a
+                client).
             ValueError: Unknown event.
             RuntimeError: On the library's loop thread.
         """

@@ -1,6 +1,7 @@
 """Ways to carry the signals between peers, for code without asyncio; user threads.
 
-`SocketSignaling` is what `Artico` uses by itself: Socket.IO, as Artico's server speaks it. `MemorySignaling` joins peers
+`SocketSignaling` is what `Artico` uses by itself: Socket.IO, as Artico's server speaks it.
+`MemorySignaling` joins peers
 of one process, for tests. Another way is a subclass of `Signaling` with four methods.
 """
 
@@ -23,13 +24,14 @@ Message = Mapping[str, Any]
 class Signaling:
     """Carries signals to and from other peers under one id; a subclass says how.
 
-    A subclass implements `connect`, `disconnect`, `signal` and `join`. They are called on a worker thread, one at a
+    A subclass implements `connect`, `disconnect`, `signal` and `join`. They are called on a worker
+    thread, one at a
     time, and may block. It reports with `emit`, from any thread:
 
     - `emit("connect", id)`: ready, known to the others as `id`;
     - `emit("disconnect")`: the connection was lost; `connect` is called again after a pause;
     - `emit("error", exception)`: connecting failed, or something else went wrong;
-    - `emit("signal", message)`: a mapping with `source`, `session`, `signal` and maybe `metadata` came;
+    - `emit("signal", message)`: a mapping with `source`, `session`, `signal`, maybe `metadata`;
     - `emit("join", room, peer_id, metadata)`: a peer came into a room.
 
     Args:
@@ -63,10 +65,12 @@ class Signaling:
         raise self._missing("disconnect")
 
     def signal(self, message: Message) -> bool | None:
-        """Send a message with `target`, `session`, `signal` and maybe `metadata`, keeping the order of calls.
+        """Send a message with `target`, `session`, `signal` and maybe `metadata`, keeping the
+        order of calls.
 
         Returns:
-            False where the target is known to be unknown, True where it got it, None where nobody says.
+            False where the target is known to be unknown, True where it got it, None where nobody
+            says.
         """
         raise self._missing("signal")
 
@@ -179,7 +183,8 @@ class SocketSignaling(Signaling):
         self._state = "disconnected"
 
     def signal(self, message: Message) -> bool | None:
-        """Send a message and wait for the server to say whether it was delivered; None where it does not.
+        """Send a message and wait for the server to say whether it was delivered; None where it
+        does not.
 
         Raises:
             NotReadyError: Not connected.

@@ -18,7 +18,8 @@ _WAITS = {"wait", "acquire", "_wait_for_tstate_lock", "get", "join", "wait_until
 class Blocked:
     """Runs `function` in a thread; the body of `with` begins when it is seen waiting.
 
-    Leaving the body waits for the function to end; `result()` gives what it returned or raises what it raised.
+    Leaving the body waits for the function to end; `result()` gives what it returned or raises
+    what it raised.
     """
 
     def __init__(self, function: Callable[[], Any]) -> None:

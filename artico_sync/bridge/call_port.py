@@ -1,6 +1,7 @@
 """A call's crossing: what the loop tells of it, and how user threads wait for that and send.
 
-Lock order: a port's condition, then the lock of the loop's inbox or of the mailbox; nothing blocks under them.
+Lock order: a port's condition, then the lock of the loop's inbox or of the mailbox; nothing blocks
+under them.
 """
 
 from __future__ import annotations
@@ -13,6 +14,7 @@ from artico_sync.bridge.dispatcher import Dispatcher
 from artico_sync.bridge.fork import ForkGuard
 from artico_sync.bridge.loop import LoopLease, assert_not_loop_thread
 from artico_sync.bridge.mailbox import Mailbox
+from artico_sync.bridge.media_port import MediaPort, RemoteFactory
 from artico_sync.bridge.waiting import Deadline, wait_until
 from artico_sync.engine.data_channel_size import OVERHEAD
 from artico_sync.engine.phase import Phase, closed_error
@@ -25,6 +27,8 @@ from artico_sync.errors import (
 )
 
 if TYPE_CHECKING:
+    from aiortc import MediaStreamTrack
+
     from artico_sync.engine.session import Session
 
 logger = logging.getLogger("artico_sync.bridge.call_port")
@@ -43,7 +47,8 @@ CALL_EVENTS = {
 
 
 class CallPort:
-    """Stands between a `Call` and its `Session`; the loop calls the `on_...` methods, users the others."""
+    """Stands between a `Call` and its `Session`; the loop calls the `on_...` methods, users the
+    others."""
 
     def __init__(
         self,
@@ -55,6 +60,7 @@ class CallPort:
         session: str,
         target: str,
         initiator: bool,
+        make_remote: RemoteFactory,
     ) -> None:
         self.lease = lease
         self.guard = guard
@@ -69,6 +75,7 @@ class CallPort:
             ended=self.closed_error,
             unbounded=frozenset({"data"}),
         )
+        self.media = MediaPort(self.mailbox, lease.post, make_remote)
         self.phase = Phase.CALLING if initiator else Phase.RINGING
         self.reason: str | None = None
         self._initiator = initiator
@@ -97,11 +104,26 @@ class CallPort:
         if phase is Phase.OPEN:
             self.mailbox.emit("open")
         elif phase is Phase.CLOSED:
+            self.media.close()
             self.mailbox.emit("close")
             self.mailbox.finish()
 
     def on_event(self, name: str, *arguments: Any) -> None:
         self.mailbox.emit(name, *arguments)
+
+    def on_stream(
+        self, stream_id: str, metadata: str | None, tracks: list[MediaStreamTrack]
+    ) -> None:
+        self.media.on_stream(stream_id, metadata, tracks)
+
+    def on_track(self, stream_id: str, track: MediaStreamTrack) -> None:
+        self.media.on_track(stream_id, track)
+
+    def on_track_removed(self, stream_id: str, track: MediaStreamTrack) -> None:
+        self.media.on_track_removed(stream_id, track)
+
+    def on_stream_removed(self, stream_id: str) -> None:
+        self.media.on_stream_removed(stream_id)
 
     def on_message(self, data: str | bytes, size: int) -> None:
         self.mailbox.emit("data", data, consumed=lambda: self._consumed(size + OVERHEAD))
@@ -190,6 +212,36 @@ class CallPort:
         # Made on the loop in the order of posts, so the session exists by now.
         return True if self.engine is None else await self.engine.hangup(timeout)
 
+    def share(self, stream_id: str, metadata: str | None, tracks: tuple[Any, ...]) -> None:
+        """Share tracks of a stream, as soon as the call is open."""
+        self.lease.post(self._share, stream_id, metadata, tracks)
+
+    def _share(self, stream_id: str, metadata: str | None, tracks: tuple[Any, ...]) -> None:
+        if self.engine is not None:
+            self.engine.share(stream_id, metadata, tracks)
+
+    def unshare(self, tracks: tuple[Any, ...]) -> None:
+        """Share tracks no longer."""
+        self.lease.post(self._unshare, tracks)
+
+    def _unshare(self, tracks: tuple[Any, ...]) -> None:
+        if self.engine is not None:
+            self.engine.unshare(tracks)
+
+    def replace(self, old: Any, new: Any) -> None:
+        """Send another track in the place of one."""
+        self.lease.post(self._replace, old, new)
+
+    def _replace(self, old: Any, new: Any) -> None:
+        if self.engine is not None:
+            self.engine.replace(old, new)
+
+    def check_live(self) -> None:
+        """Refuse what needs a call that is not over."""
+        self.guard.check()
+        if self.phase in (Phase.CLOSING, Phase.CLOSED):
+            raise self.closed_error()
+
     def stats(self) -> dict[str, Any]:
         """Ask the session for its numbers."""
         if self.phase is Phase.CLOSED:
@@ -230,7 +282,8 @@ class CallPort:
                 if not free:
                     raise deadline.error("room in the send buffer", self.session_id, self.target)
             self._accepted += size + OVERHEAD
-            # Under the condition, so that messages of several threads keep the order of their accounts.
+            # Under the condition, so that messages of several threads keep the order of their
+            # accounts.
             self.lease.post(self._send, data, size)
 
     def _check_sendable(self, size: int) -> None:
@@ -242,8 +295,8 @@ class CallPort:
             )
         if 0 < self._maximum_message < size:
             raise MessageTooLargeError(
-                f"The message takes {size} bytes, but the peer accepts {self._maximum_message} at most: send it"
-                " in parts.",
+                f"The message takes {size} bytes, but the peer accepts {self._maximum_message} at"
+                " most: send it in parts.",
                 session=self.session_id,
                 peer=self.target,
             )

@@ -1,4 +1,5 @@
-"""A client's crossing: connecting, calls coming in, and waiting for either; between `Artico` and the engine.
+"""A client's crossing: connecting, calls coming in, and waiting for either; between `Artico` and
+the engine.
 
 Lock order: `_condition` alone; it is never held while waiting for the loop or for a thread.
 """
@@ -15,6 +16,7 @@ from artico_sync.bridge.dispatcher import Dispatcher
 from artico_sync.bridge.fork import ForkGuard
 from artico_sync.bridge.loop import LoopLease, assert_not_loop_thread, lease
 from artico_sync.bridge.mailbox import Mailbox
+from artico_sync.bridge.media_port import RemoteFactory
 from artico_sync.bridge.waiting import Deadline, wait_until
 from artico_sync.engine.settings import Settings
 from artico_sync.errors import ArticoError, NotReadyError, SignalingError
@@ -35,16 +37,21 @@ CallFactory = Callable[[CallPort, "str | None"], Any]
 
 
 class ClientPort:
-    """Stands between an `Artico` and its `Client`; the loop calls the `on_...` methods, users the others."""
+    """Stands between an `Artico` and its `Client`; the loop calls the `on_...` methods, users the
+    others."""
 
-    def __init__(self, name: str, settings: Settings, make_call: CallFactory) -> None:
+    def __init__(
+        self, name: str, settings: Settings, make_call: CallFactory, make_remote: RemoteFactory
+    ) -> None:
         """
         Args:
             name: What the log and the threads call the client.
             make_call: Makes the user's object of a call from its port and metadata; any thread.
+            make_remote: Makes the user's objects of what a peer shares.
         """
         self.settings = settings
         self._make_call = make_call
+        self._make_remote = make_remote
         self._condition = threading.Condition()
         self._dispatcher = Dispatcher(name)
         self.mailbox = Mailbox(
@@ -83,7 +90,8 @@ class ClientPort:
     # the user's side
 
     def check(self) -> None:
-        """Refuse blocking calls from the loop thread, and any from a child of the process that connected."""
+        """Refuse blocking calls from the loop thread, and any from a child of the process that
+        connected."""
         if self._guard is not None:
             self._guard.check()
         assert_not_loop_thread()
@@ -114,6 +122,7 @@ class ClientPort:
             session=session,
             target=target,
             initiator=initiator,
+            make_remote=self._make_remote,
         )
 
     def connect(self, make_client: ClientFactory, deadline: Deadline) -> None:

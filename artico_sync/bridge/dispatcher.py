@@ -1,4 +1,5 @@
-"""The dispatcher thread of a client: runs the user's handlers, one at a time, in the order of the events."""
+"""The dispatcher thread of a client: runs the user's handlers, one at a time, in the order of the
+events."""
 
 from __future__ import annotations
 
@@ -22,7 +23,8 @@ class Dispatchable(Protocol):
 class Dispatcher:
     """A thread that starts with the first event a handler wants and ends with `stop()`.
 
-    A handler registered after the stop still gets what was kept: the thread then lives until it is idle.
+    A handler registered after the stop still gets what was kept: the thread then lives until it is
+    idle.
     """
 
     def __init__(self, name: str) -> None:
@@ -33,7 +35,8 @@ class Dispatcher:
         self._stopping = False
 
     def put(self, target: Dispatchable, name: str) -> None:
-        """Have the next kept `name` event of `target` handed to its handlers; any thread, never blocks."""
+        """Have the next kept `name` event of `target` handed to its handlers; any thread, never
+        blocks."""
         # One lock for both, so that a thread about to end cannot miss the event.
         with self._lock:
             self._queue.sync_q.put_nowait((target, name))
@@ -64,7 +67,8 @@ class Dispatcher:
             try:
                 target.dispatch(name)
             except Exception:
-                # The user's exceptions are caught at the handler; this keeps a fault of ours from ending events.
+                # The user's exceptions are caught at the handler; this keeps a fault of ours from
+                # ending events.
                 logger.exception("unexpected error while delivering %r", name)
 
     @property

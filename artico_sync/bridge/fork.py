@@ -1,4 +1,5 @@
-"""What happens after `fork`: a child has no loop thread, so connected objects refuse at once; any thread."""
+"""What happens after `fork`: a child has no loop thread, so connected objects refuse at once; any
+thread."""
 
 from __future__ import annotations
 
@@ -20,6 +21,6 @@ class ForkGuard:
         """Raise `ForkError` in any process but the one this guard was made in."""
         if os.getpid() != self._process:
             raise ForkError(
-                f"This {self._what} was connected in process {self._process} and cannot be used in its"
-                f" child {os.getpid()}: connect in the child, after the fork."
+                f"This {self._what} was connected in process {self._process} and cannot be used in"
+                f" its child {os.getpid()}: connect in the child, after the fork."
             )

@@ -1,6 +1,7 @@
 """The one event-loop thread of the process, leased by whoever needs it.
 
-The first lease starts the thread, the last release stops it. Nothing is started at import. Work crosses to
+The first lease starts the thread, the last release stops it. Nothing is started at import. Work
+crosses to
 the loop through one janus queue, drained in batches by one coalesced wake-up.
 
 Lock order: `_registry_lock` is taken alone and never while waiting for a thread.
@@ -202,7 +203,8 @@ class LoopLease:
             raise SignalingError("The client was closed meanwhile.") from error
         finally:
             if not future.cancel() and not future.done():
-                # Work given up is cancelled and seen to its end, so that nothing of it outlives the call.
+                # Work given up is cancelled and seen to its end, so that nothing of it outlives
+                # the call.
                 self.post(cancel)
                 wait([future], grace)
 
@@ -252,8 +254,8 @@ def assert_not_loop_thread() -> None:
     """
     if on_loop_thread():
         raise RuntimeError(
-            "A blocking call of artico_sync was made on its own event-loop thread, where it would wait for"
-            " itself for ever: call it from any other thread."
+            "A blocking call of artico_sync was made on its own event-loop thread, where it would"
+            " wait for itself for ever: call it from any other thread."
         )
 
 

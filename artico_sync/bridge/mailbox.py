@@ -1,9 +1,12 @@
-"""The events of one object on their way from the loop thread to user threads, none lost to a late handler.
+"""The events of one object on their way from the loop thread to user threads, none lost to a late
+handler.
 
-Every event name has a janus queue. An event goes to the handlers of its name if there are any, else it stays in
+Every event name has a janus queue. An event goes to the handlers of its name if there are any,
+else it stays in
 the queue for whoever comes first: a handler registered later, or a thread that waits for it.
 
-Lock order: a mailbox's lock, then the lock inside a janus queue. No handler and no wait runs under either.
+Lock order: a mailbox's lock, then the lock inside a janus queue. No handler and no wait runs under
+either.
 """
 
 from __future__ import annotations
@@ -32,7 +35,8 @@ KEPT_LIMIT = 1000
 
 @dataclass(frozen=True, slots=True)
 class Event:
-    """An event on its way: its arguments, its place in the order, and whom to tell once it is consumed."""
+    """An event on its way: its arguments, its place in the order, and whom to tell once it is
+    consumed."""
 
     arguments: tuple[Any, ...]
     order: int
@@ -71,7 +75,8 @@ def register(event: str, handler: Handler, arguments: int, once: bool) -> Regist
     """Check a handler for an event with that many arguments.
 
     Raises:
-        TypeError: Not callable, a coroutine function, or in need of more arguments than the event has.
+        TypeError: Not callable, a coroutine function, or in need of more arguments than the event
+            has.
     """
     if not callable(handler):
         raise TypeError(f"the handler of {event!r} must be callable, not {type(handler).__name__}")
@@ -285,11 +290,13 @@ class Mailbox:
 
         Args:
             what: What the error calls it when the time runs out.
-            observe: While handlers take the events, return a copy of the next one rather than wait for
+            observe: While handlers take the events, return a copy of the next one rather than wait
+                for
                 the handlers to go.
 
         Returns:
-            The event's arguments, or None where the object ended with a `close` that was waited for.
+            The event's arguments, or None where the object ended with a `close` that was waited
+            for.
 
         Raises:
             ArticoTimeoutError: The deadline passed.

@@ -111,11 +111,19 @@ class Source:
         if self._put is not None:
             self._put(frame, due)
 
+    @property
+    def _halted(self) -> bool:
+        """Whether what is being written has no taker, for good or until a call comes for more.
+
+        A user who writes keeps the pace without takers; a producer of ours stops.
+        """
+        return self.ended or (self.producer is not None and self._put is None)
+
     def _pause_until(self, moment: float) -> None:
         """Wait with the condition held; the end of the track ends the wait."""
         remaining = moment - monotonic()
         if remaining > 0:
-            wait_until(self._condition, lambda: self.ended, Deadline(remaining))
+            wait_until(self._condition, lambda: self._halted, Deadline(remaining))
 
 
 class VideoSource(Source):
@@ -200,6 +208,8 @@ class AudioSource(Source):
         super().__init__("audio")
         self._blank = blank
         self._position: float | None = None
+        # What a producer had made and nobody took.
+        self._rest: list[AudioFrame] = []
 
     @property
     def enabled(self) -> bool:
@@ -219,8 +229,10 @@ class AudioSource(Source):
         assert_not_loop_thread()
         with self._condition:
             self._check_live()
-            for piece in pieces:
-                if self.ended:
+            pieces, self._rest = self._rest + pieces, []
+            for index, piece in enumerate(pieces):
+                if self._halted:
+                    self._rest = pieces[index:]
                     return
                 now = monotonic()
                 if self._position is None or now - self._position > AUDIO_GRACE:

@@ -1,4 +1,5 @@
-"""A user's `Signaling` made to look like the engine's transport: its methods on a worker thread, its events to the loop."""
+"""A user's `Signaling` made to look like the engine's transport: its methods on a worker thread,
+its events to the loop."""
 
 from __future__ import annotations
 
@@ -37,7 +38,8 @@ class UserSignaling(Protocol):
 
 
 class SignalingPort:
-    """Runs a user's signalling for the engine; loop thread, except where a method says otherwise."""
+    """Runs a user's signalling for the engine; loop thread, except where a method says
+    otherwise."""
 
     def __init__(self, signaling: UserSignaling, lease: LoopLease) -> None:
         self.id = signaling.id

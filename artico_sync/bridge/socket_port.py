@@ -1,4 +1,5 @@
-"""`SocketSignaling` used by itself: its transport on the loop, its events on a dispatcher thread."""
+"""`SocketSignaling` used by itself: its transport on the loop, its events on a dispatcher
+thread."""
 
 from __future__ import annotations
 

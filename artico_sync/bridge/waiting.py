@@ -1,4 +1,5 @@
-"""How user threads wait: one deadline for a whole call, and waits that Ctrl-C ends; user threads."""
+"""How user threads wait: one deadline for a whole call, and waits that Ctrl-C ends; user
+threads."""
 
 from __future__ import annotations
 

@@ -1,4 +1,5 @@
-"""A client on the loop: its signalling, kept alive, and the sessions the signals belong to; loop thread."""
+"""A client on the loop: its signalling, kept alive, and the sessions the signals belong to; loop
+thread."""
 
 from __future__ import annotations
 
@@ -115,7 +116,8 @@ class Client:
         logger.warning("the connection to the signalling server was lost, reconnecting")
         for session in list(self.sessions.values()):
             session.suspend()
-        # What the server may never have got is sent again: a peer takes a signal that comes twice for one.
+        # What the server may never have got is sent again: a peer takes a signal that comes twice
+        # for one.
         unacknowledged = [
             entry for sent, entry in self._sends.items() if not sent.done() or sent.result() is None
         ]
@@ -203,7 +205,8 @@ class Client:
             self._ring(signal)
 
     def _answer_late(self, signal: wire.Signal) -> None:
-        """A peer of ours that has not heard of the end of a call is told; anybody else is not answered."""
+        """A peer of ours that has not heard of the end of a call is told; anybody else is not
+        answered."""
         logger.debug("a late %s for the finished session %s", signal.type, signal.session)
         if signal.from_ours and signal.type in (wire.RINGING, "sdp") and not self._closing:
             body = wire.bye(CloseReason.HANGUP)

@@ -50,7 +50,8 @@ def check_configuration(value: object) -> Any:
         return value
     if not isinstance(value, Mapping):
         raise TypeError(
-            f"rtc_config must be an aiortc.RTCConfiguration or a mapping, not {type(value).__name__}"
+            "rtc_config must be an aiortc.RTCConfiguration or a mapping,"
+            f" not {type(value).__name__}"
         )
     unknown = sorted(str(name) for name in value if name not in _MEMBERS)
     if unknown:

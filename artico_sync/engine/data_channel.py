@@ -1,10 +1,10 @@
-"""The one data channel of a call: user messages, control messages, and what is still under way; loop thread."""
+"""The one data channel of a call: user messages, control messages, and what is still under way;
+loop thread."""
 
 from __future__ import annotations
 
 import logging
 from collections import deque
-from collections.abc import Callable
 from typing import Any, Protocol
 
 from aiortc import RTCDataChannel
@@ -39,7 +39,8 @@ class DataChannel:
         self._transport = transport
         self._listener = listener
         self._accepted = 0
-        # The DCEP open message and our control messages are in `pending`, but not in what users count.
+        # The DCEP open message and our control messages are in `pending`, but not in what users
+        # count.
         self._delivered = 0
         self._reported_open = False
         transport.on_message = self._on_message

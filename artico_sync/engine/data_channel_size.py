@@ -2,7 +2,8 @@
 
 from __future__ import annotations
 
-#: Bytes a message counts in buffers beyond its own, so that empty ones cannot pile up without bound.
+#: Bytes a message counts in buffers beyond its own, so that empty ones cannot pile up without
+# bound.
 OVERHEAD = 128
 
 

@@ -1,4 +1,5 @@
-"""The phases of a call and the reasons it ends, with the error for each; plain values, any thread."""
+"""The phases of a call and the reasons it ends, with the error for each; plain values, any
+thread."""
 
 from __future__ import annotations
 
@@ -33,7 +34,8 @@ class CloseReason:
     FAILED = "failed"
 
 
-#: What we tell a peer of ours when a call ends before its channel could say so, and how it takes it.
+#: What we tell a peer of ours when a call ends before its channel could say so, and how it takes
+# it.
 BYE_REASONS = {
     CloseReason.REJECTED: CloseReason.REJECTED,
     CloseReason.FAILED: CloseReason.FAILED,
@@ -49,8 +51,8 @@ _ERRORS: dict[str, tuple[type[CallClosedError], str]] = {
     ),
     CloseReason.FAILED: (
         ConnectionFailedError,
-        "The connection to the peer was lost or could not be made: check the network between the two,"
-        " and give a TURN server in rtc_config where firewalls are in the way.",
+        "The connection to the peer was lost or could not be made: check the network between the"
+        " two, and give a TURN server in rtc_config where firewalls are in the way.",
     ),
 }
 

@@ -1,4 +1,5 @@
-"""How many signals a peer may send: a token bucket a peer, of a bounded number of peers; loop thread."""
+"""How many signals a peer may send: a token bucket a peer, of a bounded number of peers; loop
+thread."""
 
 from __future__ import annotations
 

@@ -1,6 +1,7 @@
 """One call's life, from the first signal to the last; loop thread.
 
-A session is a state machine (`phase.Phase`); `_enter` is the only place that changes the phase. Signals are applied by one
+A session is a state machine (`phase.Phase`); `_enter` is the only place that changes the phase.
+Signals are applied by one
 consumer task in the order they came: two at a time would let a candidate overtake its offer.
 """
 
@@ -8,19 +9,20 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
+from collections.abc import Awaitable, Callable
 from typing import Any, Protocol
 
 from aiortc import RTCConfiguration, RTCDataChannel
 
 from artico_sync.engine import wire
 from artico_sync.engine.data_channel import DataChannel
-from artico_sync.engine.negotiation import Negotiation
+from artico_sync.engine.negotiation import Negotiation, RemoteChange
 from artico_sync.engine.phase import BYE_REASONS, CloseReason, Phase
 from artico_sync.engine.rtc.connection_stats import connection_stats
 from artico_sync.engine.rtc.peer_connection import PeerConnection
 from artico_sync.engine.settings import Settings
-from artico_sync.errors import ArticoTimeoutError, CallError
+from artico_sync.engine.streams import LocalStreams, RemoteStreamListener, RemoteStreams
+from artico_sync.errors import ArticoTimeoutError, CallError, MediaError
 
 logger = logging.getLogger("artico_sync.engine.session")
 
@@ -28,9 +30,11 @@ logger = logging.getLogger("artico_sync.engine.session")
 CLOSE_CONFIRMATION = 0.5
 # Seconds before a signal is sent again to a peer that has lost its server for a while.
 RESEND_PAUSE = 0.5
+# Seconds a stream waits for the peer to acknowledge what it is told of it.
+METADATA_TIMEOUT = 1.0
 
 
-class SessionListener(Protocol):
+class SessionListener(RemoteStreamListener, Protocol):
     """Told what happens to a session; loop thread."""
 
     def on_phase(self, phase: Phase, reason: str | None, maximum_message: int) -> None: ...
@@ -85,6 +89,11 @@ class Session:
         self._peer_is_ours = False
         self._suspended = False
         self._reached = not initiator
+        self._local_streams = LocalStreams(self._on_media_error)
+        self._remote_streams: RemoteStreams | None = None
+        # What the user wants to share or not to share any more, in the order it was asked for.
+        self._sharing: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
+        self._sharer: asyncio.Task[None] | None = None
         self._hanging: asyncio.Task[None] | None = None
         self._delivered = True
 
@@ -175,7 +184,8 @@ class Session:
             self._send(body)
 
     def _say_bye(self, reason: str) -> None:
-        # Only a peer of ours, and only one that still has the session: a JavaScript page would ring.
+        # Only a peer of ours, and only one that still has the session: a JavaScript page would
+        # ring.
         if self._peer_is_ours:
             self._signal(wire.bye(reason), lambda delivered: None)
 
@@ -234,7 +244,10 @@ class Session:
 
     def on_channel_open(self) -> None:
         if self.phase in (Phase.CALLING, Phase.CONNECTING):
+            assert self.negotiation is not None
             self._enter(Phase.OPEN)
+            self._local_streams.attach(self.negotiation)
+            self._sharer = asyncio.get_running_loop().create_task(self._share())
 
     def on_channel_closed(self) -> None:
         self._channel_closed.set()
@@ -249,6 +262,9 @@ class Session:
             self.listener.on_message(data, size)
 
     def on_channel_control(self, command: dict[str, Any]) -> None:
+        if command.get("cmd") == "stream-meta" and self.listener is not None:
+            self._streams_of_peer(self.listener).on_metadata(command)
+            return
         logger.info("%s: ignoring the control command %r", self, command.get("cmd"))
 
     def on_channel_progress(self, delivered: int) -> None:
@@ -265,8 +281,68 @@ class Session:
         if self.channel is not None and self.phase is not Phase.CLOSED:
             self.channel.release(footprint)
 
-    def _on_remote_change(self, changes: list[Any]) -> None:
-        logger.debug("%s: remote tracks changed: %s", self, changes)
+    # streams and tracks
+
+    def share(self, stream_id: str, metadata: str | None, tracks: tuple[Any, ...]) -> None:
+        """Share tracks of a stream, now or as soon as the call is open."""
+
+        async def begin() -> None:
+            assert self.channel is not None
+            self.channel.send_control(wire.stream_metadata_message(stream_id, metadata))
+            # The peer should know what the stream is before it comes, by another way.
+            try:
+                async with asyncio.timeout(METADATA_TIMEOUT):
+                    await self.channel.wait_drained()
+            except (TimeoutError, ConnectionError):
+                logger.debug("%s: sharing before the metadata was acknowledged", self)
+            for track in tracks:
+                self._local_streams.add(track, stream_id)
+
+        self._sharing.put_nowait(begin)
+
+    def unshare(self, tracks: tuple[Any, ...]) -> None:
+        """Share tracks no longer."""
+
+        async def end() -> None:
+            for track in tracks:
+                self._local_streams.remove(track)
+
+        self._sharing.put_nowait(end)
+
+    def replace(self, old: Any, new: Any) -> None:
+        """Send another track in the place of one."""
+
+        async def exchange() -> None:
+            self._local_streams.replace(old, new)
+
+        self._sharing.put_nowait(exchange)
+
+    async def _share(self) -> None:
+        while True:
+            job = await self._sharing.get()
+            try:
+                await job()
+            except Exception as error:
+                # One track that cannot be shared must not keep the next from it.
+                logger.warning("%s: sharing failed", self, exc_info=True)
+                problem = MediaError(
+                    f"Sharing failed: {error}", session=self.session, peer=self.target
+                )
+                self._on_media_error(problem)
+
+    def _on_media_error(self, error: MediaError) -> None:
+        if self.listener is not None and self.phase is not Phase.CLOSED:
+            self.listener.on_event("error", error)
+
+    def _on_remote_change(self, changes: list[RemoteChange]) -> None:
+        if self.listener is None:
+            return
+        self._streams_of_peer(self.listener).on_change(changes)
+
+    def _streams_of_peer(self, listener: SessionListener) -> RemoteStreams:
+        if self._remote_streams is None:
+            self._remote_streams = RemoteStreams(listener)
+        return self._remote_streams
 
     def _on_negotiation_error(self, error: Exception) -> None:
         if self.listener is not None:
@@ -307,9 +383,13 @@ class Session:
 
     async def _tear_down(self) -> None:
         try:
-            if self._consumer is not None:
-                self._consumer.cancel()
-                await asyncio.gather(self._consumer, return_exceptions=True)
+            for task in (self._consumer, self._sharer):
+                if task is not None:
+                    task.cancel()
+                    await asyncio.gather(task, return_exceptions=True)
+            self._local_streams.close()
+            if self._remote_streams is not None:
+                self._remote_streams.close()
             if self.negotiation is not None:
                 await self.negotiation.close()
             if self.connection is not None:

@@ -1,4 +1,5 @@
-"""Artico's messages as they cross the network: checked on the way in, built on the way out; any thread.
+"""Artico's messages as they cross the network: checked on the way in, built on the way out; any
+thread.
 
 Nothing a remote peer sends gets past this module without having the shape it claims.
 """
@@ -157,9 +158,11 @@ def _looks_like_object(text: str) -> bool:
 
 
 def parse_control(text: str) -> dict[str, Any] | None:
-    """Return the control message in a text from the data channel, or None where the text is the user's.
+    """Return the control message in a text from the data channel, or None where the text is the
+    user's.
 
-    A text is control where JavaScript's peer takes it for control: JSON with the type "[artico]" and data.
+    A text is control where JavaScript's peer takes it for control: JSON with the type "[artico]"
+    and data.
     """
     if not _looks_like_object(text) or ("artico" not in text and "\\u" not in text):
         return None

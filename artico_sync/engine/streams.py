@@ -1,0 +1,191 @@
+"""The streams of a call: which local tracks are shared, and which of the peer's we were told of;
+loop thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+from collections import OrderedDict, deque
+from collections.abc import Callable
+from typing import Any, Protocol
+
+from aiortc import MediaStreamTrack
+
+from artico_sync.engine.media.local import SharedTrack, source_for
+from artico_sync.engine.negotiation import (
+    Negotiation,
+    RemoteChange,
+    RemoteTrackAdded,
+    RemoteTrackRemoved,
+)
+from artico_sync.errors import MediaError
+
+logger = logging.getLogger("artico_sync.engine.streams")
+
+# Seconds to wait for what the peer says about a stream, which travels apart from the stream itself.
+METADATA_PATIENCE = 0.25
+# Streams whose metadata is remembered; a call has a handful.
+METADATA_LIMIT = 256
+
+
+class LocalStreams:
+    """The tracks this side shares."""
+
+    def __init__(self, on_error: Callable[[MediaError], None]) -> None:
+        self._on_error = on_error
+        self._shared: dict[Any, tuple[SharedTrack, str]] = {}
+        self._negotiation: Negotiation | None = None
+
+    def attach(self, negotiation: Negotiation) -> None:
+        """Tracks can be negotiated from now on; those shared before are."""
+        self._negotiation = negotiation
+        for shared, stream_id in self._shared.values():
+            negotiation.add_track(shared, stream_id)
+
+    def add(self, track: Any, stream_id: str) -> None:
+        """Share a track as part of a stream."""
+        if track in self._shared:
+            return
+        shared = source_for(track, self._on_error)
+        self._shared[track] = shared, stream_id
+        shared.on("ended", lambda: self._on_ended(track, shared))
+        if self._negotiation is not None:
+            self._negotiation.add_track(shared, stream_id)
+
+    def remove(self, track: Any) -> None:
+        """Share a track no longer."""
+        shared, _ = self._shared.pop(track, (None, ""))
+        if shared is None:
+            return
+        if self._negotiation is not None:
+            self._negotiation.remove_track(shared)
+        shared.stop()
+
+    def replace(self, old: Any, new: Any) -> None:
+        """Send another track in the place of one, without negotiation."""
+        before, stream_id = self._shared.pop(old, (None, ""))
+        if before is None or self._negotiation is None:
+            return
+        shared = source_for(new, self._on_error)
+        self._shared[new] = shared, stream_id
+        shared.on("ended", lambda: self._on_ended(new, shared))
+        self._negotiation.replace_track(before, shared)
+        before.stop()
+
+    def _on_ended(self, track: Any, shared: SharedTrack) -> None:
+        # A source that has come to its end is taken back, so that the peer's readers see the end.
+        if self._shared.get(track, (None, ""))[0] is shared:
+            del self._shared[track]
+            if self._negotiation is not None:
+                self._negotiation.remove_track(shared)
+
+    def close(self) -> None:
+        """The call is over: produce nothing more for it."""
+        shared = [entry[0] for entry in self._shared.values()]
+        self._shared.clear()
+        self._negotiation = None
+        for track in shared:
+            track.stop()
+
+
+class RemoteStreamListener(Protocol):
+    """Told of the peer's streams, each event once and in order; loop thread."""
+
+    def on_stream(
+        self, stream_id: str, metadata: str | None, tracks: list[MediaStreamTrack]
+    ) -> None: ...
+    def on_track(self, stream_id: str, track: MediaStreamTrack) -> None: ...
+    def on_track_removed(self, stream_id: str, track: MediaStreamTrack) -> None: ...
+    def on_stream_removed(self, stream_id: str) -> None: ...
+
+
+class RemoteStreams:
+    """The peer's streams: makes events of what negotiation finds, and of what the peer says about
+    them."""
+
+    def __init__(self, listener: RemoteStreamListener) -> None:
+        self._listener = listener
+        self._metadata: OrderedDict[str, str] = OrderedDict()
+        self._live: dict[str, list[MediaStreamTrack]] = {}
+        self._changes: deque[list[RemoteChange]] = deque()
+        self._awaited: set[str] = set()
+        self._timer: asyncio.TimerHandle | None = None
+
+    def on_metadata(self, command: dict[str, Any]) -> None:
+        """Take a `stream-meta` command; malformed ones are logged and dropped."""
+        payload = command.get("payload")
+        stream_id = payload.get("streamId") if isinstance(payload, dict) else None
+        metadata = payload.get("metadata") if isinstance(payload, dict) else None
+        if not isinstance(stream_id, str) or not (metadata is None or isinstance(metadata, str)):
+            logger.warning("dropping malformed metadata of a stream")
+            return
+        self._metadata[stream_id] = metadata or ""
+        self._metadata.move_to_end(stream_id)
+        if len(self._metadata) > METADATA_LIMIT:
+            self._metadata.popitem(last=False)
+        if stream_id in self._awaited:
+            self._awaited.discard(stream_id)
+            if not self._awaited:
+                self._release()
+
+    def on_change(self, changes: list[RemoteChange]) -> None:
+        """Take what a description changed."""
+        self._changes.append(changes)
+        for change in changes:
+            if isinstance(change, RemoteTrackAdded) and change.stream_id not in self._metadata:
+                if change.stream_id not in self._live:
+                    self._awaited.add(change.stream_id)
+        if not self._awaited:
+            self._release()
+        elif self._timer is None:
+            loop = asyncio.get_running_loop()
+            self._timer = loop.call_later(METADATA_PATIENCE, self._release)
+
+    def _release(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._awaited.clear()
+        while self._changes:
+            self._tell(self._changes.popleft())
+
+    def _tell(self, changes: list[RemoteChange]) -> None:
+        # As in browsers: first the streams are brought up to date, then the events come.
+        fresh: list[str] = []
+        for change in changes:
+            if isinstance(change, RemoteTrackRemoved):
+                self._remove(change)
+            elif change.stream_id not in self._live:
+                self._live[change.stream_id] = [change.track]
+                fresh.append(change.stream_id)
+            else:
+                self._live[change.stream_id].append(change.track)
+        for change in changes:
+            if not isinstance(change, RemoteTrackAdded):
+                continue
+            if change.stream_id in fresh:
+                fresh.remove(change.stream_id)
+                metadata = self._metadata.get(change.stream_id) or None
+                tracks = list(self._live[change.stream_id])
+                self._listener.on_stream(change.stream_id, metadata, tracks)
+            self._listener.on_track(change.stream_id, change.track)
+
+    def _remove(self, change: RemoteTrackRemoved) -> None:
+        tracks = self._live.get(change.stream_id, [])
+        if change.track not in tracks:
+            return
+        tracks.remove(change.track)
+        self._listener.on_track_removed(change.stream_id, change.track)
+        if not tracks:
+            del self._live[change.stream_id]
+            # Its metadata stays: when it is shared again, new metadata may have come before this.
+            self._listener.on_stream_removed(change.stream_id)
+
+    def close(self) -> None:
+        """The call is over: no events come any more."""
+        self._changes.clear()
+        self._awaited.clear()
+        self._live.clear()
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None

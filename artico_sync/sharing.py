@@ -1,0 +1,182 @@
+"""The part of a call that shares audio and video; user threads."""
+
+from __future__ import annotations
+
+import threading
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any
+
+from artico_sync.bridge.call_port import CallPort
+from artico_sync.errors import InvalidStateError
+from artico_sync.media.streams import MediaStream, RemoteMediaStream, Track, check_track
+
+if TYPE_CHECKING:
+    from aiortc import MediaStreamTrack
+
+    from artico_sync.media.remote import RemoteTrack
+
+
+class RemoteObjects:
+    """Makes the users' objects of what a peer shares; loop thread."""
+
+    def stream(self, stream_id: str, metadata: str | None) -> RemoteMediaStream:
+        return RemoteMediaStream(stream_id, metadata)
+
+    def track(
+        self, track: MediaStreamTrack, stream: RemoteMediaStream, post: Callable[..., None]
+    ) -> RemoteTrack:
+        from artico_sync.engine.media.received import ReceivedTrack
+        from artico_sync.media.remote import RemoteTrack
+
+        assert isinstance(track, ReceivedTrack)
+        return RemoteTrack.create(track, stream, post)
+
+    def add(self, stream: RemoteMediaStream, track: RemoteTrack) -> None:
+        stream._add(track)
+
+    def remove(self, stream: RemoteMediaStream, track: RemoteTrack) -> None:
+        stream._remove(track)
+
+
+class MediaSharing:
+    """Adds, removes and replaces what this side shares, and shows what the peer shares."""
+
+    def __init__(self, port: CallPort) -> None:
+        self.__port = port
+        self.__lock = threading.Lock()
+        # What is shared, with the id of the stream it is shared as.
+        self.__shared: dict[Track, str] = {}
+
+    def add_stream(self, stream: MediaStream, metadata: str | None = None) -> None:
+        """Share a stream with the peer, who gets a `stream` and a `track` event for each track.
+
+        Returns at once; before the call is open, the stream is shared as soon as it is.
+
+        Args:
+            stream: What to share, with at least one track.
+            metadata: Shown to the peer with the stream.
+
+        Raises:
+            TypeError: Not a `MediaStream`, or metadata that is not a str.
+            ValueError: The stream has no tracks.
+            InvalidStateError: One of its tracks is shared on this call already.
+            CallClosedError: The call is over.
+        """
+        if not isinstance(stream, MediaStream):
+            raise TypeError(f"stream must be a MediaStream, not {type(stream).__name__}")
+        if metadata is not None and not isinstance(metadata, str):
+            raise TypeError(f"metadata must be a str or None, not {type(metadata).__name__}")
+        if not stream.tracks:
+            raise ValueError("the stream has no tracks to share")
+        self.__share(stream.id, metadata, stream.tracks)
+
+    def add_track(self, track: Track, stream: MediaStream) -> None:
+        """Share one track with the peer, as part of a stream; returns at once.
+
+        Args:
+            track: A local track of ours, a remote one of any call, or an `aiortc.MediaStreamTrack`.
+            stream: The stream it is to belong to at the other end; the object itself does not
+                change.
+
+        Raises:
+            TypeError: Not a track, or not a `MediaStream`.
+            InvalidStateError: The track is shared on this call already.
+            CallClosedError: The call is over.
+        """
+        check_track(track)
+        if not isinstance(stream, MediaStream):
+            raise TypeError(f"stream must be a MediaStream, not {type(stream).__name__}")
+        self.__share(stream.id, None, (track,))
+
+    def __share(self, stream_id: str, metadata: str | None, tracks: tuple[Track, ...]) -> None:
+        self.__port.check_live()
+        with self.__lock:
+            for track in tracks:
+                if track in self.__shared and not _has_ended(track):
+                    raise InvalidStateError(
+                        f"The track {track.id} is shared on this call already.",
+                        session=self.__port.session_id,
+                        peer=self.__port.target,
+                    )
+            self.__shared.update(dict.fromkeys(tracks, stream_id))
+            self.__port.share(stream_id, metadata, tracks)
+
+    def remove_stream(self, stream: MediaStream) -> None:
+        """Share a stream no longer; the peer gets `removetrack` for each track and `removestream`.
+
+        Raises:
+            TypeError: Not a `MediaStream`.
+            ValueError: The stream is not shared on this call.
+            CallClosedError: The call is over.
+        """
+        if not isinstance(stream, MediaStream):
+            raise TypeError(f"stream must be a MediaStream, not {type(stream).__name__}")
+        self.__port.check_live()
+        with self.__lock:
+            tracks = tuple(track for track, owner in self.__shared.items() if owner == stream.id)
+            if not tracks:
+                raise ValueError(f"the stream {stream.id} is not shared on this call")
+            self.__unshare(tracks)
+
+    def remove_track(self, track: Track) -> None:
+        """Share one track no longer.
+
+        Raises:
+            TypeError: Not a track.
+            ValueError: The track is not shared on this call.
+            CallClosedError: The call is over.
+        """
+        check_track(track)
+        self.__port.check_live()
+        with self.__lock:
+            if track not in self.__shared:
+                raise ValueError(f"the track {track.id} is not shared on this call")
+            self.__unshare((track,))
+
+    def __unshare(self, tracks: tuple[Track, ...]) -> None:
+        for track in tracks:
+            del self.__shared[track]
+        self.__port.unshare(tracks)
+
+    def replace_track(self, old: Track, new: Track) -> None:
+        """Send another track of the same kind in the place of one, without telling the peer.
+
+        Args:
+            old: A track shared on this call.
+            new: Takes its place; the peer goes on seeing the old one's id.
+
+        Raises:
+            TypeError: Not tracks.
+            ValueError: `old` is not shared on this call, or the kinds differ.
+            InvalidStateError: `new` is shared on this call already.
+            CallClosedError: The call is over.
+        """
+        check_track(old)
+        check_track(new)
+        if old.kind != new.kind:
+            raise ValueError(
+                f"a track of kind {old.kind} cannot be replaced by one of kind {new.kind}"
+            )
+        self.__port.check_live()
+        with self.__lock:
+            if old not in self.__shared:
+                raise ValueError(f"the track {old.id} is not shared on this call")
+            if new in self.__shared:
+                raise InvalidStateError(
+                    f"The track {new.id} is shared on this call already.",
+                    session=self.__port.session_id,
+                    peer=self.__port.target,
+                )
+            self.__shared[new] = self.__shared.pop(old)
+            self.__port.replace(old, new)
+
+    @property
+    def streams(self) -> tuple[RemoteMediaStream, ...]:
+        """The streams the peer shares with us now."""
+        self.__port.guard.check()
+        return self.__port.media.streams
+
+
+def _has_ended(track: Any) -> bool:
+    state: object = getattr(track, "readyState", None)
+    return bool(getattr(track, "ended", False)) or state == "ended"
