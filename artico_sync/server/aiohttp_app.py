@@ -73,7 +73,12 @@ async def _serve_socket(
     response = web.WebSocketResponse(
         max_msg_size=limits.max_message, timeout=CLOSE_TIMEOUT, compress=False
     )
-    await response.prepare(request)
+    try:
+        await response.prepare(request)
+    except ConnectionResetError:
+        logger.debug("a client left before its WebSocket was accepted")
+        # Goes nowhere; a WebSocket that was not accepted cannot be handed back.
+        return web.Response()
     socket = _Socket(response)
     try:
         await site.serve(asked, socket.receive, socket.send)

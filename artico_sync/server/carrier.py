@@ -103,6 +103,9 @@ class Carrier:
         self._links: dict[Link, asyncio.Task[Any] | None] = {}
         self._sessions: dict[str, Link] = {}
         self._stopping = False
+        # Not longer than a ping takes to fail: what the Socket.IO server has given up for lack of
+        # an answer, it could no longer let in.
+        self._silence = min(limits.handshake_timeout, ping_interval + ping_timeout)
         quiet = QuietLogger(logger)
         self._server: Any = _SocketServer(
             async_mode="asgi",
@@ -152,18 +155,16 @@ class Carrier:
     async def serve(self, request: Request, receive: Receive, send: Send) -> None:
         """Serve one WebSocket until it ends; `refusal()` must have let it pass."""
         address = self._addresses[request.address]
-        link = Link(receive, send, address, self._limits, self._emit)
+        link = Link(receive, send, address, self._limits, self._emit, self._on_dropped)
         self._links[link] = asyncio.current_task()
         address.connections += 1
         loop = asyncio.get_running_loop()
-        late = loop.call_later(self._limits.handshake_timeout, self._drop_silent, link)
+        late = loop.call_later(self._silence, self._drop_silent, link)
         try:
             await self._server.handle_request(self._scope(request, link), link.receive, link.send)
         finally:
             late.cancel()
             link.drop("ended")
-            if link.peer is not None:
-                self.hub.remove(link.peer)
             address.connections -= 1
             if link.sid is not None:
                 self._sessions.pop(link.sid, None)
@@ -208,9 +209,11 @@ class Carrier:
     def _on_disconnect(self, sid: str, reason: object = None) -> None:
         link = self._sessions.get(sid)
         if link is not None:
-            if link.peer is not None:
-                self.hub.remove(link.peer)
             link.drop(f"disconnected: {reason}")
+
+    def _on_dropped(self, link: Link) -> None:
+        if link.peer is not None:
+            self.hub.remove(link.peer)
 
     async def _on_signal(self, sid: str, *arguments: object) -> dict[str, object]:
         peer = self._peer(sid)

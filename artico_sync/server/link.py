@@ -29,6 +29,8 @@ CLOSE, PONG, MESSAGE = "1", "3", "4"
 # requests we never make, or binary.
 SOCKETIO_TYPES = frozenset("012")
 EVENT_FRAME = "42"
+#: Seconds a connection that is given up has to take what was waiting for it.
+FAREWELL_TIMEOUT = 1.0
 DISCONNECTED: Message = {"type": "websocket.disconnect", "code": 1000}
 
 
@@ -39,6 +41,7 @@ class Link:
         receive, send: The WebSocket, as ASGI has it.
         address: Who is at the other end, with what all of that address do.
         emit: Hands an event to the Socket.IO server: session id, event, arguments.
+        on_dropped: Called when this connection is given up, before it has ended.
     """
 
     def __init__(
@@ -48,17 +51,21 @@ class Link:
         address: Address,
         limits: ServerLimits,
         emit: Emit,
+        on_dropped: Callable[[Link], None],
     ) -> None:
         self._receive = receive
         self._send = send
         self._address = address
         self._limits = limits
         self._emit = emit
+        self._on_dropped = on_dropped
         self._rate = TokenBucket(limits.signals_per_second, limits.signals_burst)
         self._dropped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._begun = False
         self._unsent: deque[int] = deque()
         self._unsent_size = 0
+        self._sending: asyncio.Timeout | None = None
+        self._cut_off: float | None = None
         #: Session id of the Socket.IO server, once it has one.
         self.sid: str | None = None
         #: Who this is, once admitted.
@@ -83,6 +90,10 @@ class Link:
         if not self._dropped.done():
             logger.debug("dropping a connection: %s", reason)
             self._dropped.set_result(None)
+            self._cut_off = asyncio.get_running_loop().time() + FAREWELL_TIMEOUT
+            if self._sending is not None:
+                self._sending.reschedule(self._cut_off)
+            self._on_dropped(self)
 
     # -- the Socket.IO server's side -----------------------------------------------------
 
@@ -100,6 +111,10 @@ class Link:
                 self.drop("its message is too large")
                 break
             frame = _fit(text)
+            if frame == CLOSE:
+                # Ended here: the Socket.IO server would go on reading without knowing the peer.
+                self.drop("it said good-bye")
+                break
             if frame is None:
                 logger.warning("dropped a frame that is not of the protocol")
             await self._pace()
@@ -135,22 +150,23 @@ class Link:
             text = message.get("text")
             if isinstance(text, str) and text.startswith(EVENT_FRAME) and self._unsent:
                 self._unsent_size -= self._unsent.popleft()
+        end = self._cut_off or asyncio.get_running_loop().time() + self._limits.send_timeout
         try:
-            async with asyncio.timeout(self._limits.send_timeout):
+            async with asyncio.timeout_at(end) as self._sending:
                 await self._send(message)
         except TimeoutError:
             self.drop("it does not read what it is sent")
             raise ConnectionResetError("the peer does not read") from None
+        finally:
+            self._sending = None
 
 
 def _fit(text: object) -> str | None:
     """The frame as the Engine.IO parser may have it; None for one it would raise on."""
     if not isinstance(text, str) or not text:
         return None
-    if text[0] == PONG:
-        return PONG
-    if text[0] == CLOSE:
-        return CLOSE
+    if text[0] in (CLOSE, PONG):
+        return text[0]
     if text[0] == MESSAGE and text[1:2] in SOCKETIO_TYPES and len(text) > 1:
         return text
     return None

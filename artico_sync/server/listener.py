@@ -14,6 +14,9 @@ from aiohttp import web
 logger = logging.getLogger("artico_sync.server")
 
 BACKLOG = 512
+# Passes of the loop between the acceptance of a connection and the web server's knowing of it; one
+# accepted just before the end would otherwise never be closed.
+ACCEPTING_PASSES = 5
 
 
 class Listener:
@@ -53,8 +56,18 @@ class Listener:
         port: int = sockets[0].getsockname()[1]
         return port
 
+    async def close(self) -> None:
+        """Listen no longer; what is connected stays so."""
+        if self._runner is None:
+            return
+        for site in list(self._runner.sites):
+            await site.stop()
+        for _ in range(ACCEPTING_PASSES):
+            await asyncio.sleep(0)
+
     async def stop(self) -> None:
-        """Stop listening, run the application's own shutdown, close every connection."""
+        """Listen no longer, run the application's own shutdown, close every connection."""
+        await self.close()
         runner, self._runner = self._runner, None
         if runner is not None:
             await runner.cleanup()

@@ -64,6 +64,9 @@ class AddressBook:
         self._limits = limits
         self._addresses: dict[str, Address] = {}
 
+    def __len__(self) -> int:
+        return len(self._addresses)
+
     def __getitem__(self, address: str) -> Address:
         key = network_of(address)
         entry = self._addresses.pop(key, None)

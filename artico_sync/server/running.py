@@ -48,5 +48,6 @@ class RunningServer:
 
     async def stop(self, timeout: float | None) -> None:
         """Disconnect everybody within `timeout` seconds, then close what is left."""
+        await self._listener.close()
         await self._site.close(STOP_TIMEOUT if timeout is None else timeout)
         await self._listener.stop()

@@ -92,23 +92,25 @@ class SocketTransport:
         self.state = "connecting"
         connection = _Connection(self, listener)
         self._connection = connection
-        self._opening = asyncio.ensure_future(
+        opening = self._opening = asyncio.ensure_future(
             connection.open(self._url, self._auth(), self._ssl_context)
         )
         try:
-            await self._opening
-        except BaseException as error:
+            # Not awaited itself: somewhere below it, a cancellation can be lost.
+            await asyncio.wait({opening})
+            if self._connection is not connection:
+                raise SignalingError("The signalling connection was closed while opening.")
+            opening.result()
+        except BaseException:
             if self._connection is connection:
                 self._connection = None
                 self.state = "disconnected"
+            opening.cancel()
             await self._dispose(connection)
-            if isinstance(error, asyncio.CancelledError) and not _is_cancelling():
-                raise SignalingError(
-                    "The signalling connection was closed while opening."
-                ) from None
             raise
         finally:
             self._opening = None
+            opening.add_done_callback(_fetch)
 
     def send(self, message: dict[str, object]) -> asyncio.Future[bool | None]:
         """Send a signal, in order. See `SignalingTransport.send`."""
@@ -139,13 +141,18 @@ class SocketTransport:
 
     # -- from the connection ------------------------------------------------------------------
 
-    def _ready(self, connection: _Connection, peer_id: str, resume: str | None) -> None:
+    def _ready(self, connection: _Connection, peer_id: str, resume: str | None) -> bool:
+        """Note that `connection` is ready; whether the listener is to hear of it."""
+        if self._connection is not connection:
+            return False
         self.id = peer_id
         self._resume = resume
         self.state = "ready"
+        return True
 
-    def _connected(self) -> None:
-        self.state = "connected"
+    def _connected(self, connection: _Connection) -> None:
+        if self._connection is connection and self.state == "connecting":
+            self.state = "connected"
 
     def _lost(self, connection: _Connection) -> bool:
         """Note the loss of `connection`; whether the listener is to hear of it."""
@@ -171,9 +178,37 @@ class SocketTransport:
         return auth
 
 
-def _is_cancelling() -> bool:
-    task = asyncio.current_task()
-    return task is not None and task.cancelling() > 0
+def _fetch(task: asyncio.Future[None]) -> None:
+    """Take note of a result nobody waits for any more."""
+    if not task.cancelled() and task.exception() is not None:
+        logger.debug("given up meanwhile: %r", task.exception())
+
+
+class _Http:
+    """The HTTP session as the Engine.IO client uses it; remembers the WebSocket it was given.
+
+    The Engine.IO client forgets, unclosed, one that fails before the server's first word.
+    """
+
+    def __init__(self) -> None:
+        self._session = aiohttp.ClientSession()
+        self._socket: aiohttp.ClientWebSocketResponse | None = None
+
+    @property
+    def closed(self) -> bool:
+        return self._session.closed
+
+    async def ws_connect(self, url: str, **options: Any) -> aiohttp.ClientWebSocketResponse:
+        self._socket = await self._session.ws_connect(url, **options)
+        return self._socket
+
+    async def close(self) -> None:
+        """Close all there is; the WebSocket says good-bye, within its own time limit."""
+        try:
+            if self._socket is not None:
+                await self._socket.close()
+        finally:
+            await self._session.close()
 
 
 class _Connection:
@@ -189,7 +224,7 @@ class _Connection:
         self._outstanding: set[asyncio.Future[bool | None]] = set()
         self._outbox: asyncio.Queue[tuple[str, Any, Callable[..., None] | None]] = asyncio.Queue()
         self._writer: asyncio.Task[None] | None = None
-        self._http: aiohttp.ClientSession | None = None
+        self._http: _Http | None = None
         self._client: Any = None
         self._is_closed = False
 
@@ -209,7 +244,7 @@ class _Connection:
     async def _connect(
         self, url: ServerUrl, auth: dict[str, str], ssl_context: ssl.SSLContext | None
     ) -> None:
-        self._http = aiohttp.ClientSession()
+        self._http = _Http()
         quiet = QuietLogger(logger)
         options: dict[str, Any] = {
             "max_msg_size": MAXIMUM_MESSAGE,
@@ -295,9 +330,16 @@ class _Connection:
     # -- incoming: plain functions, so that python-socketio runs them in the order of arrival ---
 
     def _on_connect(self) -> None:
-        self._owner._connected()
+        self._owner._connected(self)
 
     def _on_connect_error(self, *details: object) -> None:
+        if self._client.eio.state != "connected":
+            # No words of the server's: the connection itself failed, and an exception tells why.
+            return
+        if self._opened.done():
+            # A ready connection is taken back, in an unusual way.
+            self._on_disconnect()
+            return
         detail = details[0] if details else None
         if isinstance(detail, dict):
             detail = detail.get("message")
@@ -314,8 +356,8 @@ class _Connection:
         self._acknowledges = extra.get("acknowledges") is True
         self._opened.set_result(None)
         ready_id = peer_id if isinstance(peer_id, str) and peer_id else self._owner.id
-        self._owner._ready(self, ready_id, resume if isinstance(resume, str) else None)
-        self._tell("on_ready", ready_id)
+        if self._owner._ready(self, ready_id, resume if isinstance(resume, str) else None):
+            self._tell("on_ready", ready_id)
 
     def _on_error(self, *arguments: object) -> None:
         error = refusal(str(arguments[0])[:200] if arguments else "", self._owner.id)

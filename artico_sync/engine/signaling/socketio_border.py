@@ -64,14 +64,23 @@ def strict_packet_class(
         id: Any
         data: Any
 
+        def __init__(self, *args: Any, encoded_packet: object = None, **options: Any) -> None:
+            super().__init__(*args, encoded_packet=encoded_packet, **options)
+            if encoded_packet is not None and not encoded_packet:
+                # The base class takes it for no packet at all, and itself for an event.
+                self._refuse("empty")
+
         def decode(self, encoded_packet: object) -> int:
             try:
                 self._decode_strictly(encoded_packet)
             except (ValueError, TypeError, IndexError, RecursionError) as error:
-                on_malformed(type(error).__name__ if not error.args else str(error.args[0])[:80])
-                self.packet_type = socketio.packet.ACK
-                self.namespace, self.id, self.data = None, NO_REQUEST, []
+                self._refuse(str(error.args[0])[:80] if error.args else type(error).__name__)
             return 0
+
+        def _refuse(self, reason: str) -> None:
+            on_malformed(reason)
+            self.packet_type = socketio.packet.ACK
+            self.namespace, self.id, self.data = None, NO_REQUEST, []
 
         def _decode_strictly(self, encoded_packet: object) -> None:
             if not isinstance(encoded_packet, str):
