@@ -14,8 +14,8 @@ from artico_sync.cli.interruption import Terminated
 from artico_sync.cli.output import Output
 from artico_sync.errors import ArticoTimeoutError, CallClosedError
 
-# Seconds signalling may take where the user gives no limit, and a farewell after Ctrl-C.
-CONNECT_LIMIT = 30.0
+# Seconds signalling may take, and a farewell after Ctrl-C.
+CONNECT_LIMIT = 10.0
 FAREWELL = 0.1
 TICK = 0.25
 
@@ -33,7 +33,7 @@ def connected(options: argparse.Namespace, output: Output) -> Iterator[Artico]:
     output.note(f"connecting to {options.url} ...")
     output.event("connecting", url=options.url)
     try:
-        rtco.connect(CONNECT_LIMIT if options.timeout is None else options.timeout)
+        rtco.connect(CONNECT_LIMIT)
         seconds = monotonic() - begun
         output.event("ready", id=rtco.id, seconds=round(seconds, 3))
         if options.command == "call":
