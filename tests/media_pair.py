@@ -2,8 +2,11 @@
 
 from __future__ import annotations
 
+import asyncio
+import contextlib
+from collections.abc import Callable, Coroutine
 from types import TracebackType
-from typing import Any
+from typing import Any, TypeVar
 from unittest import mock
 
 from aiortc import RTCConfiguration, RTCPeerConnection, rtcpeerconnection
@@ -16,6 +19,9 @@ from artico_sync.engine.rtc.rtp_sender import RtpSender
 from artico_sync.errors import MediaError
 from artico_sync.media import RemoteMediaStream, RemoteTrack
 from artico_sync.media.streams import Track
+
+
+T = TypeVar("T")
 
 
 class MediaPair:
@@ -79,6 +85,50 @@ class MediaPair:
         await self.receiver.setLocalDescription(await self.receiver.createAnswer())
         await self.sender.setRemoteDescription(self.receiver.localDescription)
         return [received[track.id] for track in tracks]
+
+    def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
+        """Run an async function on the loop."""
+        return self._lease.run(function, timeout=30)
+
+    def run_on_loop(self, function: Callable[[], T]) -> T:
+        """Run a plain function on the loop."""
+
+        async def call() -> T:
+            return function()
+
+        return self.run(call)
+
+    def replace(self, index: int, track: Track) -> None:
+        """Send another track in the place of one, without renegotiation."""
+
+        def replace() -> None:
+            sender = self.senders()[index]
+            old = sender.track
+            sender.replaceTrack(source_for(track, self.errors.append))
+            if old is not None:
+                old.stop()
+
+        self.run_on_loop(replace)
+
+    def disturb(self, loses: Callable[[], bool], delay: Callable[[], float]) -> None:
+        """Lose and delay what the sender sends from now on."""
+
+        def disturb() -> None:
+            ice: Any = self.senders()[0].transport.transport
+            send = ice._send
+            loop = asyncio.get_running_loop()
+
+            async def faulty_send(data: bytes) -> None:
+                if not loses():
+                    loop.call_later(delay(), lambda: loop.create_task(late_send(data)))
+
+            async def late_send(data: bytes) -> None:
+                with contextlib.suppress(ConnectionError):
+                    await send(data)
+
+            ice._send = faulty_send
+
+        self.run_on_loop(disturb)
 
     def senders(self) -> list[RtpSender]:
         return [s for s in self.sender.getSenders() if isinstance(s, RtpSender)]
