@@ -82,6 +82,7 @@ class DtlsTransport(RTCDtlsTransport):
                 await self._recv_next()
             receive: Callable[[], Awaitable[bytes]] = self.transport._recv
             take_waiting: Any = getattr(self.transport, "receive_now", None)
+            self._consume(self._take_at_once)
             while True:
                 await self._take(await receive())
                 if take_waiting is not None:
@@ -94,7 +95,36 @@ class DtlsTransport(RTCDtlsTransport):
             for receiver in self._rtp_router.receivers:
                 receiver._handle_disconnect()
         finally:
+            self._consume(None)
             self._set_state(State.CLOSED)
+
+    def _consume(self, consumer: Callable[[bytes], bool] | None) -> None:
+        consume = getattr(self.transport, "consume", None)
+        if consume is not None:
+            consume(consumer)
+
+    def _take_at_once(self, datagram: bytes) -> bool:
+        """Take in a datagram where it is read, if it is a single record of data."""
+        if (
+            datagram[0] != _APPLICATION_DATA
+            or self._take_data is None
+            or self._ssl is None
+            or len(datagram) != _RECORD_HEADER + int.from_bytes(datagram[11:13], "big")
+        ):
+            return False
+        self._RTCDtlsTransport__rx_bytes += len(datagram)
+        self._RTCDtlsTransport__rx_packets += 1
+        try:
+            self._ssl.bio_write(datagram)
+            data = self._ssl.recv(RECORD_MAXIMUM)
+            if self._data_receiver is not None:
+                self._take_data(data)
+        except (SSL.Error, ConnectionError) as exc:
+            # Not authentic, or the path has just ended, which `_recv` tells.
+            logger.debug("a datagram led to nothing: %r", exc)
+        except Exception:
+            logger.warning("a datagram was dropped", exc_info=True)
+        return True
 
     async def _take(self, datagram: bytes) -> None:
         """Take in one datagram, whatever it is. Raises ConnectionError at the peer's goodbye."""
