@@ -13,14 +13,13 @@ import secrets
 from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import Any
 
 from aiortc import RTCSessionDescription
 from aiortc.exceptions import InvalidStateError
 from aiortc.mediastreams import MediaStreamTrack
 
 from .rtc.candidates import CandidateSignal, RemoteCandidate, parse_candidate_signal
-from .rtc.descriptions import RemoteDescription, parse_description
+from .rtc.descriptions import DescriptionError, RemoteDescription, parse_description
 from .rtc.media_lines import RemoteChange, RemoteTrackAdded, RemoteTrackRemoved
 from .rtc.peer_connection import PeerConnection
 from .settings import Settings
@@ -98,6 +97,8 @@ class Negotiation:
         self._offer: _Offer | None = None
         self._ignored: RemoteDescription | None = None
         self._ignored_token: object = None
+        # Of the last offer taken back that the peer may have applied all the same.
+        self._late_token: str | None = None
         self._worker: asyncio.Task[None] | None = None
         # Candidates of the peer's that belong to a description we have not applied.
         self._early: deque[RemoteCandidate] = deque(maxlen=settings.maximum_candidates)
@@ -209,21 +210,34 @@ class Negotiation:
                 return
             self._doubtful_answer = None
             if description.type == "answer":
-                await self._receive_answer(description, data)
+                await self._receive_answer(description, data.get("offer"))
             else:
                 await self._receive_offer(description, data.get("offer"))
 
-    async def _receive_answer(self, answer: RemoteDescription, data: dict[str, Any]) -> None:
-        offer = self._offer
-        if offer is None or data.get("offer", offer.token) != offer.token:
-            logger.info("ignored an answer to an offer taken back")
-            return
-        changes = await self._connection.accept_answer(answer)
-        self._offer = None
+    async def _receive_answer(self, answer: RemoteDescription, token: object) -> None:
+        """Take the answer to our offer, or a late one to the offer before; JavaScript's answers
+        do not say which offer they are for."""
+        offer, late = self._offer, self._late_token
+        changes: list[RemoteChange] | None = None
+        if offer is not None and token in (None, offer.token):
+            try:
+                changes = await self._connection.accept_answer(answer)
+            except DescriptionError:
+                if late is None or token is not None:
+                    raise
+        if changes is None:
+            if late is None or token not in (None, late):
+                logger.info("ignored an answer to an offer taken back")
+                return
+            changes = await self._connection.accept_late_answer(answer)
+            logger.info("took a late answer")
+            self._wanted = True
+        self._offer = self._late_token = self._ignored = None
         self._attempts = 0
-        self._ignored = None
-        offer.answered.set()
+        if offer is not None:
+            offer.answered.set()
         await self._applied(changes)
+        self._wake()
 
     async def _receive_offer(self, offer: RemoteDescription, token: object) -> None:
         if self._offer is not None:
@@ -232,18 +246,21 @@ class Negotiation:
                 self._ignored, self._ignored_token = offer, token
                 return
             logger.info("both sides offered; taking ours back")
-            await self._take_back()
-        await self._answer(offer, token)
+            await self._take_back(ignored=True)
+        await self._answer(offer, token, fresh=True)
 
-    async def _answer(self, offer: RemoteDescription, token: object) -> None:
+    async def _answer(self, offer: RemoteDescription, token: object, *, fresh: bool) -> None:
         self._ignored = None
         if self._connection.restarts_ice(offer):
             self._restart_wanted = False  # this one is as good as one of ours
-        answer, changes = await self._connection.answer_offer(offer)
+        answer, changes = await self._connection.answer_offer(offer, fresh=fresh)
+        if fresh:
+            self._late_token = None
         signal = self._signal(answer, token)
         self._doubtful_answer = (self._now(), signal)
         self._post(signal)
-        self._quiet_until = self._now() + self._settings.answer_gap
+        if not self._connection.peer_is_ours:
+            self._quiet_until = self._now() + self._settings.answer_gap
         await self._applied(changes)
         self._wake()
 
@@ -342,11 +359,11 @@ class Negotiation:
         """Our offer stays unanswered: take it back, answer theirs, and offer again."""
         self._attempts += 1
         logger.info("an offer was not answered (attempt %d)", self._attempts)
-        await self._take_back()
+        await self._take_back(ignored=False)
         ignored, token = self._ignored, self._ignored_token
         if ignored is not None:
             try:
-                await self._answer(ignored, token)
+                await self._answer(ignored, token, fresh=False)
             except ValueError as error:
                 logger.warning("dropped an offer: %s", error)
         if self._attempts >= self._settings.offer_attempts:
@@ -356,9 +373,12 @@ class Negotiation:
                 NegotiationError("The peer does not answer; what was shared or unshared may not be")
             )
 
-    async def _take_back(self) -> None:
+    async def _take_back(self, *, ignored: bool) -> None:
+        """Take our offer back, to make it again; `ignored`: the peer has surely not applied it."""
         offer, self._offer = self._offer, None
-        await self._connection.rollback()
+        await self._connection.rollback(ignored=ignored)
+        if offer is not None and not ignored:
+            self._late_token = offer.token
         self._wanted = True
         self._restart_wanted = self._restart_wanted or self._restarting
         if offer is not None:

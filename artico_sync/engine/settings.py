@@ -22,8 +22,9 @@ class Settings:
     offer_timeout: float = 2.0
     #: How often an unanswered offer is made again before the call reports an error.
     offer_attempts: int = 5
-    #: Seconds between sending an answer and sending an offer of our own.
-    answer_gap: float = 0.01
+    #: Seconds between sending a browser an answer and sending it an offer; while it applies the
+    #: answer, which takes it up to 30 ms, it ignores offers.
+    answer_gap: float = 0.05
     #: Longest pause between two attempts to reach the signalling server, in seconds.
     reconnect_maximum: float = 30.0
 

@@ -18,10 +18,12 @@ _MID = "urn:ietf:params:rtp-hdrext:sdes:mid"
 _AUDIO_LEVEL = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 _SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
 
-#: What Chromium chooses itself where nothing has been negotiated. Both sides may number the
-#: same new m-line at once: with equal numbers neither contradicts the other.
-_EXTENSION_IDS = {_MID: 9, _SEND_TIME: 2, _AUDIO_LEVEL: 14}
+#: Ids for where nothing has been negotiated. Both sides may offer at once, and Chromium, giving
+#: way, holds our ids against those of the offer it takes back. It numbers in the order in which
+#: it meets the extensions: 2 is always abs-send-time, 9 is sdes:mid or nothing, 12 is nothing.
+_EXTENSION_IDS = {_MID: 9, _SEND_TIME: 2, _AUDIO_LEVEL: 12}
 _EXTENSION_RANGE = range(1, 15)
+#: Chromium's own payload types.
 _PAYLOAD_TYPES = {
     ("audio/opus", None): 111,
     ("video/vp8", None): 96,

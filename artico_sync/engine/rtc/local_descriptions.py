@@ -81,9 +81,15 @@ class DescriptionWriter:
             return create_media_description_for_sctp(
                 self._transports.data(), legacy, planned.line.mid
             )
-        asked = remote if answering else None
-        planned.sends = planned.carried is not None and (asked is None or asked.receives)
-        return _media_section(planned, receives=asked is None or asked.sends, cname=self._cname)
+        carried = planned.carried is not None
+        if answering and remote is not None:
+            planned.sends, receives = carried and remote.receives, remote.sends
+        else:
+            # A browser puts tracks of its own on a new m-line that asks for some, and forgets
+            # their ids over it; so a new one of ours asks for none.
+            planned.sends = carried
+            receives = planned.line.receiving or not planned.line.ours
+        return _media_section(planned, receives=receives, cname=self._cname)
 
     def _add_transport(
         self, section: sdp.MediaDescription, kind: str, *, with_candidates: bool

@@ -3,7 +3,7 @@
 from __future__ import annotations
 
 import logging
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 
 from aiortc.exceptions import InvalidStateError
 from aiortc.mediastreams import MediaStreamTrack
@@ -45,9 +45,13 @@ class LocalTracks:
         return True
 
     def replace(
-        self, old: MediaStreamTrack, new: MediaStreamTrack, plan: list[PlannedLine]
+        self, old: MediaStreamTrack, new: MediaStreamTrack, plan: Iterable[PlannedLine]
     ) -> bool:
-        """Send another track under the name of the old one. False: that one was not there."""
+        """Send another track under the name of the old one. False: that one was not there.
+
+        Args:
+            plan: What has been offered and not been answered.
+        """
         if new.kind != old.kind:
             raise ValueError(f"a track of kind {new.kind!r} cannot replace one of {old.kind!r}")
         if new is not old and id(new) in self._tracks:
@@ -81,7 +85,7 @@ class LocalTracks:
             any_line: Whether any idle m-line of ours will do (see `MediaLine.reusable_for`).
         """
         for local in self._tracks.values():
-            if local.line is not None:
+            if local.line is not None or any(planned.local is local for planned in plan):
                 continue
             for planned in plan:
                 if planned.local is None and planned.line.reusable_for(local, any_line):

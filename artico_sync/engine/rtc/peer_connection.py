@@ -29,7 +29,7 @@ from .ice import IceTransport
 from .local_descriptions import ORIGIN, DescriptionWriter
 from .local_tracks import LocalTracks
 from .media_lines import MediaLine, PlannedLine, RemoteChange
-from .plans import apply_answer, identifiers_in_use, plan_answer
+from .plans import again, apply_answer, identifiers_in_use, plan_answer
 from .sctp import SctpTransport
 from .streams import Streams
 from .transport_stack import TransportStack
@@ -80,6 +80,10 @@ class PeerConnection(RTCPeerConnection):
         self._mids = itertools.count()
         self._lines: list[MediaLine] = []
         self._plan: list[PlannedLine] = []
+        # The last offer taken back because nobody answered, and how many m-lines there were
+        # before it: the peer may have applied it all the same.
+        self._unanswered: list[PlannedLine] = []
+        self._unanswered_base = 0
         self._remote: RemoteDescription | None = None
         # Our ICE username as of the last negotiation; another one in a description restarts ICE.
         self._username: str | None = None
@@ -139,6 +143,11 @@ class PeerConnection(RTCPeerConnection):
         return self._remote is not None
 
     @property
+    def peer_is_ours(self) -> bool:
+        """Whether the other end is one of these, and not a browser."""
+        return self._remote is not None and self._remote.origin.startswith(f"{ORIGIN} ")
+
+    @property
     def remote_username(self) -> str | None:
         """The ICE username fragment of the last description of the peer's."""
         if self._remote is None or self._remote.ice is None:
@@ -185,7 +194,7 @@ class PeerConnection(RTCPeerConnection):
             ValueError: They are of different kinds.
             InvalidStateError: The new one is shared already.
         """
-        return self._local.replace(old, new, self._plan)
+        return self._local.replace(old, new, [*self._plan, *self._unanswered])
 
     # Offers of ours
 
@@ -215,6 +224,8 @@ class PeerConnection(RTCPeerConnection):
             PlannedLine(line, line.codecs, line.extensions, accepted=not line.rejected)
             for line in self._lines
         ]
+        if self._unanswered_base == len(self._lines):
+            plan = again(plan, self._unanswered)
         with_data = any(p.accepted and p.line.kind == "application" for p in plan)
         if self._RTCPeerConnection__sctp is not None and not with_data:
             plan.append(PlannedLine(MediaLine(self._new_mid(), "application", ours=True)))
@@ -222,7 +233,7 @@ class PeerConnection(RTCPeerConnection):
             plan,
             identifiers_in_use(self._lines, self._remote),
             self._new_mid,
-            any_line=self._remote is not None and self._remote.origin.startswith(f"{ORIGIN} "),
+            any_line=self.peer_is_ours,
             maximum=self._settings.maximum_media_lines,
         )
         return plan
@@ -237,10 +248,17 @@ class PeerConnection(RTCPeerConnection):
         taken = {line.mid for line in self._lines}
         return next(mid for n in self._mids if (mid := f"{prefix}{n}") not in taken)
 
-    async def rollback(self) -> None:
-        """Take back an offer of ours; harmless when there is none."""
+    async def rollback(self, *, ignored: bool = True) -> None:
+        """Take back an offer of ours; harmless when there is none.
+
+        Args:
+            ignored: The peer has certainly not applied it. Otherwise it may have: the next
+                offer gives the same mids to the same m-lines, and `accept_late_answer` works.
+        """
         if self.signalingState != "have-local-offer":
             return
+        if not ignored:
+            self._unanswered, self._unanswered_base = self._plan, len(self._lines)
         self._plan = []
         if not self.negotiated:
             self._transports.unset_role()
@@ -260,19 +278,48 @@ class PeerConnection(RTCPeerConnection):
             raise DescriptionError("the answer restarts ICE, the offer did not")
         plan = [dataclasses.replace(planned) for planned in self._plan]
         apply_answer(plan, answer)
+        return await self._accept(plan, answer)
+
+    async def accept_late_answer(self, answer: RemoteDescription) -> list[RemoteChange]:
+        """Apply the answer to an offer that was taken back for want of one.
+
+        What came since then, an offer of the peer's that it has itself taken back, is undone.
+
+        Raises:
+            DescriptionError: It does not answer that offer; nothing has changed.
+        """
+        self._check_transport(answer)
+        plan = [dataclasses.replace(planned) for planned in self._unanswered]
+        apply_answer(plan, answer)
+        await self.rollback()
+        undone = self._lines[self._unanswered_base :]
+        changes = [
+            change
+            for line in undone
+            if line.is_media
+            for change in self._streams.reject(PlannedLine(line, accepted=False))
+        ]
+        return changes + await self._accept(plan, answer)
+
+    async def _accept(
+        self, plan: list[PlannedLine], answer: RemoteDescription
+    ) -> list[RemoteChange]:
         if answer.dtls is not None:
             theirs = answer.dtls.role
             self._transports.dtls._set_role("server" if theirs == "client" else "client")
-        self._plan = []
+        self._plan, self._unanswered = [], []
         self._set_state("stable")
         return await self._carry_out(plan, answer)
 
     # Offers of the peer
 
     async def answer_offer(
-        self, offer: RemoteDescription
+        self, offer: RemoteDescription, *, fresh: bool = True
     ) -> tuple[RTCSessionDescription, list[RemoteChange]]:
         """Apply an offer and make the answer to it.
+
+        Args:
+            fresh: It came just now, so the peer has not applied what we offered before.
 
         Raises:
             DescriptionError: It cannot be applied; nothing has changed.
@@ -294,6 +341,8 @@ class PeerConnection(RTCPeerConnection):
         self._transports.set_controlling(bool(offer.ice and offer.ice.iceLite))
         if dtls._role == "auto":
             dtls._set_role("server" if offer.dtls and offer.dtls.role == "client" else "client")
+        if fresh:
+            self._unanswered = []
         description = self._writer.answer(plan, offer)
         self._set_state("stable")
         return description, await self._carry_out(plan, offer)

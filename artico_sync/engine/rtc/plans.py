@@ -25,6 +25,21 @@ def identifiers_in_use(lines: Sequence[MediaLine], remote: RemoteDescription | N
     return identifiers
 
 
+def again(plan: Sequence[PlannedLine], unanswered: Sequence[PlannedLine]) -> list[PlannedLine]:
+    """Put what was offered before on the same m-lines, for a peer that may have applied it.
+
+    A track that was removed since leaves its m-line empty.
+    """
+    repeated = list(plan)
+    for index, before in enumerate(unanswered):
+        if index >= len(repeated):
+            repeated.append(PlannedLine(before.line, before.codecs, before.extensions))
+        local = before.local
+        if local is not None and not local.removed and local.line is None:
+            repeated[index].local, repeated[index].sender = local, before.sender
+    return repeated
+
+
 def plan_answer(lines: Sequence[MediaLine], offer: RemoteDescription) -> list[PlannedLine]:
     """What we make of an offer.
 
