@@ -41,7 +41,8 @@ def new_event_loop() -> asyncio.AbstractEventLoop:
     if os.environ.get("ARTICO_SYNC_LOOP") == "uvloop":
         import uvloop
 
-        return uvloop.new_event_loop()  # type: ignore[no-any-return]
+        loop: asyncio.AbstractEventLoop = uvloop.new_event_loop()
+        return loop
     return asyncio.SelectorEventLoop()
 
 

@@ -28,6 +28,10 @@ logger = logging.getLogger("artico_sync.engine.session")
 
 # Seconds the peer gets to confirm the closing of the channel before the connection goes.
 CLOSE_CONFIRMATION = 0.5
+# Seconds a browser's page may take to get round to a channel its transport has opened.
+BROWSER_START = 0.5
+# Seconds of silence after which another path to the peer is looked for.
+RESTART_AFTER = 2.0
 # Seconds before a signal is sent again to a peer that has lost its server for a while.
 RESEND_PAUSE = 0.5
 # Seconds a stream waits for the peer to acknowledge what it is told of it.
@@ -89,6 +93,8 @@ class Session:
         self._peer_is_ours = False
         self._suspended = False
         self._reached = not initiator
+        self._opened = 0.0
+        self._restarted = False
         self._local_streams = LocalStreams(self._on_media_error)
         self._remote_streams: RemoteStreams | None = None
         # What the user wants to share or not to share any more, in the order it was asked for.
@@ -131,6 +137,9 @@ class Session:
         if self._suspended:
             self.negotiation.suspend()
         connection.on("connectionstatechange", self._on_connection_state)
+        path = connection.ice_transport
+        path.on_silence = self._on_silence
+        path.on_restart_needed = self._find_another_path
         connection.on("datachannel", self._on_data_channel)
         self._consumer = asyncio.get_running_loop().create_task(self._consume(self.negotiation))
         return connection
@@ -231,6 +240,19 @@ class Session:
         elif self.phase is Phase.CONNECTING:
             self._close(CloseReason.FAILED)
 
+    def _on_silence(self, seconds: float) -> None:
+        if seconds < RESTART_AFTER:
+            self._restarted = False
+        elif not self._restarted:
+            self._find_another_path()
+
+    def _find_another_path(self) -> None:
+        """Restart ICE (RFC 8445 section 9): the network may have changed under the call."""
+        if self.phase is Phase.OPEN and self.negotiation is not None:
+            logger.info("%s: the path is silent, looking for another", self)
+            self._restarted = True
+            self.negotiation.restart_ice()
+
     def _on_data_channel(self, channel: RTCDataChannel) -> None:
         if self.channel is not None or self.initiator:
             logger.warning("%s: ignoring another data channel %r", self, channel.label)
@@ -245,6 +267,7 @@ class Session:
     def on_channel_open(self) -> None:
         if self.phase in (Phase.CALLING, Phase.CONNECTING):
             assert self.negotiation is not None
+            self._opened = asyncio.get_running_loop().time()
             self._enter(Phase.OPEN)
             self._local_streams.attach(self.negotiation)
             self._sharer = asyncio.get_running_loop().create_task(self._share())
@@ -463,12 +486,26 @@ class Session:
             logger.debug("%s: the association ended while delivering", self)
             self._delivered = self.channel.drained
             return
+        await self._let_browser_catch_up()
         self.channel.close()
         try:
             async with asyncio.timeout(CLOSE_CONFIRMATION):
                 await self._channel_closed.wait()
         except TimeoutError:
             logger.debug("%s: the peer did not confirm the closing of the channel", self)
+
+    async def _let_browser_catch_up(self) -> None:
+        # A page that has not got round to a new channel when it closes never sees its messages,
+        # though its transport has acknowledged them; it does not say when it has.
+        if self._peer_is_ours or self.channel is None or not self.channel.messages_sent:
+            return
+        age = asyncio.get_running_loop().time() - self._opened
+        if age < BROWSER_START:
+            try:
+                async with asyncio.timeout(BROWSER_START - age):
+                    await self._channel_closed.wait()
+            except TimeoutError:
+                logger.debug("%s: the page has had time to take over the channel", self)
 
     async def abort(self) -> None:
         """Close at once, without delivering what still waits."""
