@@ -42,11 +42,15 @@ def endless(colour: tuple[int, int, int], fps: float = 30, **options: Any) -> Vi
     return VideoTrack.from_frames(itertools.repeat(plain(colour)), fps, **options)
 
 
-def counting() -> Any:
+class Counting:
     """Pictures whose brightness tells their number."""
-    for number in itertools.count():
-        value = number % 200
-        yield np.full((64, 64, 3), value + 20, np.uint8)
+
+    def __init__(self) -> None:
+        self.number = 0
+
+    def __call__(self) -> Any:
+        self.number += 1
+        return np.full((64, 64, 3), self.number % 200 + 20, np.uint8)
 
 
 def number_of(picture: Any) -> float:
@@ -96,7 +100,8 @@ def test_reading_starts_at_once_in_the_middle_of_a_stream() -> None:
         wait_until(lambda: receiver.frames_received > 20, "frames")
         start = monotonic()
         assert shows(remote.read(timeout=10), RED)
-        assert monotonic() - start < 1.0
+        # The next key frame of its own would come after minutes.
+        assert monotonic() - start < 5
 
 
 def test_decoding_stops_when_nobody_reads_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -116,17 +121,15 @@ def test_decoding_stops_when_nobody_reads_any_more(monkeypatch: pytest.MonkeyPat
 
 def test_a_slow_reader_gets_fresh_pictures_in_order() -> None:
     with MediaPair() as pair:
-        (remote,) = pair.share(VideoTrack.from_frames(counting(), fps=30))
-        first = number_of(remote.read(timeout=10))
-        seen = [first]
-        start = monotonic()
+        pictures = Counting()
+        (remote,) = pair.share(VideoTrack.from_frames(pictures, fps=30))
+        seen = [number_of(remote.read(timeout=10))]
         for _ in range(4):
             pause(0.4)
             seen.append(number_of(remote.read(timeout=10)))
-        elapsed = monotonic() - start
+            # At most the short buffer behind, and what is on its way.
+            assert pictures.number - seen[-1] < 16
     assert seen == sorted(seen)
-    # At most the short buffer behind.
-    assert seen[-1] - first > elapsed * 30 - 12
 
 
 def test_a_track_shared_with_several_calls_is_encoded_once() -> None:
@@ -251,7 +254,7 @@ def test_asyncio_readers_are_served_as_well() -> None:
 def test_video_survives_loss_and_reordering() -> None:
     chance = random.Random(7)
     with MediaPair() as pair:
-        (remote,) = pair.share(VideoTrack.from_frames(counting(), fps=30))
+        (remote,) = pair.share(VideoTrack.from_frames(Counting(), fps=30))
         remote.recv(timeout=10)
         pair.disturb(lambda: chance.random() < 0.03, delay=lambda: chance.uniform(0.02, 0.03))
         numbers = []

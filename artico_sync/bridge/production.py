@@ -3,8 +3,8 @@
 A source is made by a user thread, attached and detached by the loop, written by any thread. Frames
 written while it is not attached go nowhere, at the same pace; only the last picture is kept.
 
-Lock order: a source's condition is taken alone; no conversion and no code of the user's runs under
-it.
+Lock order: a producer's lock, then its source's condition; no conversion and no code of the user's
+runs under either.
 """
 
 from __future__ import annotations
@@ -57,6 +57,7 @@ class Source:
         self._end: Callable[[MediaError | None], None] | None = None
         #: Produces the frames while the source is attached; None where the user writes them.
         self.producer: Producer | None = None
+        self._resting = False
 
     @property
     def attached(self) -> bool:
@@ -117,7 +118,13 @@ class Source:
 
         A user who writes keeps the pace without takers; a producer of ours stops.
         """
-        return self.ended or (self.producer is not None and self._put is None)
+        return self.ended or self._resting
+
+    def rest(self, resting: bool) -> None:
+        """Whether the producer is to keep what it has made, until there are takers again."""
+        with self._condition:
+            self._resting = resting
+            self._condition.notify_all()
 
     def _pause_until(self, moment: float) -> None:
         """Wait with the condition held; the end of the track ends the wait."""
@@ -282,6 +289,7 @@ class Pull:
             self._reader.resume()
         with self._lock:
             self._wanted = True
+            self._source.rest(False)
             # One that was asked to end and has not noticed yet goes on.
             if self._worker is None:
                 self._worker = Worker(self._name, self._run, self.pause)
@@ -290,6 +298,7 @@ class Pull:
         """Pull no more after the item in hand; any thread."""
         with self._lock:
             self._wanted = False
+            self._source.rest(True)
         if self._reader is not None:
             self._reader.interrupt()
 

@@ -14,6 +14,7 @@ from artico_sync.bridge.waiting import Deadline
 from artico_sync.errors import MediaError
 from artico_sync.media.arrays import array_of, numpy
 from artico_sync.media.local import AudioTrack, LocalTrack, VideoTrack
+from artico_sync.media.pictures import display_live, png_of
 
 if TYPE_CHECKING:
     import numpy as np
@@ -22,6 +23,9 @@ if TYPE_CHECKING:
 
     from artico_sync.engine.media.received import ReceivedTrack
     from artico_sync.media.streams import RemoteMediaStream
+
+# Seconds a notebook waits for the picture of a track it shows.
+REPR_TIMEOUT = 2.0
 
 
 class RemoteTrack:
@@ -141,7 +145,42 @@ class RemoteTrack:
 
 
 class RemoteVideoTrack(RemoteTrack):
-    """Video another peer shares."""
+    """Video another peer shares; a notebook shows its picture."""
+
+    def png(self, timeout: float | None = 10) -> bytes:
+        """What the track shows now, as a PNG file; needs no NumPy.
+
+        Args:
+            timeout: Seconds to wait for a picture, None for ever.
+
+        Raises:
+            ArticoTimeoutError: The time ran out.
+            MediaError: The track has ended.
+        """
+        return png_of(self._current(Deadline(timeout)))
+
+    def _repr_png_(self) -> bytes | None:
+        # What a notebook asks for; without a picture soon it shows the text.
+        try:
+            return self.png(timeout=REPR_TIMEOUT)
+        except (TimeoutError, MediaError):
+            return None
+
+    def display(self, timeout: float | None = None) -> None:
+        """Show the track live in a notebook's cell, until it ends or the cell is interrupted.
+
+        Args:
+            timeout: Seconds to show it, None for as long as it lasts.
+
+        Raises:
+            ImportError: There is no IPython.
+        """
+        # One picture kept: a browser slower than the track sees fewer, never old ones.
+        reader = FrameReader(self._track, self._post, limit=1)
+        try:
+            display_live(lambda deadline: reader.get(deadline)[0], timeout)
+        finally:
+            reader.close()
 
     def map(self, function: Callable[[Any], Any]) -> VideoTrack:
         numpy()
