@@ -63,6 +63,11 @@ class DtlsTransport(RTCDtlsTransport):
         self._RTCDtlsTransport__tx_bytes += len(datagram)
         self._RTCDtlsTransport__tx_packets += 1
 
+    def _unregister_data_receiver(self, receiver: DataReceiver) -> None:
+        super()._unregister_data_receiver(receiver)
+        if self._data_receiver is None:
+            self._take_data = None
+
     def _register_data_receiver(self, receiver: DataReceiver) -> None:
         super()._register_data_receiver(receiver)
         self._take_data = getattr(receiver, "handle_data", None)
@@ -106,7 +111,8 @@ class DtlsTransport(RTCDtlsTransport):
     def _take_at_once(self, datagram: bytes) -> bool:
         """Take in a datagram where it is read, if it is a single record of data."""
         if (
-            datagram[0] != _APPLICATION_DATA
+            len(datagram) <= _RECORD_HEADER
+            or datagram[0] != _APPLICATION_DATA
             or self._take_data is None
             or self._ssl is None
             or len(datagram) != _RECORD_HEADER + int.from_bytes(datagram[11:13], "big")

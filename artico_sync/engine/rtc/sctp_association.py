@@ -61,8 +61,12 @@ PACKET_MAXIMUM = 16 * 1024
 PACKETS_PER_PASS = 64
 #: Answers to heartbeats and the like in one pass; a flood is not answered in full.
 REPLIES_PER_PASS = 32
-#: Packets with data in one acknowledgement to a peer that counts bytes. Others get one for each.
-PACKETS_PER_SACK = 16
+#: Packets with data in one acknowledgement to a peer that counts what is acknowledged; others
+#: get one for each. The larger number is for floods, where the loss of one matters less: it
+#: holds from so many packets in a pass of the loop.
+PACKETS_PER_SACK = 2
+PACKETS_PER_SACK_IN_FLOOD = 16
+FLOOD = 12
 SETUP_ATTEMPTS = 8
 #: A timer that fires this many seconds late was held up, and so was the reading of the socket.
 LATE = 0.05
@@ -129,6 +133,7 @@ class Association:
         self._progressed = False
         self._unacknowledged = 0  # packets with data since our last acknowledgement
         self._packets_per_sack = 1
+        self._packets_in_pass = 0
         self._replies = 0
         self._setup_chunk = b""
         self._setup_failures = 0
@@ -198,7 +203,7 @@ class Association:
 
     def _flush(self) -> None:
         self._flush_due = False
-        self._replies = 0
+        self._replies = self._packets_in_pass = 0
         if self.state == State.CLOSED:
             return
         progressed, self._progressed = self._progressed, False
@@ -229,8 +234,9 @@ class Association:
             self.write(parts)
         else:
             self.flush_soon()
-        if sends.outstanding and (sends.earliest_resent or not self._retransmission_timer.running):
-            self._retransmission_timer.start(sends.timeout.value)
+        if sends.outstanding or sends.waits_for_window:
+            if sends.earliest_resent or not self._retransmission_timer.running:
+                self._retransmission_timer.start(sends.timer())
         sends.earliest_resent = False
 
     def _take_sack(self) -> bytes:
@@ -277,10 +283,16 @@ class Association:
                 return
         if had_data and self.is_up:
             self._unacknowledged += 1
-            if self._unacknowledged >= self._packets_per_sack:
+            self._packets_in_pass += 1
+            if self._unacknowledged >= self._sack_limit():
                 self._send_sack()
             else:
                 self.acknowledge_soon()
+
+    def _sack_limit(self) -> int:
+        if self._packets_per_sack > 1 and self._packets_in_pass > FLOOD:
+            return PACKETS_PER_SACK_IN_FLOOD
+        return self._packets_per_sack
 
     def _is_for_us(self, tag: int, chunks: list[tuple[int, int, int, int]]) -> bool:
         kind, flags = chunks[0][:2]
@@ -349,7 +361,7 @@ class Association:
         if not sends.outstanding:
             self._retransmission_timer.stop()
         elif advanced:
-            self._retransmission_timer.start(sends.timeout.value)
+            self._retransmission_timer.start(sends.timer())
         self.flush_soon()
 
     def _on_forward_tsn(self, body: bytes) -> None:
@@ -459,10 +471,12 @@ class Association:
             # The acknowledgement may be lying in the socket: let it be read first.
             self._retransmission_timer.start(LATE / 2)
             return
+        if sends.probe():
+            self.flush_soon()
+            return
         logger.debug("association %08x: retransmission timer expired", self._tag)
         if sends.timed_out():
             logger.info("the peer's transport does not answer any more: association given up")
             self.abort()
             return
-        self._retransmission_timer.start(sends.timeout.value)
         self.flush_soon()

@@ -69,9 +69,9 @@ def decode_control(data: bytes) -> OpenRequest | None:
     label_end = _OPEN_HEADER.size + label_size
     if len(data) < label_end + protocol_size:
         raise ValueError("DATA_CHANNEL_OPEN is shorter than it says")
-    # UnicodeDecodeError is a ValueError as well.
-    label = data[_OPEN_HEADER.size : label_end].decode()
-    protocol = data[label_end : label_end + protocol_size].decode()
+    # aiortc counts characters where bytes are meant and cuts its own labels short.
+    label = data[_OPEN_HEADER.size : label_end].decode(errors="replace")
+    protocol = data[label_end : label_end + protocol_size].decode(errors="replace")
     return OpenRequest(label, protocol, kind, reliability)
 
 

@@ -27,8 +27,10 @@ MINIMUM_PACKETS = 4
 WINDOW_FLOOR = 96 * 1024
 WINDOW_RATE = 64 * 1024 * 1024
 
-#: Packets that may leave back to back.
+#: Packets that may leave back to back, or what is due for so many seconds: a timer of the loop
+#: is not finer than one millisecond and often later.
 BURST_PACKETS = 16
+BURST_TIME = 0.004
 #: Round trips below this many seconds are not paced: timers are no finer.
 PACED_ROUND_TRIP = 0.004
 SLOW_START_GAIN = 2.0
@@ -81,23 +83,18 @@ class CongestionWindow:
             return self.size
         return min(self.size, WINDOW_FLOOR + int(WINDOW_RATE * minimum_round_trip))
 
-    def acknowledged(self, size: int, flight: int) -> None:
-        """`size` bytes were acknowledged, out of `flight`, outside of a recovery.
+    def acknowledged(self, size: int) -> None:
+        """`size` bytes were acknowledged, outside of a recovery and while the window was used up.
 
-        A window that was not used is no evidence that it could be larger.
+        To be called only then: a window that is not used is no evidence that it could be larger.
         """
         if self.in_slow_start:
-            if flight * 2 >= self.size:
-                self.size += size
-                if self.size > self.threshold:
-                    self.size = int(self.threshold)
-        elif flight + 2 * self.mtu >= self.size:
+            self.size = int(min(self.size + size, self.threshold))
+        else:
             self._partial += size
-            if self._partial >= self.size:
+            while self._partial >= self.size:
                 self._partial -= self.size
                 self.size += self.mtu
-        else:
-            self._partial = 0
 
     def lost(self) -> None:
         """Something sent since the last reduction was lost: halve."""
@@ -133,11 +130,12 @@ class Pacer:
         if smoothed is None or smoothed < PACED_ROUND_TRIP:
             self._updated = None
             return float("inf")
-        burst = BURST_PACKETS * window.mtu
+        rate = self._rate(window, smoothed)
+        burst = max(BURST_PACKETS * window.mtu, rate * BURST_TIME)
         if self._updated is None:
             self._tokens = burst
         else:
-            self._tokens += (now - self._updated) * self._rate(window, smoothed)
+            self._tokens += (now - self._updated) * rate
         self._updated = now
         self._tokens = min(self._tokens, burst)
         return self._tokens
@@ -146,7 +144,7 @@ class Pacer:
         self._tokens -= size
 
     def delay(self, window: CongestionWindow, smoothed: float) -> float:
-        """Seconds until a quarter of a burst may leave, so that few timers are needed."""
+        """Seconds until a quarter of the packets of a burst may leave: few timers are needed."""
         wanted = BURST_PACKETS * window.mtu / 4
         return max((wanted - self._tokens) / self._rate(window, smoothed), 0.001)
 

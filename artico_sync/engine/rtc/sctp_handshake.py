@@ -95,7 +95,7 @@ class Handshake:
         return chunk(INIT_ACK, self._body(((PARAMETER_COOKIE, self._cookie(init, now)),)).encode())
 
     def read_cookie(self, cookie: bytes, now: float) -> Peer:
-        """Who sent the INIT. Raises ValueError for a false cookie, StaleCookieError for an old one."""
+        """Who sent the INIT. Raises ValueError for a false, StaleCookieError for an old one."""
         signed, digest = cookie[:-_DIGEST_SIZE], cookie[-_DIGEST_SIZE:]
         if len(signed) < _STAMP.size or not hmac.compare_digest(self._sign(signed), digest):
             raise ValueError("cookie that is not ours")

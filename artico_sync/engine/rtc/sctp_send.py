@@ -5,7 +5,9 @@ No I/O and no clock: the owner passes the time in and sends what `fill` yields.
 A chunk is in exactly one of three places until the cumulative TSN passes it: `_flying` (sent and
 not heard of, in the order it was last sent), `_sacked` (reported beyond a gap) or `_lost` (to be
 sent again). Loss is found by miss indications: a packet sent later was acknowledged. A SACK that
-acknowledges several packets counts as several indications, so that peers may coalesce them.
+acknowledges several packets counts as several indications, so that peers may coalesce them. One is
+enough when that packet was sent clearly later (RFC 8985). Where no acknowledgement comes at all,
+the last chunk is sent again to provoke one, well before the retransmission time-out.
 """
 
 from __future__ import annotations
@@ -36,6 +38,14 @@ SMALLEST_CHARGE = 400
 MISSES = 3
 #: Grows to this where the path turns out to reorder more.
 MISSES_MAXIMUM = 32
+#: Reordering in time that is allowed for: this part of a round trip, and never less than so long.
+REORDERING_SHARE = 0.25
+REORDERING_MINIMUM = 0.001
+#: Seconds that either side's loop may be busy before the silence means something.
+PROBE_MARGIN = 0.01
+#: Longest pause between probes of a shut window, in seconds. The peer says when it opens; this
+#: is for when that gets lost.
+WINDOW_PROBE_MAXIMUM = 5.0
 #: Time-outs in a row after which the peer is given up (Association.Max.Retrans).
 TIMEOUTS_MAXIMUM = 10
 
@@ -127,6 +137,9 @@ class SendQueue:
         self._reduced_at = 0  # packets up to this one were sent before the last reduction
         self._rescue = False  # the first retransmission of a recovery ignores the window
         self._miss_limit = MISSES
+        self._probed = False  # the last chunk was sent again to provoke an acknowledgement
+        self._window_probes = 0  # how often the shut window was probed
+        self._window_probe_due = False
         #: The earliest chunk without acknowledgement was sent again since the owner last looked.
         self.earliest_resent = False
 
@@ -143,6 +156,21 @@ class SendQueue:
     def next_tsn(self) -> int:
         """The TSN of the next new chunk, 32 bits."""
         return self._next_tsn % TSN_MODULO
+
+    @property
+    def waits_for_window(self) -> bool:
+        """Does the peer's window alone keep back what is queued?"""
+        return bool(self._queue) and not self.outstanding and not self._window_probe_due
+
+    def timer(self) -> float:
+        """Seconds of silence until `timed_out` or, sooner, `probe` is to be called."""
+        timeout = self.timeout
+        if not self.outstanding:
+            return min(timeout.value * (1 << self._window_probes), WINDOW_PROBE_MAXIMUM)
+        if self._probed or timeout.smoothed is None:
+            return timeout.value
+        patience = timeout.smoothed + max(timeout.smoothed, 4 * timeout.variance) + PROBE_MARGIN
+        return min(patience, timeout.value)
 
     def has_queued(self, streams: frozenset[int]) -> bool:
         return any(message.stream in streams for message in self._queue)
@@ -193,6 +221,9 @@ class SendQueue:
             else:
                 break
             self._rescue = False
+            if self._window_probe_due:
+                self._window_probe_due = False
+                self._window_probes = min(self._window_probes + 1, 16)
             chunk.charge = chunk.wire
             self._launch(chunk, now)
             parts.append(chunk.header)
@@ -227,8 +258,8 @@ class SendQueue:
         size = min(len(message.data) - message.position, self.mtu - DATA_HEADER_LENGTH)
         if self._outstanding + size <= self.peer_window:
             return True
-        # A shut window is probed with one chunk (RFC 9260 6.1 A).
-        return first and not self._outstanding and not self._flying
+        # A shut window is probed with one chunk at a time (RFC 9260 6.1 A).
+        return first and self._window_probe_due and not self.outstanding
 
     def _least(self, message: OutboundMessage) -> int:
         """The room below which beginning this message in a packet only makes another chunk."""
@@ -291,7 +322,7 @@ class SendQueue:
             raise ValueError("SACK for a TSN that was never sent")
         if cumulative < self._acknowledged:
             return False
-        flight = self.flight
+        limited = self._limited()
         self.failures = 0
         newly: list[OutboundChunk] = []
         for tsn in range(self._acknowledged + 1, cumulative + 1):
@@ -309,12 +340,17 @@ class SendQueue:
         self._acknowledged = cumulative
         if sack.gaps:
             self._take_gaps(sack, newly)
-        self.peer_window = sack.window
+        lost = False
         if newly:
-            packets = self._measure(newly, now)
-            lost = self._find_lost(packets)
-        else:
-            lost = False
+            self._probed = False
+            lost = self._find_lost(*self._measure(newly, now))
+        if sack.window and not self.peer_window and self._window_probes:
+            # What probed the shut window was refused; it is welcome now.
+            self._give_up_flying()
+        if sack.window:
+            self._window_probes = 0
+            self._window_probe_due = False
+        self.peer_window = sack.window
         if self._recovery_exit is not None and cumulative >= self._recovery_exit:
             self._recovery_exit = None
             self._rescue = False
@@ -322,9 +358,15 @@ class SendQueue:
             if self._recovery_exit is None:
                 self._rescue = True
             self._recovery_exit = self._next_tsn - 1
-        elif advanced and self._recovery_exit is None:
-            self.window.acknowledged(sum(chunk.charge for chunk in newly), flight)
+        elif advanced and self._recovery_exit is None and limited:
+            self.window.acknowledged(sum(chunk.charge for chunk in newly))
         return advanced
+
+    def _limited(self) -> bool:
+        """Is it the congestion window, or its pace, that keeps back what waits?"""
+        if not (self._lost or self._queue) or self._outstanding + self.mtu > self.peer_window:
+            return False
+        return self.window.size <= self.window.limit(self.timeout.minimum)
 
     def _take_gaps(self, sack: Sack, newly: list[OutboundChunk]) -> None:
         limit = self._next_tsn - 1
@@ -351,36 +393,46 @@ class SendQueue:
         if chunk.misses >= self._miss_limit:
             self._miss_limit = min(self._miss_limit + 1, MISSES_MAXIMUM)
 
-    def _measure(self, newly: list[OutboundChunk], now: float) -> list[int]:
-        """Sample the round trip; the numbers of the packets that arrived for certain, sorted."""
+    def _measure(self, newly: list[OutboundChunk], now: float) -> tuple[list[int], float]:
+        """Sample the round trip.
+
+        Returns the numbers of the packets that arrived for certain, sorted, and when the last of
+        them was sent.
+        """
         latest: OutboundChunk | None = None
         packets: set[int] = set()
+        newest = 0.0
         for chunk in newly:
             if chunk.transmissions == 1:
-                packets.add(chunk.packet)
                 if latest is None or chunk.packet > latest.packet:
                     latest = chunk
-            elif now - chunk.sent_at >= (self.timeout.minimum or 0.0):
-                # Sooner than a round trip it is the first copy that arrived (RFC 8985).
-                packets.add(chunk.packet)
+            elif now - chunk.sent_at < (self.timeout.minimum or 0.0):
+                continue  # sooner than a round trip: it is the first copy that arrived (RFC 8985)
+            packets.add(chunk.packet)
+            newest = max(newest, chunk.sent_at)
         if latest is not None:
             self.timeout.sample(now - latest.sent_at)
-        return sorted(packets)
+        return sorted(packets), newest
 
-    def _find_lost(self, packets: list[int]) -> bool:
+    def _find_lost(self, packets: list[int], newest: float) -> bool:
         """Count miss indications. Was something lost that was sent since the last reduction?"""
         if not packets:
             return False
         highest = packets[-1]
+        strictness = self._miss_limit - MISSES + 1
+        reordering = REORDERING_SHARE * strictness * (self.timeout.minimum or 0.0)
+        clearly_earlier = newest - max(reordering, REORDERING_MINIMUM)
         lost: list[OutboundChunk] = []
         for chunk in self._flying.values():
             if chunk.packet >= highest:
                 break
             chunk.misses += len(packets) - bisect_right(packets, chunk.packet)
-            if chunk.misses >= self._miss_limit:
+            if chunk.misses >= self._miss_limit or chunk.sent_at < clearly_earlier:
                 lost.append(chunk)
-        if not lost:
-            return False
+        return self._lose(lost)
+
+    def _lose(self, lost: list[OutboundChunk]) -> bool:
+        """Have chunks sent again. Was one of them sent since the last reduction?"""
         reduce = False
         for chunk in lost:
             del self._flying[chunk.tsn]
@@ -392,22 +444,48 @@ class SendQueue:
             self._reduced_at = self._packet
         return reduce
 
+    def _give_up_flying(self) -> None:
+        """Send again what is in flight, through no fault of the network."""
+        for chunk in self._flying.values():
+            self._land(chunk)
+            self._lost[chunk.tsn] = chunk
+        self._flying.clear()
+
+    def probe(self) -> bool:
+        """The silence has lasted `timer()` seconds. False: it is a time-out, see `timed_out`."""
+        if not self.outstanding:
+            self._window_probe_due = bool(self._queue)
+            return True
+        if self._probed or not self._flying:
+            return False
+        self._probed = True
+        overtaken = [chunk for chunk in self._flying.values() if chunk.misses]
+        if overtaken:
+            if self._lose(overtaken):
+                self._recovery_exit = self._next_tsn - 1
+        else:
+            last = next(reversed(self._flying.values()))
+            del self._flying[last.tsn]
+            self._land(last)
+            self._lost[last.tsn] = last
+        self._rescue = True
+        return True
+
     def timed_out(self) -> bool:
         """T3 expired. Is the peer to be given up?"""
         self.counters.timeouts += 1
         self.failures += 1
         if self._flying or self._lost:
             # What was reported beyond a gap may have been dropped since (RFC 2018 section 8).
-            everything = {**self._sacked, **self._lost, **self._flying}
-            for chunk in self._flying.values():
-                self._land(chunk)
-            self._flying.clear()
+            self._give_up_flying()
+            everything = {**self._sacked, **self._lost}
             self._sacked.clear()
             self._lost = {tsn: everything[tsn] for tsn in sorted(everything)}
             for chunk in everything.values():
                 chunk.misses = 0
         self._recovery_exit = None
         self._rescue = False
+        self._probed = False
         self._reduced_at = self._packet
         self.window.timed_out()
         self.timeout.back_off()
