@@ -12,7 +12,7 @@ from hypothesis import strategies as st
 from artico_sync.engine.rtc.assembly import (
     AUDIO_PATIENCE,
     CAPACITY,
-    NACK_INTERVAL,
+    NACK_INTERVALS,
     VIDEO_PATIENCE,
     EncodedFrame,
     FrameAssembler,
@@ -90,8 +90,10 @@ def test_a_lost_packet_is_asked_for_again_and_again_and_completes_what_waits() -
     assert timestamps(got) == [0]
     assert assembler.waiting
     assert assembler.nacks(0.0) == [sent[4][0]]
-    assert assembler.nacks(NACK_INTERVAL / 2) == []
-    assert assembler.nacks(NACK_INTERVAL) == [sent[4][0]]
+    assert assembler.nacks(NACK_INTERVALS[0] / 2) == []
+    assert assembler.nacks(NACK_INTERVALS[0]) == [sent[4][0]]
+    assert assembler.nacks(NACK_INTERVALS[0] + NACK_INTERVALS[1] / 2) == []
+    assert assembler.nacks(1.0) == [sent[4][0]]
     assert timestamps(give(assembler, sent[4])) == [1, 2, 3]
     assert not assembler.waiting
 

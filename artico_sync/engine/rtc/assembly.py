@@ -19,8 +19,9 @@ from artico_sync.engine.rtc.payloads import Payload
 CAPACITY = 2048
 # A jump in sequence numbers larger than this is a new stream.
 MAXIMUM_JUMP = 1000
-# Seconds between two requests for the same missing packet.
-NACK_INTERVAL = 0.1
+# Seconds after a request for a missing packet until the next one; the last is for all that follow.
+# Short at first: on a near path the packet is back by then, on a far one it comes twice at worst.
+NACK_INTERVALS = (0.03, 0.06, 0.12)
 # Sequence numbers asked for in one request.
 NACK_LIMIT = 200
 # Seconds a missing packet is waited for.
@@ -52,7 +53,8 @@ class EncodedFrame:
 @dataclass(slots=True)
 class _Missing:
     noticed: float
-    asked: float | None = None
+    ask_at: float = 0.0
+    asked: int = 0
 
 
 class TimestampUnwrapper:
@@ -180,8 +182,10 @@ class FrameAssembler:
         """The sequence numbers to ask for now, sorted."""
         wanted = []
         for number, missing in self._missing.items():
-            if missing.asked is None or now - missing.asked >= NACK_INTERVAL:
-                missing.asked = now
+            if now >= missing.ask_at:
+                interval = NACK_INTERVALS[min(missing.asked, len(NACK_INTERVALS) - 1)]
+                missing.ask_at = now + interval
+                missing.asked += 1
                 wanted.append(number & 0xFFFF)
                 if len(wanted) == NACK_LIMIT:
                     break

@@ -41,7 +41,7 @@ logger = logging.getLogger("artico_sync.engine.rtc.rtp_receiver")
 # Seconds between two requests for a key frame.
 KEY_FRAME_INTERVAL = 0.4
 # Seconds between two looks at what is missing.
-REPAIR_INTERVAL = 0.05
+REPAIR_INTERVAL = 0.02
 # A stream silent for so many seconds may be followed by one with another SSRC.
 SILENCE = 0.2
 
