@@ -68,8 +68,12 @@ class RawPeer:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
+        bound = self.socket.get_extra_info("socket")
         await self.socket.close()
         await self._session.close()
+        if bound is not None:
+            # TLS takes its time to end.
+            await eventually(lambda: bound.fileno() == -1, "the socket is closed")
 
     async def enter(self) -> RawPeer:
         """Connect on the Socket.IO level and take the server's welcome."""

@@ -124,9 +124,9 @@ def test_peers_lists_who_is_connected_in_the_order_they_came() -> None:
             await zoe.enter()
             async with RawPeer(server.url, "adam") as adam:
                 await adam.enter()
-                assert server.peers == ("zoe", "adam")
-            await eventually(lambda: server.peers == ("zoe",), "adam has left")
-        await eventually(lambda: server.peers == (), "zoe has left")
+                assert list(server.peers) == ["zoe", "adam"]
+            await eventually(lambda: list(server.peers) == ["zoe"], "adam has left")
+        await eventually(lambda: not server.peers, "zoe has left")
 
     with ArticoServer(port=0) as server:
         assert server.peers == ()

@@ -75,7 +75,7 @@ def test_an_aiohttp_application_serves_pages_and_signalling(prefix: str, path: s
             await exchange(url, path)
             async with RawPeer(url, "alice", path=path) as alice:
                 await alice.enter()
-                assert server.peers == ("alice",)
+                assert list(server.peers) == ["alice"]
                 status, body = await get(f"{url}{prefix.rstrip('/')}/health")
                 assert (status, json.loads(body)["peers"]) == (200, 1)
                 assert (await get(f"{url}{path}"))[0] in (200, 400)

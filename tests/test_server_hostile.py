@@ -372,11 +372,16 @@ def test_a_peer_that_stops_reading_for_long_is_dropped() -> None:
             sent = 0
             async with asyncio.timeout(WAIT):
                 while "deaf" in server.peers:
-                    await alice.signal("deaf", {"type": "x" * 100_000}, request=sent)
+                    await alice.signal("deaf", {"type": "x" * 400_000}, request=sent)
                     await alice.acknowledged(sent)
                     sent += 1
 
-    limits = ServerLimits(send_timeout=0.2, signals_per_second=1e6, signals_burst=1_000_000)
+    limits = ServerLimits(
+        send_timeout=0.1,
+        max_unsent=1_000_000_000,
+        signals_per_second=1e6,
+        signals_burst=1_000_000,
+    )
     with ArticoServer(port=0, limits=limits) as server:
         asyncio.run(visit(server))
 

@@ -91,7 +91,7 @@ class Link:
             logger.debug("dropping a connection: %s", reason)
             self._dropped.set_result(None)
             self._cut_off = asyncio.get_running_loop().time() + FAREWELL_TIMEOUT
-            if self._sending is not None:
+            if self._sending is not None and not self._sending.expired():
                 self._sending.reschedule(self._cut_off)
             self._on_dropped(self)
 

@@ -69,8 +69,17 @@ class Listener:
         """Listen no longer, run the application's own shutdown, close every connection."""
         await self.close()
         runner, self._runner = self._runner, None
-        if runner is not None:
-            await runner.cleanup()
+        if runner is None:
+            return
+        served = runner.server.connections if runner.server is not None else []
+        transports = [connection.transport for connection in served]
+        await runner.cleanup()
+        for transport in transports:
+            if transport is not None:
+                # Every answer was given; TLS would still wait for the client's last word.
+                transport.abort()
+        # The sockets are closed on the loop's next pass.
+        await asyncio.sleep(0)
 
     async def _bind(self) -> list[socket.socket]:
         loop = asyncio.get_running_loop()

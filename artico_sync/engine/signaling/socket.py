@@ -184,6 +184,17 @@ def _fetch(task: asyncio.Future[None]) -> None:
         logger.debug("given up meanwhile: %r", task.exception())
 
 
+class _Connector(aiohttp.TCPConnector):
+    """Remembers the transport, so that a connection that does not end can be cut."""
+
+    transport: asyncio.BaseTransport | None = None
+
+    async def connect(self, *args: Any, **options: Any) -> Any:
+        connection = await super().connect(*args, **options)
+        self.transport = connection.transport
+        return connection
+
+
 class _Http:
     """The HTTP session as the Engine.IO client uses it; remembers the WebSocket it was given.
 
@@ -191,7 +202,8 @@ class _Http:
     """
 
     def __init__(self) -> None:
-        self._session = aiohttp.ClientSession()
+        self._connector = _Connector()
+        self._session = aiohttp.ClientSession(connector=self._connector)
         self._socket: aiohttp.ClientWebSocketResponse | None = None
 
     @property
@@ -209,6 +221,13 @@ class _Http:
                 await self._socket.close()
         finally:
             await self._session.close()
+            transport = self._connector.transport
+            if isinstance(transport, asyncio.WriteTransport):
+                # Our last word was answered, or will not be. TLS would wait for another one, and a
+                # dead network for the rest of what was sent.
+                transport.abort()
+                # The socket is closed on the loop's next pass.
+                await asyncio.sleep(0)
 
 
 class _Connection:
