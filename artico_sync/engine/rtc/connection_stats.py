@@ -11,6 +11,8 @@ from aiortc.stats import (
 )
 
 from artico_sync.engine.rtc.peer_connection import PeerConnection
+from artico_sync.engine.rtc.rtp_receiver import RtpReceiver
+from artico_sync.engine.rtc.rtp_sender import RtpSender
 
 
 async def connection_stats(connection: PeerConnection) -> dict[str, Any]:
@@ -19,7 +21,8 @@ async def connection_stats(connection: PeerConnection) -> dict[str, Any]:
     Returns:
         `local`, `remote`: the selected candidate pair, each with type, address, port and protocol;
         `round_trip_time` in seconds, None while unknown;
-        `pending`, `unread`, `retransmissions`, `congestion_window`: of the data transport, in bytes and times;
+        `pending`, `unread`, `retransmissions`, `congestion_window`: of the data transport, in
+            bytes and times;
         `streams`: a list with a dict for each RTP stream.
     """
     transport = connection.sctp_transport.stats()
@@ -61,4 +64,19 @@ async def _streams(connection: PeerConnection) -> list[dict[str, Any]]:
                 if stream["direction"] == "outbound" and stream["kind"] == entry.kind:
                     stream["packets_lost"] = entry.packetsLost
                     stream["round_trip_time"] = entry.roundTripTime
+    _add_frames(connection, by_id)
     return list(by_id.values())
+
+
+def _add_frames(connection: PeerConnection, by_id: dict[str, dict[str, Any]]) -> None:
+    for sender in connection.getSenders():
+        stream = by_id.get(f"outbound-rtp_{id(sender)}")
+        if isinstance(sender, RtpSender) and stream is not None:
+            stream["codec"] = sender.codec_name
+            stream["frames_sent"] = sender.frames_sent
+    for receiver in connection.getReceivers():
+        stream = by_id.get(f"inbound-rtp_{id(receiver)}")
+        if isinstance(receiver, RtpReceiver) and stream is not None:
+            stream["codec"] = receiver.codec_name
+            stream["frames_received"] = receiver.frames_received
+            stream["frames_decoded"] = receiver.frames_decoded

@@ -102,6 +102,11 @@ class RtpReceiver(RTCRtpReceiver):
         # aiortc puts a track of its own here when the remote description first names one.
         self._received = None if track is None else self._new_track(track.id)
 
+    @property
+    def frames_decoded(self) -> int:
+        """Frames of the track decoded for readers so far."""
+        return self._received.frames_decoded if self._received is not None else 0
+
     def _new_track(self, track_id: str) -> ReceivedTrack:
         def demand(wanted: bool) -> None:
             if self._received is not track:
