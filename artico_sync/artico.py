@@ -12,6 +12,7 @@ from artico_sync.bridge.client_port import CLIENT_EVENTS, ClientPort
 from artico_sync.bridge.mailbox import Mailbox
 from artico_sync.bridge.waiting import Deadline, check_timeout
 from artico_sync.call import Call, make_call
+from artico_sync.display import table
 from artico_sync.engine.configuration import build_configuration, check_configuration
 from artico_sync.engine.settings import Settings
 from artico_sync.engine.wire import new_peer_id, new_session_id
@@ -22,6 +23,7 @@ from artico_sync.signaling import SocketSignaling, check_peer_id
 if TYPE_CHECKING:
     from artico_sync.engine.client import Client
     from artico_sync.engine.signaling.transport import SignalingTransport
+    from artico_sync.event_types import ClientRegister, ClientWait
 
 #: Where the server is, unless told otherwise: this variable, else Artico's public server.
 URL_VARIABLE = "ARTICO_URL"
@@ -50,6 +52,8 @@ class Artico(EventEmitter):
         token: Shown to a signalling server that wants to know who connects.
         connect_timeout: Seconds an answered call may take to connect before it fails.
         silence_timeout: Seconds of silence from the peer after which a call is lost.
+        ring_timeout: Seconds a call may ring, coming in or going out, before it ends unanswered;
+            None for ever.
         send_buffer: Bytes that may wait to be sent on a call before `send` blocks.
         receive_buffer: Bytes of unread messages a call keeps before it holds the sender.
 
@@ -62,6 +66,12 @@ class Artico(EventEmitter):
 
     _EVENTS = CLIENT_EVENTS
 
+    if TYPE_CHECKING:
+        # Which handler fits which event; the methods themselves are the base's.
+        on: ClientRegister  # type: ignore[assignment]
+        once: ClientRegister  # type: ignore[assignment]
+        wait_for: ClientWait  # type: ignore[assignment]
+
     def __init__(
         self,
         url: str | None = None,
@@ -72,13 +82,14 @@ class Artico(EventEmitter):
         token: str | None = None,
         connect_timeout: float = 30.0,
         silence_timeout: float = 6.0,
+        ring_timeout: float | None = None,
         send_buffer: int = 1024 * 1024,
         receive_buffer: int = 4 * 1024 * 1024,
     ) -> None:
         self._wanted_id = None if id is None else check_peer_id(id)
         self._configuration = check_configuration(rtc_config)
         self._settings = _checked_settings(
-            connect_timeout, silence_timeout, send_buffer, receive_buffer
+            connect_timeout, silence_timeout, ring_timeout, send_buffer, receive_buffer
         )
         if token is not None and not isinstance(token, str):
             raise TypeError(f"token must be a str, not {type(token).__name__}")
@@ -237,6 +248,11 @@ class Artico(EventEmitter):
         self._port.check()
         self._port.close(Deadline(timeout))
 
+    def _repr_html_(self) -> str:
+        calls = [f"{call.session} with {call.target}" for call in self._port.calls]
+        rows: list[tuple[str, object]] = [("state", self.state), ("calls", calls)]
+        return table(f"Artico {self.id}", rows)
+
     def __enter__(self) -> Artico:
         return self.connect()
 
@@ -250,11 +266,16 @@ class Artico(EventEmitter):
 
 
 def _checked_settings(
-    connect_timeout: float, silence_timeout: float, send_buffer: int, receive_buffer: int
+    connect_timeout: float,
+    silence_timeout: float,
+    ring_timeout: float | None,
+    send_buffer: int,
+    receive_buffer: int,
 ) -> Settings:
     for name, seconds in (
         ("connect_timeout", connect_timeout),
         ("silence_timeout", silence_timeout),
+        ("ring_timeout", 1.0 if ring_timeout is None else ring_timeout),
     ):
         if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
             raise TypeError(f"{name} must be seconds, not {type(seconds).__name__}")
@@ -273,6 +294,7 @@ def _checked_settings(
         defaults,
         connect_timeout=float(connect_timeout),
         silence_timeout=float(silence_timeout),
+        ring_timeout=None if ring_timeout is None else float(ring_timeout),
         send_buffer=send_buffer,
         receive_buffer=receive_buffer,
     )

@@ -2,18 +2,23 @@
 
 from __future__ import annotations
 
+import json
 from collections.abc import Iterator
 from types import TracebackType
-from typing import Any
+from typing import TYPE_CHECKING, Any
 
 from artico_sync.bridge.call_port import CALL_EVENTS, CallPort
 from artico_sync.bridge.mailbox import Mailbox
 from artico_sync.bridge.waiting import Deadline, check_timeout
+from artico_sync.display import Stats, table
 from artico_sync.engine.data_channel_size import message_size
 from artico_sync.engine.phase import Phase
 from artico_sync.errors import ArticoTimeoutError, CallClosedError
 from artico_sync.events import EventEmitter
 from artico_sync.sharing import MediaSharing
+
+if TYPE_CHECKING:
+    from artico_sync.event_types import CallRegister, CallWait
 
 
 class Call(MediaSharing, EventEmitter):
@@ -31,6 +36,12 @@ class Call(MediaSharing, EventEmitter):
     """
 
     _EVENTS = CALL_EVENTS
+
+    if TYPE_CHECKING:
+        # Which handler fits which event; the methods themselves are the base's.
+        on: CallRegister  # type: ignore[assignment]
+        once: CallRegister  # type: ignore[assignment]
+        wait_for: CallWait  # type: ignore[assignment]
 
     def __init__(self, port: CallPort, metadata: str | None, *, initiator: bool) -> None:
         MediaSharing.__init__(self, port)
@@ -156,6 +167,22 @@ class Call(MediaSharing, EventEmitter):
         self._port.check()
         self._port.hangup(timeout)
 
+    def reject(self, reason: str | None = None) -> None:
+        """Decline an incoming call, with words for a caller that is of this library.
+
+        Args:
+            reason: Shown in the caller's `CallRejectedError`, up to 1 000 characters.
+
+        Raises:
+            TypeError: A reason that is not a str.
+            InvalidStateError: For the caller, or after the call was answered or ended.
+            RuntimeError: On the library's loop thread.
+        """
+        if reason is not None and not isinstance(reason, str):
+            raise TypeError(f"reason must be a str or None, not {type(reason).__name__}")
+        self._port.check()
+        self._port.reject(reason)
+
     def __enter__(self) -> Call:
         try:
             return self.wait_open()
@@ -253,16 +280,81 @@ class Call(MediaSharing, EventEmitter):
                 return
             yield message
 
-    def stats(self) -> dict[str, Any]:
-        """Numbers about the call: round-trip time, bytes and messages each way, the selected
-        candidate pair.
+    def send_json(self, value: Any, timeout: float | None = None) -> None:
+        """Send a value as JSON text, which JavaScript peers understand as well.
+
+        Args:
+            value: Whatever `json.dumps` takes; not-a-number and infinity are no JSON.
+            timeout: As for `send`.
+
+        Raises:
+            TypeError, ValueError: The value cannot be told in JSON.
+            Exception: As `send` does.
+        """
+        self.send(json.dumps(value, allow_nan=False), timeout)
+
+    def recv_json(self, timeout: float | None = None) -> Any:
+        """Like `recv`, for a message that is JSON.
+
+        Args:
+            timeout: Seconds to wait; None for ever, 0 polls.
+
+        Raises:
+            ValueError: The message is no JSON; it has been taken.
+            Exception: As `recv` does.
+        """
+        return json.loads(self.recv(timeout))
+
+    # numbers
+
+    def stats(self) -> Stats:
+        """Numbers about the call, as a plain dict that shows itself as a table in a notebook.
+
+        Returns:
+            `messages_sent`, `bytes_sent` and the same received; `round_trip_time` in seconds;
+            `pending` and `unread` bytes; `local` and `remote`: the selected candidate pair;
+            `streams`: a dict for each RTP stream with packets, losses, frames and codec.
 
         Raises:
             CallClosedError: The call is over.
             RuntimeError: On the library's loop thread.
         """
         self._port.check()
-        return self._port.stats()
+        return Stats(self._port.stats())
+
+    def watch_stats(self, interval: float = 1.0) -> None:
+        """Emit `stats(stats)` again and again until the call is over, and keep a history.
+
+        Args:
+            interval: Seconds between two; at least 0.05.
+
+        Raises:
+            TypeError, ValueError: Not such a number.
+            CallClosedError: The call is over.
+        """
+        if isinstance(interval, bool) or not isinstance(interval, (int, float)):
+            raise TypeError(f"interval must be seconds, not {type(interval).__name__}")
+        if not interval >= 0.05:
+            raise ValueError(f"interval must be at least 0.05 seconds, not {interval}")
+        self._port.check_live()
+        self._port.watch_stats(interval)
+
+    def stats_history(self) -> list[dict[str, Any]]:
+        """The newest hour of what `watch_stats` saw, as flat rows ready for `pandas.DataFrame`.
+
+        Each row has `time` (seconds since the epoch) and the numbers of `stats()`.
+        """
+        return self._port.stats_history()
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[str, object]] = [
+            ("state", self.close_reason or self._port.phase.value),
+            ("peer", self.target),
+            ("metadata", self.metadata),
+            ("age", f"{self._port.age:.1f} s"),
+            ("streams", [stream.id for stream in self._port.media.streams]),
+        ]
+        return table(f"Call {self.session}", rows)
 
 
 def make_call(port: CallPort, metadata: str | None) -> Call:

@@ -259,7 +259,8 @@ def test_socket_signaling_given_to_a_client(make_artico: MakeArtico, server: Art
 
 def test_unknown_signaling_events_are_refused() -> None:
     signaling = MemoryHub().signaling()
-    for method in (signaling.on, signaling.off, signaling.emit):
+    methods: list[Any] = [signaling.on, signaling.off, signaling.emit]
+    for method in methods:
         with pytest.raises(ValueError, match="connect, disconnect, error, join, signal"):
             method("open", None)
 

@@ -8,6 +8,8 @@ from __future__ import annotations
 
 import logging
 import threading
+from collections import deque
+from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from artico_sync.bridge.dispatcher import Dispatcher
@@ -33,11 +35,15 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger("artico_sync.bridge.call_port")
 
+#: Rows of statistics kept: an hour of one a second.
+HISTORY_LENGTH = 3600
+
 #: Events of a call, each with its number of arguments.
 CALL_EVENTS = {
     "open": 0,
     "close": 0,
     "error": 1,
+    "stats": 1,
     "data": 1,
     "stream": 2,
     "removestream": 2,
@@ -78,6 +84,9 @@ class CallPort:
         self.media = MediaPort(self.mailbox, lease.post, make_remote)
         self.phase = Phase.CALLING if initiator else Phase.RINGING
         self.reason: str | None = None
+        self._detail: str | None = None
+        self._made = monotonic()
+        self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY_LENGTH)
         self._initiator = initiator
         self._answered = False
         self._condition = threading.Condition()
@@ -94,10 +103,13 @@ class CallPort:
         """The session exists; loop thread."""
         self.engine = session
 
-    def on_phase(self, phase: Phase, reason: str | None, maximum_message: int) -> None:
+    def on_phase(
+        self, phase: Phase, reason: str | None, detail: str | None, maximum_message: int
+    ) -> None:
         with self._condition:
             self.phase = phase
             self.reason = reason
+            self._detail = detail
             if phase is Phase.OPEN:
                 self._maximum_message = maximum_message
             self._condition.notify_all()
@@ -107,6 +119,15 @@ class CallPort:
             self.media.close()
             self.mailbox.emit("close")
             self.mailbox.finish()
+
+    def on_stats(self, numbers: dict[str, Any]) -> None:
+        row = {"time": time()}
+        for name, value in numbers.items():
+            if not isinstance(value, (dict, list)):
+                row[name] = value
+        with self._condition:
+            self._history.append(row)
+        self.mailbox.emit("stats", numbers)
 
     def on_event(self, name: str, *arguments: Any) -> None:
         self.mailbox.emit(name, *arguments)
@@ -142,7 +163,7 @@ class CallPort:
         assert_not_loop_thread()
 
     def closed_error(self) -> Exception:
-        return closed_error(self.reason, self.session_id, self.target)
+        return closed_error(self.reason, self._detail, self.session_id, self.target)
 
     @property
     def is_open(self) -> bool:
@@ -208,6 +229,26 @@ class CallPort:
                 peer=self.target,
             )
 
+    def reject(self, detail: str | None) -> None:
+        """Decline the call.
+
+        Raises:
+            InvalidStateError: For the caller, or after the call was answered or ended.
+        """
+        with self._condition:
+            if self._initiator or self._answered or self.phase is not Phase.RINGING:
+                raise InvalidStateError(
+                    "Only an incoming call that has not been answered can be rejected.",
+                    session=self.session_id,
+                    peer=self.target,
+                )
+            self._answered = True
+        self.lease.run(self._reject, detail)
+
+    async def _reject(self, detail: str | None) -> None:
+        if self.engine is not None:
+            await self.engine.reject(detail)
+
     async def _hangup(self, timeout: float | None) -> bool:
         # Made on the loop in the order of posts, so the session exists by now.
         return True if self.engine is None else await self.engine.hangup(timeout)
@@ -241,6 +282,24 @@ class CallPort:
         self.guard.check()
         if self.phase in (Phase.CLOSING, Phase.CLOSED):
             raise self.closed_error()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the call was placed or came in."""
+        return monotonic() - self._made
+
+    def watch_stats(self, interval: float) -> None:
+        """Have the session tell its numbers again and again."""
+        self.lease.post(self._watch_stats, interval)
+
+    def _watch_stats(self, interval: float) -> None:
+        if self.engine is not None:
+            self.engine.watch_stats(interval)
+
+    def stats_history(self) -> list[dict[str, Any]]:
+        """What `on_stats` was told, oldest first."""
+        with self._condition:
+            return [dict(row) for row in self._history]
 
     def stats(self) -> dict[str, Any]:
         """Ask the session for its numbers."""

@@ -57,7 +57,8 @@ class _Offer:
     token: str
     signal: Signal
     made: float
-    answered: asyncio.Event
+    #: Set when it was answered or taken back, or is due.
+    changed: asyncio.Event
 
 
 class Negotiation:
@@ -111,6 +112,11 @@ class Negotiation:
         connection.on_candidate = self._local_candidate
         connection.on_restart_needed = self.restart_ice
 
+    @property
+    def idle(self) -> bool:
+        """Whether no offer is wanted, open, or being made."""
+        return self._offer is None and not self._wanted and not self._lock.locked()
+
     # What the session asks for
 
     def needed(self) -> None:
@@ -156,6 +162,7 @@ class Negotiation:
         if offer is not None and offer.signal not in self._outbox:
             if self._connection.negotiated:
                 offer.made = float("-inf")  # due at once
+                offer.changed.set()
                 self._attempts = 0
             else:
                 self._outbox.append(offer.signal)
@@ -235,7 +242,7 @@ class Negotiation:
         self._offer = self._late_token = self._ignored = None
         self._attempts = 0
         if offer is not None:
-            offer.answered.set()
+            offer.changed.set()
         await self._applied(changes)
         self._wake()
 
@@ -347,7 +354,8 @@ class Negotiation:
         remaining = offer.made + self._settings.offer_timeout - self._now()
         if remaining > 0:
             try:
-                await asyncio.wait_for(offer.answered.wait(), remaining)
+                await asyncio.wait_for(offer.changed.wait(), remaining)
+                offer.changed.clear()
                 return
             except TimeoutError:
                 pass
@@ -382,7 +390,7 @@ class Negotiation:
         self._wanted = True
         self._restart_wanted = self._restart_wanted or self._restarting
         if offer is not None:
-            offer.answered.set()
+            offer.changed.set()
 
     # What goes out
 

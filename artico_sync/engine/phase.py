@@ -57,7 +57,11 @@ _ERRORS: dict[str, tuple[type[CallClosedError], str]] = {
 }
 
 
-def closed_error(reason: str | None, session: str, peer: str) -> CallClosedError:
-    """The error that tells why a call is over."""
+def closed_error(
+    reason: str | None, detail: str | None, session: str, peer: str
+) -> CallClosedError:
+    """The error that tells why a call is over, with the peer's own words where it gave some."""
     kind, text = _ERRORS.get(reason or "", (CallClosedError, "The call is closed."))
+    if detail:
+        text = f"{text.rstrip('.')}: {detail}"
     return kind(text, session=session, peer=peer)

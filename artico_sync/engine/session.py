@@ -41,7 +41,10 @@ METADATA_TIMEOUT = 1.0
 class SessionListener(RemoteStreamListener, Protocol):
     """Told what happens to a session; loop thread."""
 
-    def on_phase(self, phase: Phase, reason: str | None, maximum_message: int) -> None: ...
+    def on_phase(
+        self, phase: Phase, reason: str | None, detail: str | None, maximum_message: int
+    ) -> None: ...
+    def on_stats(self, numbers: dict[str, Any]) -> None: ...
     def on_event(self, name: str, *arguments: Any) -> None: ...
     def on_message(self, data: str | bytes, size: int) -> None: ...
     def on_delivered(self, delivered: int) -> None: ...
@@ -94,6 +97,12 @@ class Session:
         self._suspended = False
         self._reached = not initiator
         self._opened = 0.0
+        self._detail: str | None = None
+        self._watcher: asyncio.Task[None] | None = None
+        self._ring_timer: asyncio.TimerHandle | None = None
+        if settings.ring_timeout is not None:
+            loop = asyncio.get_running_loop()
+            self._ring_timer = loop.call_later(settings.ring_timeout, self._on_ring_timeout)
         self._restarted = False
         self._local_streams = LocalStreams(self._on_media_error)
         self._remote_streams: RemoteStreams | None = None
@@ -153,7 +162,7 @@ class Session:
         self._peer_is_ours = self._peer_is_ours or signal.from_ours
         self._reached = True
         if signal.type == wire.BYE:
-            self._on_bye(signal.reason)
+            self._on_bye(signal.reason, signal.detail)
         elif signal.type in ("sdp", "candidate"):
             if self._signals.qsize() >= self._settings.maximum_buffered_signals:
                 logger.warning("%s: too many signals wait, dropping one", self)
@@ -192,21 +201,21 @@ class Session:
         if self.phase in (Phase.CALLING, Phase.CONNECTING):
             self._send(body)
 
-    def _say_bye(self, reason: str) -> None:
-        # Only a peer of ours, and only one that still has the session: a JavaScript page would
-        # ring.
+    def _say_bye(self, reason: str, detail: str | None = None) -> None:
+        # Only to a peer of ours, which still has the session: a JavaScript page would ring.
         if self._peer_is_ours:
-            self._signal(wire.bye(reason), lambda delivered: None)
+            self._signal(wire.bye(reason, detail), lambda delivered: None)
 
     def announce_ringing(self) -> None:
         """Tell a caller of ours that it reached one of ours, so that either can say goodbye."""
         if self._peer_is_ours:
             self._signal(wire.ringing(), lambda delivered: None)
 
-    def _on_bye(self, reason: str) -> None:
+    def _on_bye(self, reason: str, detail: str | None) -> None:
         if self.phase is Phase.OPEN or self.phase is Phase.CLOSING:
             # The channel itself tells the end, after all that was sent on it.
             return
+        self._detail = detail
         self._close(BYE_REASONS.get(reason, CloseReason.REMOTE))
 
     def suspend(self) -> None:
@@ -380,6 +389,9 @@ class Session:
         self.phase = phase
         if reason is not None:
             self.reason = reason
+        if self._ring_timer is not None and phase is not Phase.CALLING:
+            self._ring_timer.cancel()
+            self._ring_timer = None
         if phase is Phase.CONNECTING:
             self._connect_timer = asyncio.get_running_loop().call_later(
                 self._settings.connect_timeout, self._on_connect_timeout
@@ -389,7 +401,7 @@ class Session:
             self._connect_timer = None
         if self.listener is not None:
             maximum = self.channel.maximum_message if self.channel is not None else 0
-            self.listener.on_phase(phase, self.reason, maximum)
+            self.listener.on_phase(phase, self.reason, self._detail, maximum)
 
     def _on_connect_timeout(self) -> None:
         self._connect_timer = None
@@ -406,7 +418,7 @@ class Session:
 
     async def _tear_down(self) -> None:
         try:
-            for task in (self._consumer, self._sharer):
+            for task in (self._consumer, self._sharer, self._watcher):
                 if task is not None:
                     task.cancel()
                     await asyncio.gather(task, return_exceptions=True)
@@ -460,6 +472,38 @@ class Session:
         await self.ended()
         return self._delivered
 
+    async def reject(self, detail: str | None) -> None:
+        """Decline the call, in the words of the user."""
+        if self.phase is Phase.RINGING:
+            self._detail = detail
+        await self.hangup(0)
+
+    def _on_ring_timeout(self) -> None:
+        self._ring_timer = None
+        if self.phase is Phase.CALLING:
+            self._say_bye(CloseReason.HANGUP)
+            self._detail = "nobody answered"
+            self._close(CloseReason.UNAVAILABLE)
+        elif self.phase is Phase.RINGING:
+            self._detail = "nobody answered"
+            self._say_bye(CloseReason.REJECTED, self._detail)
+            self._close(CloseReason.HANGUP)
+
+    def watch_stats(self, interval: float) -> None:
+        """Tell the listener the numbers every `interval` seconds, until the call is over."""
+        if self.phase is Phase.CLOSED:
+            return
+        if self._watcher is not None:
+            self._watcher.cancel()
+        self._watcher = asyncio.get_running_loop().create_task(self._watch(interval))
+
+    async def _watch(self, interval: float) -> None:
+        while True:
+            await asyncio.sleep(interval)
+            numbers = await self.stats()
+            if self.listener is not None:
+                self.listener.on_stats(numbers)
+
     def _report_undelivered(self, timeout: float | None) -> None:
         if self._delivered and self.listener is not None:
             text = f"Not all messages could be delivered within {timeout:g} s of hanging up."
@@ -473,7 +517,7 @@ class Session:
             self._enter(Phase.CLOSING, CloseReason.HANGUP)
             await self._deliver()
         elif self.phase is Phase.RINGING:
-            self._say_bye(CloseReason.REJECTED)
+            self._say_bye(CloseReason.REJECTED, self._detail)
         elif self.phase in (Phase.CALLING, Phase.CONNECTING):
             self._say_bye(CloseReason.HANGUP)
         self._close(CloseReason.HANGUP)

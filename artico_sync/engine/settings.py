@@ -14,6 +14,8 @@ class Settings:
 
     #: Seconds an answered call may take to connect before it fails.
     connect_timeout: float = 30.0
+    #: Seconds a call may ring, either way, before it ends unanswered; None for ever.
+    ring_timeout: float | None = None
     #: Seconds of silence from the peer after which the call is lost.
     silence_timeout: float = 6.0
     #: Seconds to wait for STUN and TURN servers, in the background.

@@ -25,6 +25,8 @@ BYE = "bye"
 
 _ALPHABET = string.ascii_letters + string.digits
 _LONGEST_NAME = 1024
+#: Characters of a reason in a user's words.
+LONGEST_DETAIL = 1000
 _LONGEST_CANDIDATE = 2048
 
 
@@ -56,12 +58,20 @@ class Signal:
     def is_offer(self) -> bool:
         return self.type == "sdp" and self.body["data"]["type"] == "offer"
 
+    def _of_bye(self, name: str) -> str:
+        data = self.body.get("data")
+        value = data.get(name) if isinstance(data, dict) else None
+        return value[:LONGEST_DETAIL] if isinstance(value, str) else ""
+
     @property
     def reason(self) -> str:
         """Why the peer says goodbye."""
-        data = self.body.get("data")
-        reason = data.get("reason") if isinstance(data, dict) else None
-        return reason if isinstance(reason, str) else ""
+        return self._of_bye("reason")
+
+    @property
+    def detail(self) -> str | None:
+        """The same in the words of the peer's user."""
+        return self._of_bye("detail") or None
 
 
 def random_token(length: int) -> str:
@@ -145,8 +155,11 @@ def build_message(
     return message
 
 
-def bye(reason: str) -> dict[str, Any]:
-    return {"type": BYE, "agent": AGENT, "data": {"reason": reason}}
+def bye(reason: str, detail: str | None = None) -> dict[str, Any]:
+    data = {"reason": reason}
+    if detail:
+        data["detail"] = detail[:LONGEST_DETAIL]
+    return {"type": BYE, "agent": AGENT, "data": data}
 
 
 def ringing() -> dict[str, Any]:

@@ -10,6 +10,7 @@ import uuid
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from artico_sync.display import table
 from artico_sync.media.local import FileTrack, LocalTrack
 from artico_sync.media.recorder import Recorder
 from artico_sync.media.remote import RemoteTrack
@@ -127,6 +128,11 @@ class MediaStream:
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {len(self._tracks)} tracks>"
+
+    def _repr_html_(self) -> str:
+        rows: list[tuple[str, object]] = [("metadata", self.metadata)]
+        rows += [(track.kind, track.id) for track in self._tracks]
+        return table(f"{type(self).__name__} {self.id}", rows)
 
 
 class RemoteMediaStream(MediaStream):
