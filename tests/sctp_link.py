@@ -61,6 +61,7 @@ class DtlsEnd(AsyncIOEventEmitter):
     def __init__(self, network: Network, role: str) -> None:
         super().__init__()
         self.state = "connected"
+        self.transport = None
         self._role = role
         self._network = network
         self.other: DtlsEnd | None = None

@@ -11,6 +11,7 @@ import asyncio
 import logging
 from collections import deque
 from collections.abc import Callable
+from typing import Any
 
 from aiortc import RTCDtlsTransport, RTCSctpTransport
 from aiortc.rtcdatachannel import RTCDataChannel
@@ -22,6 +23,7 @@ from .dtls import DtlsTransport
 from .sctp_association import Association
 from .sctp_handshake import Peer
 from .sctp_packets import COMMON_HEADER_LENGTH, PARAMETER_RESET_RESPONSE, ResetResponse
+from .sctp_path import ANYBODY, RECORD
 from .sctp_receive import OVERHEAD, Message
 from .sctp_reset import IncomingResets, OutgoingResets
 from .sctp_send import OutboundMessage
@@ -67,6 +69,8 @@ class SctpTransport(RTCSctpTransport):
             port=port,
             capacity=settings.receive_buffer,
             maximum_message=settings.maximum_message,
+            # aiortc's own DTLS transport cuts off what is longer than 1 500 bytes.
+            packet_maximum=RECORD if isinstance(transport, DtlsTransport) else ANYBODY,
             accelerate=settings.accelerate,
         )
         self._outgoing_resets = OutgoingResets(self._local_tsn)
@@ -214,6 +218,12 @@ class SctpTransport(RTCSctpTransport):
         if self._on_dtls_state in self.transport.listeners("statechange"):
             self.transport.remove_listener("statechange", self._on_dtls_state)
         self.remove_all_listeners()
+
+    def is_same_host(self) -> bool:
+        path: dict[str, Any] = getattr(self.transport.transport, "path_stats", dict)()
+        if "local" not in path:
+            return False
+        return bool(path["local"]["address"] == path["remote"]["address"])
 
     def on_pass(self, progressed: bool) -> None:
         self._ask_for_resets()

@@ -46,17 +46,16 @@ from .sctp_packets import (
     read_tag,
     split_chunks,
 )
+from .sctp_path import PathSize
 from .sctp_receive import Message, ReceiveQueue
 from .sctp_send import OutboundMessage, SendQueue
 from .sctp_timer import Timer
 
 logger = logging.getLogger(__name__)
 
-#: An SCTP packet that fits into IPv6's smallest MTU with UDP and DTLS around it.
-PACKET_LENGTH = 1188
-#: Largest packet we take, as told to peers of our own kind: what one DTLS record carries.
-PACKET_MAXIMUM = 16 * 1024
-
+#: Time-outs in a row after which packets become small again, and for how many seconds at least.
+RETREAT_AFTER = 2
+RETREAT_PAUSE = 30.0
 #: Packets sent in one pass of the loop before everybody else gets a turn.
 PACKETS_PER_PASS = 64
 #: Answers to heartbeats and the like in one pass; a flood is not answered in full.
@@ -93,6 +92,9 @@ class AssociationOwner(Protocol):
     def on_parameter(self, kind: int, body: bytes) -> None:
         """A parameter of RE-CONFIG. May raise ValueError."""
 
+    def is_same_host(self) -> bool:
+        """Does the peer live on this machine?"""
+
     def on_pass(self, progressed: bool) -> None:
         """Before what waits is sent. `progressed`: something was acknowledged since."""
 
@@ -110,6 +112,7 @@ class Association:
         port: int,
         capacity: int,
         maximum_message: int,
+        packet_maximum: int,
         accelerate: bool,
     ) -> None:
         self._owner = owner
@@ -118,15 +121,17 @@ class Association:
         self._port = port
         self._loop = asyncio.get_running_loop()
         self._accelerate = accelerate
+        self._packet_maximum = packet_maximum
         self.remote_port = port
         self.state = State.NEW
         self.peer: Peer | None = None
         #: Bytes of a packet that chunks may fill.
-        self.room = PACKET_LENGTH - COMMON_HEADER_LENGTH
+        self.path = PathSize()
+        self.room = self.path.size - COMMON_HEADER_LENGTH
         self.sends = SendQueue(initial_tsn, self.room)
         self.receives = ReceiveQueue(capacity, maximum_message)
         self._handshake = Handshake(
-            tag, initial_tsn, self.receives.window, PACKET_MAXIMUM if accelerate else 0
+            tag, initial_tsn, self.receives.window, packet_maximum if accelerate else 0
         )
         self._flush_due = False
         self._sack_due = False
@@ -234,6 +239,8 @@ class Association:
             self.write(parts)
         else:
             self.flush_soon()
+        if sends.backlog and (probe := self.path.probe(now)):
+            self.write(probe)
         if sends.outstanding or sends.waits_for_window:
             if sends.earliest_resent or not self._retransmission_timer.running:
                 self._retransmission_timer.start(sends.timer())
@@ -319,7 +326,8 @@ class Association:
         elif kind == HEARTBEAT:
             self.reply(chunk(HEARTBEAT_ACK, body))
         elif kind == HEARTBEAT_ACK:
-            pass
+            if self.path.answered(body):
+                self._resize()
         elif kind == FORWARD_TSN:
             self._on_forward_tsn(body)
         elif kind == RECONFIG:
@@ -389,6 +397,17 @@ class Association:
             if cause == CAUSE_STALE_COOKIE and self.state == State.COOKIE_SENT:
                 self._change(State.INIT_SENT)
                 self._setup_chunk = self._handshake.init()
+
+    def _search_path(self, at: float) -> None:
+        if self._accelerate and self.peer is not None:
+            maximum = min(self.peer.packet_maximum, self._packet_maximum)
+            self.path.search(maximum, self._owner.is_same_host(), at)
+
+    def _resize(self) -> None:
+        """Packets may be larger, or must be smaller, than they were."""
+        logger.debug("association %08x: packets of %d bytes", self._tag, self.path.size)
+        self.room = self.path.size - COMMON_HEADER_LENGTH
+        self.sends.resize(self.room)
 
     # Set-up
 
@@ -460,6 +479,7 @@ class Association:
         assert self.peer is not None
         self._setup_timer.cancel()
         self._change(State.UP)
+        self._search_path(self._loop.time())
         self._owner.on_established(self.peer)
         self.flush_soon()
 
@@ -479,4 +499,7 @@ class Association:
             logger.info("the peer's transport does not answer any more: association given up")
             self.abort()
             return
+        if sends.failures >= RETREAT_AFTER and self.path.retreat():
+            self._resize()
+            self._search_path(self._loop.time() + RETREAT_PAUSE)
         self.flush_soon()

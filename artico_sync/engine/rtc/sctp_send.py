@@ -153,6 +153,15 @@ class SendQueue:
         return bool(self._lost)
 
     @property
+    def backlog(self) -> bool:
+        """Is there enough to send that packets might be larger?"""
+        return bool(self._queue) and self.pending > 4 * self.mtu
+
+    def resize(self, mtu: int) -> None:
+        """Fill packets of this many bytes from now on. What has a TSN keeps its size."""
+        self.mtu = self.window.mtu = mtu
+
+    @property
     def next_tsn(self) -> int:
         """The TSN of the next new chunk, 32 bits."""
         return self._next_tsn % TSN_MODULO
