@@ -14,18 +14,18 @@ from artico_sync.bridge.fork import ForkGuard
 from artico_sync.bridge.loop import LoopLease, assert_not_loop_thread, lease
 from artico_sync.bridge.waiting import Deadline
 from artico_sync.errors import ArticoTimeoutError
-from artico_sync.server.aiohttp_app import make_application
-from artico_sync.server.asgi_app import ASGIApplication, SignalingASGI
-from artico_sync.server.carrier import Carrier
 from artico_sync.server.gate import AuthFunction, Gate
-from artico_sync.server.hub import Hub
 from artico_sync.server.limits import ServerLimits
 from artico_sync.server.origins import OriginPolicy, is_loopback
-from artico_sync.server.running import RunningServer
 from artico_sync.server.site import Site
 
+# The web server's own modules are imported when one is needed, which most programs never do.
 if TYPE_CHECKING:
     from aiohttp import web
+
+    from artico_sync.server.asgi_app import ASGIApplication
+    from artico_sync.server.carrier import Carrier
+    from artico_sync.server.running import RunningServer
 
 __all__ = ["ArticoServer", "AuthFunction", "ServerLimits", "serve_forever"]
 
@@ -123,6 +123,9 @@ class ArticoServer:
         return OriginPolicy(self._allowed_origins, loopback_only=loopback_only)
 
     def _make_carrier(self, alone: bool) -> Carrier:
+        from artico_sync.server.carrier import Carrier
+        from artico_sync.server.hub import Hub
+
         hub = Hub(self._limits, Gate(self._auth, self._limits))
         ping_interval, ping_timeout = self._ping
         return Carrier(
@@ -146,6 +149,8 @@ class ArticoServer:
             ArticoTimeoutError: The time ran out.
             ForkError: It was started in the parent of this process.
         """
+        from artico_sync.server.running import RunningServer
+
         assert_not_loop_thread()
         with self._transition:
             self._check_process()
@@ -259,6 +264,8 @@ class ArticoServer:
         applications of one ArticoServer meet; one event loop at a time may serve them, so run one
         worker process.
         """
+        from artico_sync.server.asgi_app import SignalingASGI
+
         return SignalingASGI(self._mounted, other, behind_proxy=self._behind_proxy)
 
     def aiohttp_app(self) -> web.Application:
@@ -267,6 +274,8 @@ class ArticoServer:
         For JavaScript clients, `application.add_subapp("/socket.io/", server.aiohttp_app())`. See
         `asgi_app` for what holds for both.
         """
+        from artico_sync.server.aiohttp_app import make_application
+
         return make_application(self._mounted, self._limits, behind_proxy=self._behind_proxy)
 
 

@@ -14,8 +14,7 @@ from aiohttp import web
 logger = logging.getLogger("artico_sync.server")
 
 BACKLOG = 512
-# Passes of the loop between the acceptance of a connection and the web server's knowing of it; one
-# accepted just before the end would otherwise never be closed.
+# Passes of the loop between the acceptance of a connection and the web server's knowing of it.
 ACCEPTING_PASSES = 5
 
 
@@ -33,6 +32,7 @@ class Listener:
         self._port = port
         self._tls = tls
         self._runner: web.AppRunner | None = None
+        self._sockets: list[socket.socket] = []
 
     async def start(self, application: web.Application) -> int:
         """Listen and serve; the port.
@@ -52,7 +52,7 @@ class Listener:
             for bound in sockets:
                 bound.close()
             raise
-        self._runner = runner
+        self._runner, self._sockets = runner, sockets
         port: int = sockets[0].getsockname()[1]
         return port
 
@@ -60,10 +60,16 @@ class Listener:
         """Listen no longer; what is connected stays so."""
         if self._runner is None:
             return
-        for site in list(self._runner.sites):
-            await site.stop()
+        # First only accept no more, and let the web server hear of every connection accepted so far:
+        # asyncio loses, unclosed, one that is accepted while its server is being closed.
+        loop = asyncio.get_running_loop()
+        for listening in self._sockets:
+            loop.remove_reader(listening)
         for _ in range(ACCEPTING_PASSES):
             await asyncio.sleep(0)
+        for site in list(self._runner.sites):
+            await site.stop()
+        self._sockets = []
 
     async def stop(self) -> None:
         """Listen no longer, run the application's own shutdown, close every connection."""

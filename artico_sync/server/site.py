@@ -9,10 +9,13 @@ from __future__ import annotations
 import asyncio
 import time
 from collections.abc import Callable
+from typing import TYPE_CHECKING
 
-from artico_sync.server.carrier import Carrier, Request
-from artico_sync.server.link import Receive, Send
 from artico_sync.server.pages import Page, page
+
+if TYPE_CHECKING:
+    from artico_sync.server.carrier import Carrier, Request
+    from artico_sync.server.link import Receive, Send
 
 
 class Site:
