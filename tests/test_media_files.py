@@ -102,14 +102,17 @@ def test_a_file_played_and_recorded_keeps_length_picture_tone_and_lip_sync(
         stream = MediaStream.from_file(film)
         assert [track.kind for track in stream.tracks] == ["audio", "video"]
         pair.share(*stream.tracks)
+        start = monotonic()
         with pair.stream.record(out):
             wait_ended(stream)
             threading.Event().wait(0.3)
+            # A machine that stalls plays for longer.
+            stalled = max(0.0, monotonic() - start - 2.3)
     seen = Film(out)
     assert (seen.video, seen.audio) == (1, 1)
-    assert abs(seen.duration - 2.0) < 0.25
+    assert -0.25 < seen.duration - 2.0 < 0.25 + stalled
     assert shows(seen.pictures[5][1], RED, 40)
-    assert abs(seen.first(BLUE) - 1.0) < 0.2
+    assert -0.2 < seen.first(BLUE) - 1.0 < 0.2 + stalled
     assert abs(seen.first_sound() - seen.first(BLUE)) < 0.09
     middle = seen.sound[int((seen.first_sound() + 0.2) * 48000) :][:24000]
     assert abs(frequency_of(middle) - 440) < 8

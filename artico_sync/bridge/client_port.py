@@ -11,6 +11,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
+from artico_sync.bridge import workers
 from artico_sync.bridge.call_port import CallPort
 from artico_sync.bridge.dispatcher import Dispatcher
 from artico_sync.bridge.fork import ForkGuard
@@ -225,6 +226,7 @@ class ClientPort:
             self.mailbox.emit("close")
             self.mailbox.finish()
             loop_lease.release()
+            workers.settle()
             self._guard_off()
             self._dispatcher.stop(deadline)
 

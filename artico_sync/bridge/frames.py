@@ -89,6 +89,11 @@ class FrameReader:
             self._ended = True
             self._condition.notify_all()
 
+    @property
+    def over(self) -> bool:
+        """Whether no frame can come."""
+        return self._ended or self._interrupted
+
     # the reading thread's side
 
     def open(self) -> None:

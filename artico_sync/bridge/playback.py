@@ -110,7 +110,9 @@ class FilePlayer:
         with self._condition:
             self._wanted.add(source)
             if self._worker is None:
-                self._worker = Worker("play", self._run, self._pause_all)
+                self._worker = Worker(
+                    "play", self._run, self._pause_all, lambda: bool(self._wanted)
+                )
 
     def pause(self, source: Source) -> None:
         """Nobody takes the frames of `source`."""

@@ -292,7 +292,7 @@ class Pull:
             self._source.rest(False)
             # One that was asked to end and has not noticed yet goes on.
             if self._worker is None:
-                self._worker = Worker(self._name, self._run, self.pause)
+                self._worker = Worker(self._name, self._run, self.pause, lambda: self._wanted)
 
     def pause(self) -> None:
         """Pull no more after the item in hand; any thread."""

@@ -7,7 +7,7 @@ next, and still lie at the right moment.
 All lanes share one timeline: frames lie where they were captured as far as the arrival tells, which
 is their timestamp plus the shortest delay seen lately.
 
-Lock order: a lane's condition and the timeline's lock are each taken alone.
+Lock order: a recording's lock, then a lane's, then a reader's; the timeline's alone.
 """
 
 from __future__ import annotations
@@ -31,7 +31,7 @@ from av.video.frame import PictureType
 
 from artico_sync.bridge.frames import FrameReader, ReadingInterrupted
 from artico_sync.bridge.picture_fitting import PictureFitter
-from artico_sync.bridge.waiting import Deadline, wait_until
+from artico_sync.bridge.waiting import Deadline
 from artico_sync.bridge.workers import Worker
 from artico_sync.engine.media.timeline import (
     AUDIO_RATE,
@@ -214,19 +214,17 @@ class LaneFile:
 
 
 class Lane:
-    """One lane of a recording, and the worker that fills it from one track after the other."""
+    """One lane of a recording, filled from one track after the other by a worker while there is
+    one."""
 
     def __init__(self, file: LaneFile, timeline: Timeline) -> None:
         self._file = file
         self._timeline = timeline
-        self._condition = threading.Condition()
+        self._lock = threading.Lock()
         self._readers: deque[FrameReader] = deque()
         self._reader: FrameReader | None = None
-        self._stopped = False
+        self._worker: Worker | None = None
         self.error: Exception | None = None
-        #: Whether the file holds anything; known after the end.
-        self.filled = False
-        self._worker = Worker("record", self._run, self.stop)
 
     @property
     def path(self) -> str:
@@ -235,48 +233,55 @@ class Lane:
     @property
     def free(self) -> bool:
         """Whether no track feeds the lane."""
-        with self._condition:
-            return self._reader is None and not self._readers and self.error is None
+        with self._lock:
+            return self._worker is None and self.error is None
 
     def feed(self, reader: FrameReader) -> None:
         """Record a track once the one before has ended."""
-        with self._condition:
+        with self._lock:
             self._readers.append(reader)
-            self._condition.notify()
+            if self._worker is None:
+                self._worker = Worker("record", self._run, self.stop, self._has_work)
 
     def stop(self) -> None:
-        """Record no more; any thread, does not wait."""
-        with self._condition:
-            self._stopped = True
+        """Record no more of the tracks there are; any thread, does not wait."""
+        with self._lock:
+            self._readers.clear()
             reader = self._reader
-            self._condition.notify()
         if reader is not None:
             reader.interrupt()
 
     def join(self, deadline: Deadline) -> bool:
-        return self._worker.join(deadline)
+        with self._lock:
+            worker = self._worker
+        return worker is None or worker.join(deadline)
+
+    def close(self) -> bool:
+        """End the file, after the worker has; returns whether there is anything in it."""
+        return self._file.close()
+
+    def _has_work(self) -> bool:
+        with self._lock:
+            return bool(self._readers) or (self._reader is not None and not self._reader.over)
 
     def _next_reader(self) -> FrameReader | None:
-        with self._condition:
-            self._reader = None
-            wait_until(
-                self._condition, lambda: bool(self._readers) or self._stopped, Deadline(None)
-            )
-            if self._stopped:
-                return None
-            self._reader = self._readers.popleft()
+        with self._lock:
+            self._reader = self._readers.popleft() if self._readers else None
+            if self._reader is None:
+                self._worker = None
             return self._reader
 
     def _run(self) -> None:
-        try:
-            while (reader := self._next_reader()) is not None:
+        while (reader := self._next_reader()) is not None:
+            try:
                 self._record(reader)
-            self.filled = self._file.close()
-        except Exception as error:
-            # A full disk, an encoder that gives up: told by `Recorder.stop`.
-            logger.error("a recording failed", exc_info=error)
-            with self._condition:
-                self.error = error
+            except Exception as error:
+                # A full disk, an encoder that gives up: told by `Recorder.stop`.
+                logger.error("a recording failed", exc_info=error)
+                reader.close()
+                with self._lock:
+                    self.error = error
+                    self._readers.clear()
 
     def _record(self, reader: FrameReader) -> None:
         clock = CaptureClock()
@@ -354,8 +359,8 @@ class Recording:
         for _, lane in self._lanes:
             if not lane.join(deadline):
                 raise deadline.error(f"the recording {self.path}")
-        filled = [lane.path for _, lane in self._lanes if lane.filled]
         try:
+            filled = [lane.path for _, lane in self._lanes if lane.close()]
             if filled:
                 _combine(filled, self.path, self._format.container)
             else:

@@ -18,6 +18,8 @@ from artico_sync.bridge.waiting import Deadline
 
 # Seconds an interpreter that is exiting waits for the workers.
 EXIT_GRACE = 0.5
+# Seconds a client that closes waits for them.
+SETTLE_SECONDS = 1.0
 
 
 class Worker:
@@ -27,10 +29,18 @@ class Worker:
         name: What the thread does, for debuggers.
         function: What it runs.
         stop: Makes `function` return soon; called from any thread, must not block.
+        wanted: Whether the thread has still something to do.
     """
 
-    def __init__(self, name: str, function: Callable[[], None], stop: Callable[[], None]) -> None:
+    def __init__(
+        self,
+        name: str,
+        function: Callable[[], None],
+        stop: Callable[[], None],
+        wanted: Callable[[], bool],
+    ) -> None:
         self._stop = stop
+        self._wanted = wanted
         self._thread = threading.Thread(target=function, name=f"artico_sync-{name}", daemon=True)
         _workers.add(self)
         self._thread.start()
@@ -38,6 +48,11 @@ class Worker:
     def stop(self) -> None:
         """Ask the thread to end; does not wait."""
         self._stop()
+
+    @property
+    def wanted(self) -> bool:
+        """Whether the thread has still something to do."""
+        return self._wanted()
 
     @property
     def alive(self) -> bool:
@@ -55,8 +70,19 @@ class Worker:
         return not self.alive
 
 
-# Only to end at exit what is still at work then.
+# Only to wait, at a close and at the exit, for what is still at work then.
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+
+
+def settle() -> None:
+    """Wait a moment for the threads that are about to end.
+
+    One inside a function of the user may take longer, and may be the one that calls this.
+    """
+    deadline = Deadline(SETTLE_SECONDS)
+    for worker in list(_workers):
+        if not worker.wanted:
+            worker.join(deadline)
 
 
 def _stop_at_exit() -> None:
