@@ -60,7 +60,7 @@ class Listener:
         """Listen no longer; what is connected stays so."""
         if self._runner is None:
             return
-        # First only accept no more, and let the web server hear of every connection accepted so far:
+        # First accept no more, and let the web server hear of every connection accepted so far:
         # asyncio loses, unclosed, one that is accepted while its server is being closed.
         loop = asyncio.get_running_loop()
         for listening in self._sockets:
