@@ -13,6 +13,7 @@ from typing import Any
 import av
 import numpy as np
 import pytest
+from aiortc.contrib.media import MediaPlayer
 
 from artico_sync.errors import MediaError
 from artico_sync.media import AudioTrack, MediaStream, VideoTrack
@@ -236,3 +237,33 @@ def test_a_recording_of_nothing_leaves_no_file(tmp_path: Path) -> None:
     with MediaPair() as pair:
         pair.stream.record(tmp_path / "film.mp4").stop()
     assert list(tmp_path.iterdir()) == []
+
+
+@pytest.mark.parametrize("decode", [True, False])
+def test_a_media_player_of_aiortc_may_be_shared(tmp_path: Path, decode: bool) -> None:
+    path = tmp_path / "film.webm"
+    with av.open(str(path), "w") as container:
+        video: Any = container.add_stream("libvpx", rate=FPS)
+        video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
+        for index in range(FPS):
+            frame = av.VideoFrame.from_ndarray(plain(RED), format="rgb24")
+            frame.pts, frame.time_base = index, Fraction(1, FPS)
+            container.mux(video.encode(frame))
+        container.mux(video.encode(None))
+    player = MediaPlayer(str(path), decode=decode, loop=decode)
+    assert player.video is not None
+    with MediaPair() as pair:
+        (remote,) = pair.share(player.video)
+        assert shows(remote.read(timeout=10), RED, 40)
+        pair.run_on_loop(player.video.stop)
+
+
+def test_a_remote_track_may_be_shared_on() -> None:
+    source = VideoTrack.from_frames(itertools.repeat(plain(GREEN)))
+    with MediaPair() as first, MediaPair() as second:
+        (remote,) = first.share(source)
+        (again,) = second.share(remote)
+        assert shows(again.read(timeout=10), GREEN)
+        assert shows(remote.read(timeout=10), GREEN)
+        times = [remote.recv(timeout=10).time or 0.0 for _ in range(10)]
+        assert times == sorted(times)

@@ -19,6 +19,7 @@ from typing import Any, cast
 import av
 from av import AudioFrame, VideoFrame
 
+from artico_sync.bridge.picture_fitting import PictureTurner
 from artico_sync.bridge.production import AudioSource, Source, VideoSource
 from artico_sync.bridge.waiting import Deadline, wait_until
 from artico_sync.bridge.workers import Worker
@@ -93,6 +94,7 @@ class FilePlayer:
         self._worker: Worker | None = None
         self._frames = self._decode()
         # Of the worker only.
+        self._turner = PictureTurner()
         self._normalizer = audio_normalizer()
         self._audio_time: float | None = None
         self._base: float | None = None
@@ -208,7 +210,7 @@ class FilePlayer:
     def _play(self, frame: AudioFrame | VideoFrame, time: float) -> None:
         if isinstance(frame, VideoFrame):
             if self.video is not None and self.video.attached:
-                picture = frame.reformat(format="yuv420p")
+                picture = self._turner.upright(frame)
                 due = self._due(time)
                 if due is not None:
                     self.video.pass_on(picture, due)
