@@ -93,7 +93,7 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
         self._sock = sock
         self._protocol = protocol
         self._closing = False
-        self._waiting: deque[tuple[bytes, Address]] = deque()
+        self._waiting: deque[tuple[bytes, Address | None]] = deque()
         self._waiting_size = 0
         self._read_errors = 0
         loop.add_reader(sock, self._on_readable)
@@ -109,7 +109,7 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
             return
         if not self._waiting:
             try:
-                self._sock.sendto(data, addr)
+                self._send(data, addr)
                 return
             except (BlockingIOError, InterruptedError):
                 self._loop.add_writer(self._sock, self._on_writable)
@@ -119,6 +119,12 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
         if self._waiting_size + len(data) <= WRITE_BUFFER:
             self._waiting.append((bytes(data), addr))
             self._waiting_size += len(data)
+
+    def _send(self, data: bytes, address: Address | None) -> None:
+        if address is None:
+            self._sock.send(data)  # a connected socket
+        else:
+            self._sock.sendto(data, address)
 
     def close(self) -> None:
         self._end(None)
@@ -164,7 +170,7 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
         while self._waiting:
             data, address = self._waiting[0]
             try:
-                self._sock.sendto(data, address)
+                self._send(data, address)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as exc:
@@ -175,15 +181,25 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
 
 
 async def open_socket(
-    protocol: asyncio.DatagramProtocol, host: str, *, accelerate: bool
+    protocol: asyncio.DatagramProtocol,
+    host: str | None,
+    *,
+    accelerate: bool,
+    remote: Address | None = None,
 ) -> asyncio.DatagramTransport:
-    """Bind a UDP socket to `host`, any port, and give it to `protocol`. Raises OSError."""
+    """Give `protocol` a UDP socket: bound to `host`, any port, or connected to `remote`.
+
+    Raises OSError.
+    """
     loop = asyncio.get_running_loop()
-    family = socket.AF_INET6 if ":" in host else socket.AF_INET
+    family = socket.AF_INET6 if ":" in (host or (remote or ("",))[0]) else socket.AF_INET
     sock = socket.socket(family, socket.SOCK_DGRAM)
     try:
         sock.setblocking(False)
-        sock.bind((host, 0))
+        if host is not None:
+            sock.bind((host, 0))
+        if remote is not None:
+            sock.connect(remote)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
             sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
         if accelerate:

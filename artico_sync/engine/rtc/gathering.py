@@ -230,18 +230,20 @@ class Gathering:
 
     async def _allocate(self, server: TurnServer) -> None:
         """Have a TURN server relay for us."""
-        # TLS checks the certificate against the name, so the name has to be given there.
         addresses = await get_resolver().resolve(server.host, server.port)
-        address = (server.host, server.port) if server.tls else addresses[0]
-        connection = self._connection
-        _, protocol = await turn.create_turn_endpoint(
-            lambda: IceProtocol(connection),
-            server_addr=address,
-            username=server.username,
-            password=server.password,
-            ssl=server.tls or None,
-            transport=server.transport,
-        )
+        if server.transport == "udp":
+            protocol = await self._allocate_over_udp(server, addresses[0])
+        else:
+            connection = self._connection
+            _, protocol = await turn.create_turn_endpoint(
+                lambda: IceProtocol(connection),
+                # TLS checks the certificate against the name.
+                server_addr=(server.host, server.port) if server.tls else addresses[0],
+                username=server.username,
+                password=server.password,
+                ssl=server.tls or None,
+                transport=server.transport,
+            )
         relayed = protocol.transport.get_extra_info("sockname")
         related = protocol.transport.get_extra_info("related_address")
         if self._relay_only:
@@ -250,3 +252,24 @@ class Gathering:
         protocol.local_candidate = make_candidate("relay", relayed, related)
         self._connection.add_local(protocol, protocol.local_candidate)
         self._usable.set()
+
+    async def _allocate_over_udp(self, server: TurnServer, address: tuple[str, int]) -> IceProtocol:
+        """What aioice does, on a socket of ours.
+
+        uvloop would never close one that it was opening when it was told to stop.
+        """
+        inner = turn.TurnClientUdpProtocol(
+            address,
+            username=server.username,
+            password=server.password,
+            lifetime=turn.DEFAULT_ALLOCATION_LIFETIME,
+            channel_refresh_time=turn.DEFAULT_CHANNEL_REFRESH_TIME,
+        )
+        protocol, transport = IceProtocol(self._connection), turn.TurnTransport(inner)
+        await open_socket(inner, None, accelerate=self._accelerate, remote=address)
+        try:
+            await transport._connect(protocol)
+        except BaseException:
+            inner.transport.close()
+            raise
+        return protocol

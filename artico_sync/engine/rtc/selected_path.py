@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import time
 from typing import TYPE_CHECKING
 
 from aioice import Candidate
@@ -78,7 +79,9 @@ class SelectedPath:
         transaction_id = os.urandom(12)
         if len(self._questions) >= QUESTIONS_MAXIMUM:
             del self._questions[next(iter(self._questions))]
-        self._questions[transaction_id] = self.asked_at = self.now()
+        self.asked_at = self.now()
+        # The loop's clock may be a coarse one.
+        self._questions[transaction_id] = time.perf_counter()
         self._transport.sendto(
             binding.make_request(transaction_id, self._request, self._remote_key), self.address
         )
@@ -99,7 +102,7 @@ class SelectedPath:
             if binding.is_authentic(data, self._remote_key):
                 del self._questions[transaction_id]
                 self.heard_at = self.consent_at = self.now()
-                self.round_trip_time = self.heard_at - asked_at
+                self.round_trip_time = time.perf_counter() - asked_at
             return True
         if kind != binding.REQUEST or self.pair is None or protocol is not self.pair.protocol:
             return False
