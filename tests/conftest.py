@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import os
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 from typing import Any
 
 import pytest
@@ -58,16 +59,14 @@ def server() -> Iterator[artico_sync.ArticoServer]:
 @pytest.fixture
 def make_artico(server: artico_sync.ArticoServer) -> Iterator[MakeArtico]:
     """Makes clients of `server`, connected unless `connect=False`; closes them after the test."""
-    made: list[artico_sync.Artico] = []
 
     def make(id: str | None = None, *, connect: bool = True, **options: Any) -> artico_sync.Artico:
         options.setdefault("rtc_config", dict(RTC_CONFIG))
         if "signaling" not in options:
             options.setdefault("url", server.url)
         rtco = artico_sync.Artico(id=id, **options)
-        made.append(rtco)
+        closing.callback(rtco.close)
         return rtco.connect() if connect else rtco
 
-    yield make
-    for rtco in reversed(made):
-        rtco.close()
+    with ExitStack() as closing:
+        yield make

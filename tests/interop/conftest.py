@@ -5,6 +5,7 @@ from __future__ import annotations
 import os
 import shutil
 from collections.abc import Callable, Iterator
+from contextlib import ExitStack
 
 import pytest
 
@@ -72,7 +73,6 @@ def make_browser_peer(
     browser: Chromium, server: artico_sync.ArticoServer
 ) -> Iterator[MakeBrowserPeer]:
     """Makes peers in pages of their own, ready unless `ready=False`; closes the pages after."""
-    made: list[BrowserPeer] = []
 
     def make(
         id: str | None = None,
@@ -83,10 +83,9 @@ def make_browser_peer(
         chromium: Chromium = browser,
     ) -> BrowserPeer:
         peer = BrowserPeer(chromium, server.url, id)
-        made.append(peer)
+        closing.callback(peer.close)
         peer.configure(answer=answer, echo=echo)
         return peer.wait_open() if ready else peer
 
-    yield make
-    for peer in reversed(made):
-        peer.close()
+    with ExitStack() as closing:
+        yield make
