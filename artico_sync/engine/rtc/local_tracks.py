@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import logging
+import re
 from collections.abc import Callable, Iterable
 
 from aiortc.exceptions import InvalidStateError
@@ -13,6 +14,9 @@ from .media_lines import LocalTrack, MediaLine, PlannedLine
 from .rtp_sender import RtpSender
 
 logger = logging.getLogger(__name__)
+
+#: What can stand in an `a=msid` line; browsers allow more than its 64 characters.
+_ID = re.compile(r"[!-~]{1,256}")
 
 
 class LocalTracks:
@@ -27,6 +31,9 @@ class LocalTracks:
         self._tracks: dict[int, LocalTrack] = {}
 
     def add(self, track: MediaStreamTrack, stream_id: str) -> None:
+        for name in (stream_id, track.id):
+            if not _ID.fullmatch(name) or name == "-":
+                raise ValueError(f"{name!r:.80} cannot be the id of a stream or track")
         if id(track) in self._tracks:
             raise InvalidStateError("the track is shared already")
         self._tracks[id(track)] = LocalTrack(track, stream_id, track.id)
@@ -54,11 +61,11 @@ class LocalTracks:
         """
         if new.kind != old.kind:
             raise ValueError(f"a track of kind {new.kind!r} cannot replace one of {old.kind!r}")
-        if new is not old and id(new) in self._tracks:
-            raise InvalidStateError("the new track is shared already")
         local = self._tracks.get(id(old))
         if local is None:
             return False
+        if new is not old and id(new) in self._tracks:
+            raise InvalidStateError("the new track is shared already")
         local.track = new
         # In place, for the order of the others.
         self._tracks = {id(one.track): one for one in self._tracks.values()}

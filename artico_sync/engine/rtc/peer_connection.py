@@ -179,6 +179,7 @@ class PeerConnection(RTCPeerConnection):
         """Share a track from the next offer on; the peer sees the track's id and `stream_id`.
 
         Raises:
+            ValueError: One of the ids cannot go over the wire.
             InvalidStateError: It is shared already.
         """
         self._local.add(track, stream_id)

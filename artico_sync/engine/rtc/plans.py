@@ -5,10 +5,12 @@ Everything that can be refused is refused here, before anything has been touched
 
 from __future__ import annotations
 
+import copy
 from collections.abc import Sequence
 
-from aiortc.codecs import CODECS, HEADER_EXTENSIONS
-from aiortc.rtcpeerconnection import find_common_codecs, find_common_header_extensions
+from aiortc.codecs import CODECS, HEADER_EXTENSIONS, is_rtx
+from aiortc.rtcpeerconnection import find_common_header_extensions, is_codec_compatible
+from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
 from .descriptions import DescriptionError, RemoteDescription, RemoteLine
 from .identifiers import Identifiers
@@ -102,13 +104,46 @@ def narrow(planned: PlannedLine, remote: RemoteLine, *, offered: set[int] | None
     kind = planned.line.kind
     planned.codecs = [
         codec
-        for codec in find_common_codecs(CODECS[kind], remote.media.rtp.codecs)
+        for codec in common_codecs(kind, remote.media.rtp.codecs)
         if offered is None or codec.payloadType in offered
     ]
     planned.extensions = find_common_header_extensions(
         HEADER_EXTENSIONS[kind], remote.media.rtp.headerExtensions
     )
     planned.accepted = bool(planned.codecs)
+
+
+def common_codecs(
+    kind: str, offered: Sequence[RTCRtpCodecParameters]
+) -> list[RTCRtpCodecParameters]:
+    """The peer's codecs that we have too, in its order, under its payload types.
+
+    aiortc's own function puts payload types of its own for those from 35 to 63, which browsers
+    use when the others have run out.
+    """
+    common: list[RTCRtpCodecParameters] = []
+    bases: dict[int, int] = {}
+    for theirs in offered:
+        number = theirs.payloadType
+        if number is None:
+            continue
+        if is_rtx(theirs):
+            if bases.get(_base_of(theirs)) == theirs.clockRate:
+                common.append(copy.deepcopy(theirs))
+            continue
+        ours = next((codec for codec in CODECS[kind] if is_codec_compatible(codec, theirs)), None)
+        if ours is not None:
+            codec = copy.deepcopy(ours)
+            codec.payloadType = number
+            codec.rtcpFeedback = [f for f in codec.rtcpFeedback if f in theirs.rtcpFeedback]
+            common.append(codec)
+            bases[number] = codec.clockRate
+    return common
+
+
+def _base_of(codec: RTCRtpCodecParameters) -> int:
+    base = codec.parameters.get("apt")
+    return base if isinstance(base, int) else -1
 
 
 def is_carried(remote: RemoteLine, description: RemoteDescription) -> bool:

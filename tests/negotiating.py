@@ -1,0 +1,191 @@
+"""Two ends that negotiate in memory, over real aiortc on loopback; test loop only."""
+
+from __future__ import annotations
+
+import asyncio
+import fractions
+from collections.abc import Awaitable, Callable, Coroutine
+from typing import Any
+
+from aiortc import RTCConfiguration
+from aiortc.mediastreams import MediaStreamTrack
+from aiortc.rtcdatachannel import RTCDataChannel
+from av import AudioFrame, VideoFrame
+
+from artico_sync.engine.negotiation import Negotiation
+from artico_sync.engine.rtc.media_lines import RemoteChange, RemoteTrackAdded, RemoteTrackRemoved
+from artico_sync.engine.rtc.peer_connection import PeerConnection
+from artico_sync.engine.settings import Settings
+
+LIMIT = 15.0
+Signal = dict[str, Any]
+
+
+class Still(MediaStreamTrack):
+    """A track that costs next to nothing: a small grey picture, or silence, ten times a second."""
+
+    def __init__(self, kind: str) -> None:
+        super().__init__()
+        self.kind = kind
+        self._count = 0
+
+    async def recv(self) -> Any:
+        await asyncio.sleep(0.1)
+        self._count += 1
+        frame: Any
+        if self.kind == "video":
+            frame = VideoFrame(width=64, height=48, format="yuv420p")
+            frame.pts, frame.time_base = self._count * 9000, fractions.Fraction(1, 90000)
+        else:
+            frame = AudioFrame(format="s16", layout="mono", samples=4800)
+            frame.sample_rate = 48000
+            frame.pts, frame.time_base = self._count * 4800, fractions.Fraction(1, 48000)
+        for plane in frame.planes:
+            plane.update(bytes(plane.buffer_size))
+        return frame
+
+
+class End:
+    """One end: its connection, its negotiation, and what they reported."""
+
+    def __init__(self, *, polite: bool, settings: Settings | None = None) -> None:
+        self.settings = settings or Settings()
+        self.connection = PeerConnection(RTCConfiguration(iceServers=[]), self.settings)
+        self.changes: list[RemoteChange] = []
+        self.errors: list[Exception] = []
+        self.texts: list[str | bytes] = []
+        self.sent: list[Signal] = []
+        self.inbox: asyncio.Queue[Signal] = asyncio.Queue()
+        self.channel: RTCDataChannel | None = None
+        #: Where signals go; None drops them.
+        self.deliver: Callable[[Signal], None] | None = None
+        self.negotiation = Negotiation(
+            self.connection,
+            polite=polite,
+            send=self._send,
+            on_remote_change=self.changes.extend,
+            on_error=self.errors.append,
+            settings=self.settings,
+        )
+        self.connection.on("datachannel", self._take_channel)
+        self._consumer = asyncio.ensure_future(self._consume())
+
+    def open_channel(self) -> None:
+        self._take_channel(self.connection.createDataChannel("dc_test"))
+        self.negotiation.needed()
+
+    def _take_channel(self, channel: RTCDataChannel) -> None:
+        self.channel = channel
+        self.connection.sctp_transport.on_message = lambda _, data: self.texts.append(data)
+
+    def _send(self, signal: Signal) -> None:
+        self.sent.append(signal)
+        if self.deliver is not None:
+            self.deliver(signal)
+
+    async def _consume(self) -> None:
+        while True:
+            await self.negotiation.receive(await self.inbox.get())
+            self.inbox.task_done()
+
+    def say(self, text: str) -> None:
+        assert self.channel is not None
+        self.connection.sctp_transport.send_message(self.channel, text)
+
+    @property
+    def is_open(self) -> bool:
+        return self.channel is not None and self.channel.readyState == "open"
+
+    @property
+    def settled(self) -> bool:
+        """Nothing is wanted, under way or on its way."""
+        negotiation = self.negotiation
+        return (
+            self.connection.signalingState == "stable"
+            and negotiation.idle
+            and self.inbox.empty()
+            and not getattr(self.inbox, "_unfinished_tasks")
+        )
+
+    @property
+    def streams(self) -> dict[str, str]:
+        """What the peer shares now: track id to stream id."""
+        shared: dict[str, str] = {}
+        for change in self.changes:
+            if isinstance(change, RemoteTrackAdded):
+                assert change.track_id not in shared
+                shared[change.track_id] = change.stream_id
+            else:
+                assert isinstance(change, RemoteTrackRemoved)
+                assert shared.pop(change.track_id) == change.stream_id
+        return shared
+
+    def descriptions(self, kind: str) -> list[str]:
+        """The offers or answers sent so far."""
+        return [
+            signal["data"]["sdp"]
+            for signal in self.sent
+            if signal["type"] == "sdp" and signal["data"]["type"] == kind
+        ]
+
+    async def close(self) -> None:
+        self._consumer.cancel()
+        await asyncio.wait([self._consumer])
+        await self.negotiation.close()
+        await self.connection.close()
+
+
+async def until(condition: Callable[[], object], limit: float = LIMIT) -> None:
+    """Wait until something holds, looking at every pass of the loop that does something."""
+    async with asyncio.timeout(limit):
+        while not condition():
+            await asyncio.sleep(0.002)
+
+
+def join(first: End, second: End) -> None:
+    first.deliver, second.deliver = second.inbox.put_nowait, first.inbox.put_nowait
+
+
+async def settle(*ends: End) -> None:
+    """Wait until nobody has anything left to negotiate."""
+    quiet = 0
+
+    def still() -> bool:
+        nonlocal quiet
+        quiet = quiet + 1 if all(end.settled for end in ends) else 0
+        return quiet >= 5
+
+    await until(still)
+
+
+async def call(settings: Settings | None = None) -> tuple[End, End]:
+    """A caller and a callee with an open data channel."""
+    caller, callee = End(polite=False, settings=settings), End(polite=True, settings=settings)
+    join(caller, callee)
+    caller.open_channel()
+    await until(lambda: caller.is_open and callee.is_open)
+    await settle(caller, callee)
+    return caller, callee
+
+
+def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
+    """Run an asynchronous test on a loop of its own."""
+    asyncio.run(asyncio.wait_for(test(), 50))
+
+
+def with_call(
+    test: Callable[[End, End], Awaitable[None]], settings: Settings | None = None
+) -> None:
+    """Run a test with an open call, and end the call."""
+
+    async def body() -> None:
+        caller, callee = await call(settings)
+        try:
+            await test(caller, callee)
+            caller.say("still there")
+            await until(lambda: "still there" in callee.texts)
+        finally:
+            await caller.close()
+            await callee.close()
+
+    run(body)
