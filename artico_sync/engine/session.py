@@ -458,6 +458,7 @@ class Session:
             Whether all that was sent has been delivered.
         """
         if self._hanging is None:
+            self._begin_hangup()
             self._hanging = asyncio.get_running_loop().create_task(self._hang_up())
         try:
             async with asyncio.timeout(timeout):
@@ -512,14 +513,18 @@ class Session:
             )
         self._delivered = False
 
-    async def _hang_up(self) -> None:
+    def _begin_hangup(self) -> None:
+        # What the peer and the user must learn goes out even when no time is given for the rest.
         if self.phase is Phase.OPEN:
             self._enter(Phase.CLOSING, CloseReason.HANGUP)
-            await self._deliver()
         elif self.phase is Phase.RINGING:
             self._say_bye(CloseReason.REJECTED, self._detail)
         elif self.phase in (Phase.CALLING, Phase.CONNECTING):
             self._say_bye(CloseReason.HANGUP)
+
+    async def _hang_up(self) -> None:
+        if self.phase is Phase.CLOSING:
+            await self._deliver()
         self._close(CloseReason.HANGUP)
 
     async def _deliver(self) -> None:
