@@ -259,7 +259,7 @@ class CallPort:
 
     def _share(self, stream_id: str, metadata: str | None, tracks: tuple[Any, ...]) -> None:
         if self.engine is not None:
-            self.engine.share(stream_id, metadata, tracks)
+            self.engine.sharing.share(stream_id, metadata, tracks)
 
     def unshare(self, tracks: tuple[Any, ...]) -> None:
         """Share tracks no longer."""
@@ -267,7 +267,7 @@ class CallPort:
 
     def _unshare(self, tracks: tuple[Any, ...]) -> None:
         if self.engine is not None:
-            self.engine.unshare(tracks)
+            self.engine.sharing.unshare(tracks)
 
     def replace(self, old: Any, new: Any) -> None:
         """Send another track in the place of one."""
@@ -275,7 +275,7 @@ class CallPort:
 
     def _replace(self, old: Any, new: Any) -> None:
         if self.engine is not None:
-            self.engine.replace(old, new)
+            self.engine.sharing.replace(old, new)
 
     def check_live(self) -> None:
         """Refuse what needs a call that is not over."""

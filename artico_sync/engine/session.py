@@ -1,15 +1,15 @@
 """One call's life, from the first signal to the last; loop thread.
 
 A session is a state machine (`phase.Phase`); `_enter` is the only place that changes the phase.
-Signals are applied by one
-consumer task in the order they came: two at a time would let a candidate overtake its offer.
+Signals are applied by one consumer task in the order they came: two at a time would let a
+candidate overtake its offer.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Callable
 from typing import Any, Protocol
 
 from aiortc import RTCConfiguration, RTCDataChannel
@@ -21,7 +21,8 @@ from artico_sync.engine.phase import BYE_REASONS, CloseReason, Phase
 from artico_sync.engine.rtc.connection_stats import connection_stats
 from artico_sync.engine.rtc.peer_connection import PeerConnection
 from artico_sync.engine.settings import Settings
-from artico_sync.engine.streams import LocalStreams, RemoteStreamListener, RemoteStreams
+from artico_sync.engine.sharing import Sharing
+from artico_sync.engine.streams import RemoteStreamListener, RemoteStreams
 from artico_sync.errors import ArticoTimeoutError, CallError, MediaError
 
 logger = logging.getLogger("artico_sync.engine.session")
@@ -34,8 +35,6 @@ BROWSER_START = 0.5
 RESTART_AFTER = 2.0
 # Seconds before a signal is sent again to a peer that has lost its server for a while.
 RESEND_PAUSE = 0.5
-# Seconds a stream waits for the peer to acknowledge what it is told of it.
-METADATA_TIMEOUT = 1.0
 
 
 class SessionListener(RemoteStreamListener, Protocol):
@@ -104,11 +103,8 @@ class Session:
             loop = asyncio.get_running_loop()
             self._ring_timer = loop.call_later(settings.ring_timeout, self._on_ring_timeout)
         self._restarted = False
-        self._local_streams = LocalStreams(self._on_media_error)
+        self.sharing = Sharing(self._on_media_error)
         self._remote_streams: RemoteStreams | None = None
-        # What the user wants to share or not to share any more, in the order it was asked for.
-        self._sharing: asyncio.Queue[Callable[[], Awaitable[None]]] = asyncio.Queue()
-        self._sharer: asyncio.Task[None] | None = None
         self._hanging: asyncio.Task[None] | None = None
         self._delivered = True
 
@@ -278,8 +274,8 @@ class Session:
             assert self.negotiation is not None
             self._opened = asyncio.get_running_loop().time()
             self._enter(Phase.OPEN)
-            self._local_streams.attach(self.negotiation)
-            self._sharer = asyncio.get_running_loop().create_task(self._share())
+            assert self.channel is not None
+            self.sharing.start(self.negotiation, self.channel)
 
     def on_channel_closed(self) -> None:
         self._channel_closed.set()
@@ -315,56 +311,11 @@ class Session:
 
     # streams and tracks
 
-    def share(self, stream_id: str, metadata: str | None, tracks: tuple[Any, ...]) -> None:
-        """Share tracks of a stream, now or as soon as the call is open."""
-
-        async def begin() -> None:
-            assert self.channel is not None
-            self.channel.send_control(wire.stream_metadata_message(stream_id, metadata))
-            # The peer should know what the stream is before it comes, by another way.
-            try:
-                async with asyncio.timeout(METADATA_TIMEOUT):
-                    await self.channel.wait_drained()
-            except (TimeoutError, ConnectionError):
-                logger.debug("%s: sharing before the metadata was acknowledged", self)
-            for track in tracks:
-                self._local_streams.add(track, stream_id)
-
-        self._sharing.put_nowait(begin)
-
-    def unshare(self, tracks: tuple[Any, ...]) -> None:
-        """Share tracks no longer."""
-
-        async def end() -> None:
-            for track in tracks:
-                self._local_streams.remove(track)
-
-        self._sharing.put_nowait(end)
-
-    def replace(self, old: Any, new: Any) -> None:
-        """Send another track in the place of one."""
-
-        async def exchange() -> None:
-            self._local_streams.replace(old, new)
-
-        self._sharing.put_nowait(exchange)
-
-    async def _share(self) -> None:
-        while True:
-            job = await self._sharing.get()
-            try:
-                await job()
-            except Exception as error:
-                # One track that cannot be shared must not keep the next from it.
-                logger.warning("%s: sharing failed", self, exc_info=True)
-                problem = MediaError(
-                    f"Sharing failed: {error}", session=self.session, peer=self.target
-                )
-                self._on_media_error(problem)
-
     def _on_media_error(self, error: MediaError) -> None:
         if self.listener is not None and self.phase is not Phase.CLOSED:
-            self.listener.on_event("error", error)
+            problem = MediaError(error.message, session=self.session, peer=self.target)
+            problem.__cause__ = error.__cause__ or error
+            self.listener.on_event("error", problem)
 
     def _on_remote_change(self, changes: list[RemoteChange]) -> None:
         if self.listener is None:
@@ -418,11 +369,11 @@ class Session:
 
     async def _tear_down(self) -> None:
         try:
-            for task in (self._consumer, self._sharer, self._watcher):
+            for task in (self._consumer, self._watcher):
                 if task is not None:
                     task.cancel()
                     await asyncio.gather(task, return_exceptions=True)
-            self._local_streams.close()
+            await self.sharing.close()
             if self._remote_streams is not None:
                 self._remote_streams.close()
             if self.negotiation is not None:
