@@ -142,6 +142,17 @@ def _chatting_options() -> argparse.ArgumentParser:
         help="hang up once N messages have come and all is sent",
     )
     group.add_argument(
+        "--send-file",
+        action="append",
+        metavar="FILE",
+        help="send a file to a Python peer that takes files, in place of stdin; may be repeated",
+    )
+    group.add_argument(
+        "--receive-to",
+        metavar="DIR",
+        help="take files of the peer into this folder, and nowhere else, in place of reading stdin",
+    )
+    group.add_argument(
         "-n", "--no-input", action="store_true", help="do not read stdin, only listen"
     )
     return parser
@@ -186,6 +197,12 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
             Artico(options.url, id=options.id, token=options.token, rtc_config=options.rtc_config)
         except ValueError as error:
             parser.error(str(error))
+        for path in options.send_file or ():
+            if not os.path.isfile(path):
+                parser.error(f"--send-file: there is no file {path}")
+        if options.receive_to and os.path.exists(options.receive_to):
+            if not os.path.isdir(options.receive_to):
+                parser.error(f"--receive-to: {options.receive_to} is not a folder")
         if options.command == "call":
             if not options.target or options.target == options.id:
                 parser.error("ID must be another peer's id")

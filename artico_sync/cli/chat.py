@@ -8,6 +8,7 @@ from collections.abc import Iterable
 
 from artico_sync.call import Call
 from artico_sync.cli.connection import accept, connected, place
+from artico_sync.cli.files import Files
 from artico_sync.cli.exit_status import ExitStatus
 from artico_sync.cli.input_lines import input_lines
 from artico_sync.cli.output import Output
@@ -32,27 +33,36 @@ class Chat:
     def __init__(self, call: Call, options: argparse.Namespace, output: Output) -> None:
         self._call = call
         self._output = output
+        self._timeout: float = 30.0 if options.timeout is None else options.timeout
         self._silence: float | None = options.wait or None
         self._wanted: int | None = options.replies
-        self._lines: Iterable[str] = () if options.no_input else input_lines()
-        self._only_listens = options.no_input and not options.wait and not options.replies
+        self._paths: list[str] = options.send_file or []
+        reads = not (options.no_input or options.send_file or options.receive_to)
+        self._lines: Iterable[str] = input_lines() if reads else ()
+        self._only_listens = not (reads or self._paths or options.wait or options.replies)
         self._condition = threading.Condition()
         self._heard = 0
+        self._activity = 0
         self._over = False
-        self._reading = not options.no_input
+        self._reading = reads
         self._undelivered = False
+        self._failure: Exception | None = None
+        self._files = Files(call, output, options.receive_to, self._notify)
         self._sender = threading.Thread(
-            target=self._send_input, name="artico_sync-input", daemon=True
+            target=self._send_all, name="artico_sync-input", daemon=True
         )
 
     def run(self) -> ExitStatus:
         """Chat until either side hangs up."""
         self._sender.start()
-        for message in self._call:
-            self._output.said(message)
-            with self._condition:
-                self._heard += 1
-                self._condition.notify_all()
+        try:
+            for message in self._call:
+                if not self._files.take(message):
+                    self._output.said(message)
+                    self._heard += 1
+                self._notify()
+        finally:
+            self._files.close()
         with self._condition:
             self._over = True
             self._condition.notify_all()
@@ -60,7 +70,14 @@ class Chat:
             ending = not self._reading
         if ending:
             self._sender.join()
+        if self._failure is not None:
+            raise self._failure
         return self._farewell()
+
+    def _notify(self) -> None:
+        with self._condition:
+            self._activity += 1
+            self._condition.notify_all()
 
     def _farewell(self) -> ExitStatus:
         reason = self._call.close_reason
@@ -69,7 +86,7 @@ class Chat:
             texts.get(reason or "", f"the connection to {self._call.target} was lost")
         )
         self._output.event("close", session=self._call.session, reason=reason)
-        if self._undelivered:
+        if self._undelivered or self._files.failed:
             self._output.note("not everything could be delivered")
             return ExitStatus.UNDELIVERED
         if reason not in texts:
@@ -81,18 +98,23 @@ class Chat:
 
     # the sender's side
 
-    def _send_input(self) -> None:
+    def _send_all(self) -> None:
         try:
             for line in self._lines:
                 self._set_reading(False)
                 self._send(line)
                 self._set_reading(True)
             self._set_reading(False)
+            self._files.send(self._paths, self._timeout)
             self._call.flush()
             self._wait_for_replies()
             self._call.hangup()
         except (CallClosedError, ArticoTimeoutError):
             self._undelivered = True
+        except Exception as error:
+            # Raised again by the main thread, which would wait for ever without the hang-up.
+            self._failure = error
+            self._call.hangup(0)
 
     def _set_reading(self, reading: bool) -> None:
         with self._condition:
@@ -110,9 +132,14 @@ class Chat:
             if self._only_listens:
                 self._condition.wait_for(lambda: self._over)
             elif self._silence is not None or self._wanted is not None:
-                while not self._over and (self._wanted is None or self._heard < self._wanted):
-                    heard = self._heard
-                    if not self._condition.wait_for(
-                        lambda: self._over or self._heard != heard, self._silence
-                    ):
-                        break
+                self._wait_for_silence()
+            # A file under way is not cut off.
+            self._condition.wait_for(lambda: self._over or not self._files.receiving)
+
+    def _wait_for_silence(self) -> None:
+        while not self._over and (self._wanted is None or self._heard < self._wanted):
+            before = self._activity
+            if not self._condition.wait_for(
+                lambda: self._over or self._activity != before, self._silence
+            ):
+                return

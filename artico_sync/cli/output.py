@@ -68,7 +68,7 @@ class Output:
         if not self.json:
             self._write(sys.stdout, text)
 
-    def event(self, name: str, **members: Any) -> None:
+    def event(self, name: str, /, **members: Any) -> None:
         """Write one JSON object, in JSON mode only."""
         if self.json:
             self._write(sys.stdout, json.dumps({"event": name, **members}, ensure_ascii=False))
