@@ -417,7 +417,9 @@ class Session:
                 await asyncio.shield(self._hanging)
         except TimeoutError:
             # Told before the close, after which no event comes any more.
-            if self.channel is not None and not self.channel.drained:
+            # A call that never opened has nothing to deliver.
+            channel = self.channel if self.phase is Phase.CLOSING else None
+            if channel is not None and not channel.drained:
                 self._report_undelivered(timeout)
             self._close(CloseReason.HANGUP)
         await self._hanging
