@@ -112,7 +112,7 @@ class Relay:
 
         Args:
             destination: Host and port of a real peer.
-            side: What goes to the same side passes the same bottleneck.
+            side: "a" or "b": what goes to the same side passes the same bottleneck.
         """
         with self._lock:
             port = self._open(destination, side).getsockname()[1]
@@ -185,7 +185,8 @@ class Relay:
                 return
             with self._lock:
                 # A sender nobody announced stands on the other side of the network.
-                sender = self._open((source[0], source[1]), "unannounced")
+                opposite = "b" if direction is self.directions.get("a") else "a"
+                sender = self._open((source[0], source[1]), opposite)
             self._pass_on(data, sender, destination, direction)
 
     def _pass_on(

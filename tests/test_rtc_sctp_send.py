@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from artico_sync.engine.rtc.sctp_outbound import OVERHEAD, OutboundMessage
 from artico_sync.engine.rtc.sctp_packets import (
     COMMON_HEADER_LENGTH,
     DATA,
@@ -22,7 +23,7 @@ from artico_sync.engine.rtc.sctp_packets import (
     split_chunks,
 )
 from artico_sync.engine.rtc.sctp_receive import ReceiveQueue
-from artico_sync.engine.rtc.sctp_send import OVERHEAD, TIMEOUTS_MAXIMUM, OutboundMessage, SendQueue
+from artico_sync.engine.rtc.sctp_send import TIMEOUTS_MAXIMUM, SendQueue
 
 MTU = 1176
 TSN = 4_294_967_290  # the sequence wraps soon

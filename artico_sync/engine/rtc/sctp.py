@@ -21,13 +21,12 @@ from ..settings import Settings
 from . import sctp_channels as dcep
 from .dtls import DtlsTransport
 from .sctp_association import Association
+from .sctp_closing import StreamCloser
 from .sctp_handshake import Peer
-from .sctp_packets import COMMON_HEADER_LENGTH, PARAMETER_RESET_RESPONSE, ResetResponse
+from .sctp_outbound import OutboundMessage
+from .sctp_packets import COMMON_HEADER_LENGTH
 from .sctp_path import ANYBODY, RECORD
 from .sctp_receive import OVERHEAD, Message
-from .sctp_reset import IncomingResets, OutgoingResets
-from .sctp_send import OutboundMessage
-from .sctp_timer import Timer
 
 logger = logging.getLogger(__name__)
 
@@ -36,7 +35,6 @@ DEFAULT_PORT = 5000
 DEFAULT_MESSAGE_SIZE = 65536
 #: A call has one channel; other uses may open a few.
 CHANNELS_MAXIMUM = 256
-RESET_ATTEMPTS = 10
 #: Packets kept for a DTLS transport that cannot send without awaiting.
 OUTPUT_MAXIMUM = 4096
 
@@ -73,11 +71,13 @@ class SctpTransport(RTCSctpTransport):
             packet_maximum=RECORD if isinstance(transport, DtlsTransport) else ANYBODY,
             accelerate=settings.accelerate,
         )
-        self._outgoing_resets = OutgoingResets(self._local_tsn)
-        self._incoming_resets = IncomingResets()
-        self._reset_timer = Timer(self._loop, self._on_reset_timeout)
-        self._inbound_closed: set[int] = set()
-        self._outbound_closed: set[int] = set()
+        self._closer = StreamCloser(
+            self._association,
+            self._loop,
+            self._local_tsn,
+            peer_closed=self._on_peer_closed,
+            finished=self._finish_channel,
+        )
         #: Messages that wait for the association, which decides the numbers of the streams.
         self._early: deque[tuple[RTCDataChannel, int, bytes]] = deque()
         self._early_cost = 0
@@ -192,7 +192,7 @@ class SctpTransport(RTCSctpTransport):
         self._RTCSctpTransport__state = "connected"
         self._inbound_streams_count = min(peer.outbound_streams, self._inbound_streams_max)
         self._outbound_streams_count = min(self._outbound_streams_count, peer.inbound_streams)
-        self._incoming_resets.start(peer.initial_tsn)
+        self._closer.start(peer.initial_tsn)
         for channel in list(self._data_channels.values()):
             if channel.negotiated:
                 self._set_channel_state(channel, "open")
@@ -203,7 +203,7 @@ class SctpTransport(RTCSctpTransport):
     def on_ended(self) -> None:
         self._association_state = self.State.CLOSED
         self._RTCSctpTransport__state = "closed"
-        self._reset_timer.cancel()
+        self._closer.end()
         self._output.clear()
         unnumbered = {channel for channel, _, _ in self._early if channel.id is None}
         self._early.clear()
@@ -226,7 +226,7 @@ class SctpTransport(RTCSctpTransport):
         return bool(path["local"]["address"] == path["remote"]["address"])
 
     def on_pass(self, progressed: bool) -> None:
-        self._ask_for_resets()
+        self._closer.request()
         if progressed:
             if not self.pending:
                 self._wake_drained()
@@ -303,7 +303,7 @@ class SctpTransport(RTCSctpTransport):
             self._received_messages += 1
             self._received_bytes += len(data)
             self._deliver(channel, message, len(data) if message else 0)
-        self._reset_incoming()
+        self._closer.perform()
 
     def _deliver(self, channel: RTCDataChannel, message: str | bytes, size: int) -> None:
         try:
@@ -374,8 +374,7 @@ class SctpTransport(RTCSctpTransport):
         peer = self._association.peer
         if self._association.is_up and channel.id is not None and peer is not None:
             if peer.resets_streams:
-                self._outgoing_resets.want(channel.id)
-                self._association.flush_soon()
+                self._closer.close(channel.id)
                 return
         self._early = deque(item for item in self._early if item[0] is not channel)
         self._early_cost = sum(len(item[2]) + OVERHEAD for item in self._early)
@@ -385,73 +384,17 @@ class SctpTransport(RTCSctpTransport):
             self._set_channel_state(channel, "closed")
 
     def _finish_channel(self, stream: int) -> None:
-        self._inbound_closed.discard(stream)
-        self._outbound_closed.discard(stream)
+        self._closer.forget(stream)
         channel = self._data_channels.pop(stream, None)
         if channel is not None:
             self._set_channel_state(channel, "closed")
 
-    # Closing channels
-
-    def _ask_for_resets(self) -> None:
-        """Ask the peer to reset the streams of closing channels, once nothing waits on them."""
-        resets, sends = self._outgoing_resets, self._association.sends
-        candidates = [
-            stream for stream in resets.candidates if not sends.has_queued(frozenset((stream,)))
-        ]
-        if candidates and self._association.is_up:
-            resets.make(candidates, sends.next_tsn - 1 & 0xFFFFFFFF, self._incoming_resets.last)
-            self._association.write([resets.encode()])
-            self._reset_timer.start(sends.timeout.value)
-
-    def _on_reset_timeout(self) -> None:
-        resets = self._outgoing_resets
-        if resets.request is None or not self._association.is_up:
-            return
-        resets.failures += 1
-        if resets.failures > RESET_ATTEMPTS:
-            logger.debug("the peer does not reset streams: their channels are closed without it")
-            for stream in resets.abandon():
-                self._finish_channel(stream)
-        else:
-            self._association.write([resets.encode()])
-            timeout = self._association.sends.timeout.value
-            self._reset_timer.start(min(timeout * 2**resets.failures, 10.0))
-
     def on_parameter(self, kind: int, body: bytes) -> None:
-        if kind == PARAMETER_RESET_RESPONSE:
-            for stream in self._outgoing_resets.answered(ResetResponse.decode(body)):
-                self._association.sends.sequences.pop(stream, None)
-                self._outbound_closed.add(stream)
-                self._maybe_finish(stream)
-            if self._outgoing_resets.request is None:
-                self._reset_timer.cancel()
-            self._association.flush_soon()
-            return
-        answer = self._incoming_resets.receive(kind, body)
-        if answer is not None:
-            self._association.reply(answer)
-        elif not self._reset_incoming():
-            waiting = self._incoming_resets.waiting()
-            if waiting is not None:
-                self._association.reply(waiting)
+        self._closer.take(kind, body)
 
-    def _reset_incoming(self) -> bool:
-        """Perform the peer's request if its data has come. Was there one?"""
-        performed = self._incoming_resets.perform(self._association.receives.cumulative)
-        if performed is None:
-            return False
-        request, answer = performed
-        self._association.reply(answer)
-        for stream in request.streams or tuple(self._data_channels):
+    def _on_peer_closed(self, streams: tuple[int, ...]) -> None:
+        for stream in streams or tuple(self._data_channels):
             channel = self._data_channels.get(stream)
             if channel is not None:
-                self._inbound_closed.add(stream)
                 self._data_channel_close(channel)
-                self._maybe_finish(stream)
-        return True
-
-    def _maybe_finish(self, stream: int) -> None:
-        """A stream's number is free once it is reset both ways (RFC 8831 6.7)."""
-        if stream in self._inbound_closed and stream in self._outbound_closed:
-            self._finish_channel(stream)
+                self._closer.inbound_reset(stream)

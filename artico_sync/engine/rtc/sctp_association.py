@@ -8,19 +8,17 @@ acknowledgements share packets with data.
 from __future__ import annotations
 
 import asyncio
-import enum
 import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from .sctp_handshake import Handshake, Peer, StaleCookieError, describe
+from .sctp_handshake import Handshake, Peer
+from .sctp_outbound import OutboundMessage
 from .sctp_packets import (
     ABORT,
     CAUSE_STALE_COOKIE,
     CAUSE_USER_INITIATED_ABORT,
     COMMON_HEADER_LENGTH,
-    COOKIE_ACK,
-    COOKIE_ECHO,
     DATA,
     ERROR,
     FLAG_REFLECTED_TAG,
@@ -29,14 +27,12 @@ from .sctp_packets import (
     HEARTBEAT_ACK,
     INIT,
     INIT_ACK,
-    PARAMETER_COOKIE,
     RECONFIG,
     SACK,
     SHUTDOWN,
     SHUTDOWN_ACK,
     SHUTDOWN_COMPLETE,
     ForwardTsn,
-    Init,
     Sack,
     build_packet,
     chunk,
@@ -48,7 +44,8 @@ from .sctp_packets import (
 )
 from .sctp_path import PathSize
 from .sctp_receive import Message, ReceiveQueue
-from .sctp_send import OutboundMessage, SendQueue
+from .sctp_send import SendQueue
+from .sctp_setup import SETUP_CHUNKS, Setup, State
 from .sctp_timer import Timer
 
 logger = logging.getLogger(__name__)
@@ -66,18 +63,8 @@ REPLIES_PER_PASS = 32
 PACKETS_PER_SACK = 2
 PACKETS_PER_SACK_IN_FLOOD = 16
 FLOOD = 12
-SETUP_ATTEMPTS = 8
 #: A timer that fires this many seconds late was held up, and so was the reading of the socket.
 LATE = 0.05
-
-
-class State(enum.Enum):
-    NEW = "new"
-    INIT_SENT = "init sent"
-    COOKIE_SENT = "cookie sent"
-    UP = "up"
-    SHUTTING_DOWN = "shutting down"
-    CLOSED = "closed"
 
 
 class AssociationOwner(Protocol):
@@ -130,9 +117,10 @@ class Association:
         self.room = self.path.size - COMMON_HEADER_LENGTH
         self.sends = SendQueue(initial_tsn, self.room)
         self.receives = ReceiveQueue(capacity, maximum_message)
-        self._handshake = Handshake(
+        handshake = Handshake(
             tag, initial_tsn, self.receives.window, packet_maximum if accelerate else 0
         )
+        self._setup = Setup(self, self._loop, handshake)
         self._flush_due = False
         self._sack_due = False
         self._progressed = False
@@ -140,9 +128,6 @@ class Association:
         self._packets_per_sack = 1
         self._packets_in_pass = 0
         self._replies = 0
-        self._setup_chunk = b""
-        self._setup_failures = 0
-        self._setup_timer = Timer(self._loop, self._on_setup_timeout)
         self._retransmission_timer = Timer(self._loop, self._on_retransmission_timeout)
         self._pace_timer = Timer(self._loop, self.flush_soon)
 
@@ -157,8 +142,7 @@ class Association:
 
     def connect(self) -> None:
         """Send our INIT. Both sides do (RFC 8841 9.3)."""
-        self._change(State.INIT_SENT)
-        self._send_setup(self._handshake.init())
+        self._setup.start()
 
     def abort(self) -> None:
         """End it, telling the peer."""
@@ -174,12 +158,13 @@ class Association:
         """End it without a word: there is nobody to tell."""
         if self.state == State.CLOSED:
             return
-        self._change(State.CLOSED)
-        for timer in (self._setup_timer, self._retransmission_timer, self._pace_timer):
-            timer.cancel()
+        self.change(State.CLOSED)
+        self._setup.end()
+        self._retransmission_timer.cancel()
+        self._pace_timer.cancel()
         self._owner.on_ended()
 
-    def _change(self, state: State) -> None:
+    def change(self, state: State) -> None:
         logger.debug("association %08x: %s -> %s", self._tag, self.state.value, state.value)
         self.state = state
 
@@ -256,10 +241,14 @@ class Association:
 
     def reply(self, answer: bytes) -> None:
         """Answer a control chunk, unless the peer has had its share of answers for now."""
-        if self._replies < REPLIES_PER_PASS:
-            self._replies += 1
-            self.flush_soon()
+        if self.may_reply():
             self.write([answer])
+
+    def may_reply(self) -> bool:
+        """Count an answer."""
+        self._replies += 1
+        self.flush_soon()
+        return self._replies <= REPLIES_PER_PASS
 
     # Receiving
 
@@ -332,15 +321,8 @@ class Association:
             self._on_forward_tsn(body)
         elif kind == RECONFIG:
             self._on_reconfig(body)
-        elif kind == INIT:
-            self._on_init(body)
-        elif kind == INIT_ACK:
-            self._on_init_ack(body)
-        elif kind == COOKIE_ECHO:
-            self._on_cookie_echo(body)
-        elif kind == COOKIE_ACK:
-            if self.state == State.COOKIE_SENT:
-                self._establish()
+        elif kind in SETUP_CHUNKS:
+            self._setup.take(kind, body)
         elif kind == ABORT:
             logger.debug("association %08x: aborted by the peer", self._tag)
             self.close()
@@ -387,16 +369,15 @@ class Association:
 
     def _on_shutdown(self) -> None:
         if self.state == State.UP:
-            self._change(State.SHUTTING_DOWN)
+            self.change(State.SHUTTING_DOWN)
         if self.is_up:
             self.flush_soon()
 
     def _on_error(self, body: bytes) -> None:
         for cause, _ in decode_parameters(body):
             logger.debug("association %08x: the peer reports error %d", self._tag, cause)
-            if cause == CAUSE_STALE_COOKIE and self.state == State.COOKIE_SENT:
-                self._change(State.INIT_SENT)
-                self._setup_chunk = self._handshake.init()
+            if cause == CAUSE_STALE_COOKIE:
+                self._setup.begin_anew()
 
     def _search_path(self, at: float) -> None:
         if self._accelerate and self.peer is not None:
@@ -409,76 +390,22 @@ class Association:
         self.room = self.path.size - COMMON_HEADER_LENGTH
         self.sends.resize(self.room)
 
-    # Set-up
+    # For the set-up
 
-    def _send_setup(self, setup: bytes) -> None:
-        self._setup_chunk = setup
-        self._setup_failures = 0
-        self._write_setup()
-        self._setup_timer.start(self.sends.timeout.value)
+    def write_to(self, tag: int, part: bytes) -> None:
+        """Send a chunk under another verification tag than the peer's."""
+        self._write_packet(build_packet(self._port, self.remote_port, tag, [part]))
 
-    def _write_setup(self) -> None:
-        if self.state == State.INIT_SENT:
-            self._write_packet(build_packet(self._port, self.remote_port, 0, [self._setup_chunk]))
-        else:
-            self.write([self._setup_chunk])
-
-    def _on_setup_timeout(self) -> None:
-        self._setup_failures += 1
-        if self._setup_failures > SETUP_ATTEMPTS:
-            logger.debug("association %08x: the peer does not answer", self._tag)
-            self.close()
-            return
-        self._write_setup()
-        self._setup_timer.start(min(self.sends.timeout.value * 2**self._setup_failures, 10.0))
-
-    def _on_init(self, body: bytes) -> None:
-        init = Init.decode(body)
-        if self.is_up and self.peer is not None and init.tag != self.peer.tag:
-            logger.debug("INIT of another association dropped")
-            return
-        answer = self._handshake.init_ack(init, self._loop.time())
-        if self._replies < REPLIES_PER_PASS:
-            self._replies += 1
-            self.flush_soon()
-            self._write_packet(build_packet(self._port, self.remote_port, init.tag, [answer]))
-
-    def _on_init_ack(self, body: bytes) -> None:
-        if self.state != State.INIT_SENT:
-            return
-        init = Init.decode(body)
-        cookie = init.parameter(PARAMETER_COOKIE)
-        if cookie is None:
-            raise ValueError("INIT ACK without a cookie")
-        self._take(describe(init))
-        self._change(State.COOKIE_SENT)
-        self._send_setup(chunk(COOKIE_ECHO, cookie))
-
-    def _on_cookie_echo(self, body: bytes) -> None:
-        try:
-            peer = self._handshake.read_cookie(body, self._loop.time())
-        except StaleCookieError:
-            self.reply(chunk(ERROR, encode_parameters(((CAUSE_STALE_COOKIE, bytes(4)),))))
-            return
-        if self.is_up:
-            if self.peer is not None and peer.tag == self.peer.tag:
-                self.reply(chunk(COOKIE_ACK))  # the first answer was lost
-            return
-        self._take(peer)
-        self.write([chunk(COOKIE_ACK)])
-        self._establish()
-
-    def _take(self, peer: Peer) -> None:
+    def take(self, peer: Peer) -> None:
         """Adopt what the peer said of itself."""
         self.peer = peer
         self.receives.start(peer.initial_tsn)
         self.sends.peer_window = peer.window
         self._packets_per_sack = PACKETS_PER_SACK if peer.is_ours and self._accelerate else 1
 
-    def _establish(self) -> None:
+    def establish(self) -> None:
         assert self.peer is not None
-        self._setup_timer.cancel()
-        self._change(State.UP)
+        self.change(State.UP)
         self._search_path(self._loop.time())
         self._owner.on_established(self.peer)
         self.flush_soon()

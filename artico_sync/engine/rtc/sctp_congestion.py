@@ -72,6 +72,7 @@ class CongestionWindow:
         self.size = INITIAL_PACKETS * mtu
         self.threshold: float = float("inf")
         self._partial = 0
+        self._before_loss = (self.size, self.threshold)
 
     @property
     def in_slow_start(self) -> bool:
@@ -98,12 +99,20 @@ class CongestionWindow:
 
     def lost(self) -> None:
         """Something sent since the last reduction was lost: halve."""
+        self._before_loss = (self.size, self.threshold)
         self.threshold = max(self.size // 2, MINIMUM_PACKETS * self.mtu)
         self.size = int(self.threshold)
         self._partial = 0
 
+    def undo(self) -> None:
+        """What made us halve last was late, not lost (RFC 4015)."""
+        size, threshold = self._before_loss
+        self.size = max(self.size, size)
+        self.threshold = max(self.threshold, threshold)
+
     def timed_out(self) -> None:
         """Nothing came back in time: start again with one packet."""
+        self._before_loss = (self.mtu, 0.0)
         self.threshold = max(self.size // 2, MINIMUM_PACKETS * self.mtu)
         self.size = self.mtu
         self._partial = 0

@@ -144,10 +144,14 @@ class Sack:
             cumulative, window, gap_count, duplicate_count = _SACK.unpack_from(body)
             if len(body) < _SACK.size + 4 * (gap_count + duplicate_count):
                 raise ValueError("SACK is shorter than it says")
-            if not gap_count:
+            if not (gap_count or duplicate_count):
                 return cls(cumulative, window)
             gaps = tuple(
                 _TWO_SHORTS.unpack_from(body, _SACK.size + 4 * index) for index in range(gap_count)
+            )
+            duplicates = tuple(
+                _LONG.unpack_from(body, _SACK.size + 4 * (gap_count + index))[0]
+                for index in range(duplicate_count)
             )
         except error as exc:
             raise ValueError("SACK is too short") from exc
@@ -156,7 +160,7 @@ class Sack:
             if start <= last or end < start:
                 raise ValueError("SACK with gap blocks that overlap or run backwards")
             last = end
-        return cls(cumulative, window, gaps)
+        return cls(cumulative, window, gaps, duplicates)
 
 
 @dataclass(frozen=True)

@@ -4,19 +4,17 @@ No I/O and no clock: the owner passes the time in and sends what `fill` yields.
 
 A chunk is in exactly one of three places until the cumulative TSN passes it: `_flying` (sent and
 not heard of, in the order it was last sent), `_sacked` (reported beyond a gap) or `_lost` (to be
-sent again). Loss is found by miss indications: a packet sent later was acknowledged. A SACK that
-acknowledges several packets counts as several indications, so that peers may coalesce them. One is
-enough when that packet was sent clearly later (RFC 8985). Where no acknowledgement comes at all,
-the last chunk is sent again to provoke one, well before the retransmission time-out.
+sent again). Where no acknowledgement comes at all, the last chunk is sent again to provoke one,
+well before the retransmission time-out (RFC 8985 7).
 """
 
 from __future__ import annotations
 
-from bisect import bisect_right
 from collections import deque
-from dataclasses import dataclass
 
 from .sctp_congestion import CongestionWindow, Pacer, RetransmissionTimeout
+from .sctp_loss import LossDetector
+from .sctp_outbound import OVERHEAD, OutboundChunk, OutboundMessage, SendCounters
 from .sctp_packets import (
     DATA_HEADER_LENGTH,
     FLAG_BEGIN,
@@ -30,17 +28,8 @@ from .sctp_packets import (
     unwrap,
 )
 
-#: What a message costs beside its bytes; counted, so that a queue of tiny ones is bounded too.
-OVERHEAD = 128
 #: A packet costs the receiving socket about this much, however small it is.
 SMALLEST_CHARGE = 400
-#: Packets acknowledged after a missing one before that is taken for lost.
-MISSES = 3
-#: Grows to this where the path turns out to reorder more.
-MISSES_MAXIMUM = 32
-#: Reordering in time that is allowed for: this part of a round trip, and never less than so long.
-REORDERING_SHARE = 0.25
-REORDERING_MINIMUM = 0.001
 #: Seconds that either side's loop may be busy before the silence means something.
 PROBE_MARGIN = 0.01
 #: Longest pause between probes of a shut window, in seconds. The peer says when it opens; this
@@ -48,63 +37,6 @@ PROBE_MARGIN = 0.01
 WINDOW_PROBE_MAXIMUM = 5.0
 #: Time-outs in a row after which the peer is given up (Association.Max.Retrans).
 TIMEOUTS_MAXIMUM = 10
-
-
-class OutboundMessage:
-    """A message of the user, or what is left of it."""
-
-    __slots__ = ("stream", "protocol", "data", "unordered", "position", "sequence", "cost")
-
-    def __init__(self, stream: int, protocol: int, data: bytes, unordered: bool) -> None:
-        self.stream = stream
-        self.protocol = protocol
-        self.data = data
-        self.unordered = unordered
-        self.position = 0
-        self.sequence = 0
-        self.cost = len(data) + OVERHEAD
-
-
-class OutboundChunk:
-    """A chunk that has a TSN."""
-
-    __slots__ = (
-        "tsn",
-        "header",
-        "payload",
-        "size",
-        "wire",
-        "charge",
-        "cost",
-        "packet",
-        "sent_at",
-        "transmissions",
-        "misses",
-    )
-
-    def __init__(self, tsn: int, header: bytes, payload: bytes | memoryview, cost: int) -> None:
-        self.tsn = tsn
-        self.header = header
-        self.payload = payload
-        self.size = len(payload)
-        self.wire = DATA_HEADER_LENGTH + self.size + (-self.size % 4)
-        self.charge = 0
-        self.cost = cost
-        self.packet = 0
-        self.sent_at = 0.0
-        self.transmissions = 0
-        self.misses = 0
-
-
-@dataclass
-class SendCounters:
-    """What was sent so far."""
-
-    messages: int = 0
-    bytes: int = 0
-    packets: int = 0
-    retransmissions: int = 0
-    timeouts: int = 0
 
 
 class SendQueue:
@@ -116,6 +48,7 @@ class SendQueue:
         self.window = CongestionWindow(mtu)
         self.timeout = RetransmissionTimeout()
         self.pacer = Pacer()
+        self._losses = LossDetector(self.timeout)
         self.counters = SendCounters()
         #: Cost of what is accepted and not acknowledged.
         self.pending = 0
@@ -136,7 +69,6 @@ class SendQueue:
         self._recovery_exit: int | None = None
         self._reduced_at = 0  # packets up to this one were sent before the last reduction
         self._rescue = False  # the first retransmission of a recovery ignores the window
-        self._miss_limit = MISSES
         self._probed = False  # the last chunk was sent again to provoke an acknowledgement
         self._window_probes = 0  # how often the shut window was probed
         self._window_probe_due = False
@@ -181,18 +113,12 @@ class SendQueue:
         patience = timeout.smoothed + max(timeout.smoothed, 4 * timeout.variance) + PROBE_MARGIN
         return min(patience, timeout.value)
 
-    def has_queued(self, streams: frozenset[int]) -> bool:
-        return any(message.stream in streams for message in self._queue)
+    def has_queued(self, stream: int) -> bool:
+        return any(message.stream == stream for message in self._queue)
 
     def put(self, message: OutboundMessage) -> None:
         self._queue.append(message)
         self.pending += message.cost
-
-    def discard(self, stream: int) -> None:
-        """Forget what waits for a stream and was not begun."""
-        kept = [m for m in self._queue if m.stream != stream or m.position]
-        self.pending -= sum(m.cost for m in self._queue) - sum(m.cost for m in kept)
-        self._queue = deque(kept)
 
     # Sending
 
@@ -343,16 +269,22 @@ class SendQueue:
                 chunk = self._sacked.pop(tsn, None)
                 if chunk is None:
                     chunk = self._lost.pop(tsn)
-                    self._was_spurious(chunk)
+                    self._was_late(tsn)
             self.pending -= chunk.cost
         advanced = cumulative > self._acknowledged
         self._acknowledged = cumulative
         if sack.gaps:
             self._take_gaps(sack, newly)
+        for tsn in sack.duplicates:
+            self._was_late(unwrap(tsn, cumulative))
         lost = False
         if newly:
             self._probed = False
-            lost = self._find_lost(*self._measure(newly, now))
+            for chunk in newly:
+                if chunk.transmissions > 1 and self._losses.was_first_copy(chunk, now):
+                    self._was_late(chunk.tsn)
+            packets, newest = self._losses.sample(newly, now)
+            lost = self._lose(self._losses.find(self._flying.values(), packets, newest))
         if sack.window and not self.peer_window and self._window_probes:
             # What probed the shut window was refused; it is welcome now.
             self._give_up_flying()
@@ -391,54 +323,18 @@ class SendQueue:
                     self._sacked[tsn] = chunk
                 elif tsn in self._lost:
                     self._sacked[tsn] = chunk = self._lost.pop(tsn)
-                    self._was_spurious(chunk)
+                    self._was_late(tsn)
 
     def _land(self, chunk: OutboundChunk) -> None:
         self.flight -= chunk.charge
         self._outstanding -= chunk.size
 
-    def _was_spurious(self, chunk: OutboundChunk) -> None:
-        """A chunk taken for lost arrived after all: this path reorders more than was allowed."""
-        if chunk.misses >= self._miss_limit:
-            self._miss_limit = min(self._miss_limit + 1, MISSES_MAXIMUM)
-
-    def _measure(self, newly: list[OutboundChunk], now: float) -> tuple[list[int], float]:
-        """Sample the round trip.
-
-        Returns the numbers of the packets that arrived for certain, sorted, and when the last of
-        them was sent.
-        """
-        latest: OutboundChunk | None = None
-        packets: set[int] = set()
-        newest = 0.0
-        for chunk in newly:
-            if chunk.transmissions == 1:
-                if latest is None or chunk.packet > latest.packet:
-                    latest = chunk
-            elif now - chunk.sent_at < (self.timeout.minimum or 0.0):
-                continue  # sooner than a round trip: it is the first copy that arrived (RFC 8985)
-            packets.add(chunk.packet)
-            newest = max(newest, chunk.sent_at)
-        if latest is not None:
-            self.timeout.sample(now - latest.sent_at)
-        return sorted(packets), newest
-
-    def _find_lost(self, packets: list[int], newest: float) -> bool:
-        """Count miss indications. Was something lost that was sent since the last reduction?"""
-        if not packets:
-            return False
-        highest = packets[-1]
-        strictness = self._miss_limit - MISSES + 1
-        reordering = REORDERING_SHARE * strictness * (self.timeout.minimum or 0.0)
-        clearly_earlier = newest - max(reordering, REORDERING_MINIMUM)
-        lost: list[OutboundChunk] = []
-        for chunk in self._flying.values():
-            if chunk.packet >= highest:
-                break
-            chunk.misses += len(packets) - bisect_right(packets, chunk.packet)
-            if chunk.misses >= self._miss_limit or chunk.sent_at < clearly_earlier:
-                lost.append(chunk)
-        return self._lose(lost)
+    def _was_late(self, tsn: int) -> None:
+        """A chunk taken for lost had arrived after all."""
+        if self._losses.was_late(tsn):
+            self.window.undo()
+            self._recovery_exit = None
+            self._rescue = False
 
     def _lose(self, lost: list[OutboundChunk]) -> bool:
         """Have chunks sent again. Was one of them sent since the last reduction?"""
@@ -451,6 +347,7 @@ class SendQueue:
         if reduce:
             self.window.lost()
             self._reduced_at = self._packet
+        self._losses.suspect(lost, anew=reduce)
         return reduce
 
     def _give_up_flying(self) -> None:
@@ -484,14 +381,12 @@ class SendQueue:
         """T3 expired. Is the peer to be given up?"""
         self.counters.timeouts += 1
         self.failures += 1
-        if self._flying or self._lost:
-            # What was reported beyond a gap may have been dropped since (RFC 2018 section 8).
-            self._give_up_flying()
-            everything = {**self._sacked, **self._lost}
-            self._sacked.clear()
-            self._lost = {tsn: everything[tsn] for tsn in sorted(everything)}
-            for chunk in everything.values():
-                chunk.misses = 0
+        # What was reported beyond a gap may have been dropped since (RFC 2018 section 8).
+        self._give_up_flying()
+        everything = {**self._sacked, **self._lost}
+        self._sacked.clear()
+        self._lost = {tsn: everything[tsn] for tsn in sorted(everything)}
+        self._losses.forget()
         self._recovery_exit = None
         self._rescue = False
         self._probed = False
