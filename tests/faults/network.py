@@ -1,0 +1,116 @@
+"""Peers whose calls go over a network of the tests' own: their candidates are rewritten to a relay;
+user threads."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from contextlib import ExitStack
+from dataclasses import dataclass
+from typing import Any
+
+from artico_sync import Artico, Call, MemoryHub
+from artico_sync.signaling import MemorySignaling, Message
+from tests.conftest import RTC_CONFIG
+from tests.datagram_relay import Relay
+
+#: Seconds a call may take to open on a busy machine.
+OPEN_LIMIT = 20.0
+
+
+class RelayedSignaling(MemorySignaling):
+    """Tells the other side the relay's addresses in place of one's own.
+
+    Args:
+        side: Of the relay, "a" or "b".
+        relay: The network in use; another one may be put in its place at any time, and holds for
+            the descriptions and candidates to come.
+    """
+
+    def __init__(self, hub: MemoryHub, id: str, side: str, relay: Relay | None) -> None:
+        super().__init__(hub, id)
+        self.relay = relay
+        #: Sees each signal first; what it returns is sent, None drops it.
+        self.filter: Callable[[Message], Message | None] = lambda message: message
+        self._side = side
+
+    def signal(self, message: Message) -> bool | None:
+        wanted = self.filter(message)
+        if wanted is None:
+            return True
+        return super().signal({**wanted, "signal": self._rewritten(wanted["signal"])})
+
+    def _rewritten(self, signal: dict[str, Any]) -> dict[str, Any]:
+        if self.relay is None:
+            return signal
+        data = signal.get("data")
+        if signal.get("type") == "sdp":
+            assert isinstance(data, dict)
+            lines = [self._line(line) for line in data["sdp"].split("\r\n")]
+            sdp = "\r\n".join(line for line in lines if line is not None)
+            return {**signal, "data": {**data, "sdp": sdp}}
+        if signal.get("type") == "candidate" and data:
+            line = self._line(f"a={data['candidate']}")
+            # A candidate without an address reaches nobody.
+            return {**signal, "data": {**data, "candidate": (line or "a=")[2:]}}
+        return signal
+
+    def _line(self, line: str) -> str | None:
+        if not line.startswith("a=candidate:"):
+            return line
+        assert self.relay is not None
+        words = line.split(" ")
+        host, port = words[4], int(words[5])
+        if words[2].lower() != "udp" or ":" in host or host.endswith(".local"):
+            return None
+        words[5] = str(self.relay.forward_to((host, port), self._side))
+        return " ".join(words)
+
+
+@dataclass
+class Ends:
+    """Two peers and the open call between them."""
+
+    alice: Artico
+    bob: Artico
+    caller: Call
+    callee: Call
+    hub: MemoryHub
+    alices: RelayedSignaling
+    bobs: RelayedSignaling
+
+    def end(self, role: str) -> Call:
+        return self.caller if role == "caller" else self.callee
+
+
+class Network:
+    """Makes calls over relays; use as a context manager."""
+
+    def __init__(self) -> None:
+        self._closing = ExitStack()
+
+    def __enter__(self) -> Network:
+        return self
+
+    def __exit__(self, *exception: Any) -> None:
+        self._closing.close()
+
+    def relay(self, **faults: Any) -> Relay:
+        """A relay that ends with the test."""
+        return self._closing.enter_context(Relay(**faults))
+
+    def connect(self, relay: Relay | None = None, **options: Any) -> Ends:
+        """An open call over a relay; without one, over the plain loopback."""
+        hub = MemoryHub()
+        alices = RelayedSignaling(hub, "alice", "a", relay)
+        bobs = RelayedSignaling(hub, "bob", "b", relay)
+        alice, bob = (
+            self._closing.enter_context(
+                Artico(signaling=signaling, rtc_config=dict(RTC_CONFIG), **options)
+            )
+            for signaling in (alices, bobs)
+        )
+        caller = alice.call("bob")
+        callee = bob.wait_for("call", OPEN_LIMIT)
+        callee.answer().wait_open(OPEN_LIMIT)
+        caller.wait_open(OPEN_LIMIT)
+        return Ends(alice, bob, caller, callee, hub, alices, bobs)

@@ -1,0 +1,129 @@
+"""A receiver that does not read holds the sender: memory is bounded, and nothing is lost."""
+
+from __future__ import annotations
+
+import threading
+from typing import Any
+
+import pytest
+
+from artico_sync import ArticoTimeoutError, Call
+from tests.blocking import Blocked
+from tests.conftest import TIME_UNIT
+from tests.faults.memory import MIB, resident_memory
+from tests.faults.network import Ends, Network
+
+LIMIT = 30.0 * TIME_UNIT
+BUFFER = MIB
+# Beyond the buffers of both ends: what is in flight, and what is taken beyond a window that shut.
+SLACK = 32 * MIB
+
+
+def fill(call: Call, messages: list[str], until: float) -> int:
+    """Send until there is no room for `until` seconds; how many went."""
+    sent = 0
+    for message in messages:
+        try:
+            call.send(message, timeout=until)
+        except ArticoTimeoutError:
+            break
+        sent += 1
+    return sent
+
+
+@pytest.mark.parametrize("size", [40, 16_000, 262_144])
+@pytest.mark.parametrize("direction", ["caller", "callee"])
+def test_an_unread_call_holds_its_sender(network: Network, size: int, direction: str) -> None:
+    ends = network.connect(send_buffer=BUFFER, receive_buffer=BUFFER)
+    sender = ends.end(direction)
+    receiver = ends.callee if direction == "caller" else ends.caller
+    # As much as would fill the buffers many times over.
+    messages = [f"{number} ".ljust(size, "x") for number in range(min(64 * MIB // size, 40_000))]
+    before = resident_memory()
+    sent = fill(sender, messages, until=1.0 * TIME_UNIT)
+    assert 0 < sent < len(messages), "the sender was not held"
+    assert sent * size < 8 * BUFFER
+    assert resident_memory() - before < SLACK
+    stats = receiver.stats()
+    assert stats["messages_received"] < sent
+    with pytest.raises(ArticoTimeoutError):
+        sender.flush(timeout=0)
+    received = [receiver.recv(LIMIT) for _ in range(sent)]
+    assert received == messages[:sent]
+    sender.flush(LIMIT)
+    sender.send("after")
+    assert receiver.recv(LIMIT) == "after"
+
+
+def test_a_held_sender_goes_on_when_reading_begins(network: Network) -> None:
+    ends = network.connect(send_buffer=BUFFER, receive_buffer=BUFFER)
+    messages = [f"{number} ".ljust(50_000, "x") for number in range(200)]
+
+    def send_all() -> None:
+        for message in messages:
+            ends.caller.send(message)
+
+    with Blocked(send_all):
+        received = [ends.callee.recv(LIMIT) for _ in messages]
+    assert received == messages
+
+
+def test_a_slow_handler_counts_as_unread(network: Network) -> None:
+    """Messages are the application's only when its handler has returned."""
+    ends = network.connect(send_buffer=BUFFER, receive_buffer=BUFFER)
+    entered, go_on = threading.Event(), threading.Event()
+    received: list[str] = []
+
+    def slow(message: str) -> None:
+        entered.set()
+        assert go_on.wait(LIMIT)
+        received.append(message)
+
+    ends.callee.on("data", slow)
+    messages = [f"{number} ".ljust(100_000, "x") for number in range(400)]
+    before = resident_memory()
+    sent = fill(ends.caller, messages, until=1.0 * TIME_UNIT)
+    assert entered.is_set()
+    assert 0 < sent < len(messages), "the sender was not held"
+    assert resident_memory() - before < SLACK
+    assert not received
+    done = threading.Event()
+    ends.callee.on("data", lambda message: done.set() if len(received) == sent else None)
+    go_on.set()
+    assert done.wait(LIMIT)
+    assert received == messages[:sent]
+
+
+def test_one_unread_call_does_not_hold_another(network: Network) -> None:
+    ends = network.connect(send_buffer=BUFFER, receive_buffer=BUFFER)
+    fill(ends.caller, ["x" * 100_000] * 400, until=0.5 * TIME_UNIT)
+    other = ends.alice.call("bob")
+    answered = ends.bob.wait_for("call", LIMIT).answer().wait_open(LIMIT)
+    other.wait_open(LIMIT).send("free")
+    assert answered.recv(LIMIT) == "free"
+
+
+@pytest.mark.parametrize("wait", ["send", "flush"])
+@pytest.mark.parametrize("ending", ["hangup", "remote", "close"])
+def test_a_held_sender_learns_of_the_end(network: Network, wait: str, ending: str) -> None:
+    """No wait for a reader outlives the call."""
+    ends: Ends = network.connect(send_buffer=BUFFER, receive_buffer=BUFFER)
+    fill(ends.caller, ["x" * 100_000] * 400, until=0.5 * TIME_UNIT)
+
+    def hold() -> Any:
+        if wait == "flush":
+            return ends.caller.flush()
+        while True:
+            ends.caller.send("x" * 100_000)
+
+    ends.caller.on("error", lambda error: None)
+    with Blocked(hold) as held:
+        if ending == "hangup":
+            with pytest.raises(ArticoTimeoutError):
+                ends.caller.hangup(timeout=0)
+        elif ending == "remote":
+            ends.callee.hangup(timeout=5)
+        else:
+            ends.alice.close(timeout=0.1)
+    with pytest.raises(Exception, match="hung up"):
+        held.result()
