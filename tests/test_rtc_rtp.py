@@ -12,6 +12,7 @@ from typing import Any
 
 import numpy as np
 import pytest
+from aiortc import clock
 from aiortc.rtcrtpreceiver import RTCRtpReceiver
 from aiortc.rtcrtpsender import RTCRtpSender
 from aiortc.rtp import RtpPacket
@@ -276,16 +277,20 @@ def test_hostile_packets_do_no_harm() -> None:
         async def attack() -> None:
             for receiver in pair.receivers():
                 known = list(receiver._RTCRtpReceiver__codecs)
-                for _ in range(400):
+                now = clock.current_ms()
+                for _ in range(2000):
                     packet = RtpPacket(
                         payload_type=chance.choice([*known, 99]),
                         marker=chance.randrange(2),
                         sequence_number=chance.randrange(65536),
                         timestamp=chance.randrange(2**32),
-                        ssrc=chance.choice([receiver._ssrc or 0, 5, *receiver._announced]),
+                        ssrc=chance.choice([receiver._ssrc or 0, chance.randrange(2**32)]),
                         payload=chance.randbytes(chance.randrange(40)),
                     )
-                    await receiver._handle_rtp_packet(packet, 0)
+                    packet.extensions.abs_send_time = chance.randrange(2**24)
+                    now += chance.randrange(20)
+                    await receiver._handle_rtp_packet(packet, now)
+                assert len(receiver._RTCRtpReceiver__remote_streams) <= 16
 
         pair.run(attack)
         for _ in range(20):

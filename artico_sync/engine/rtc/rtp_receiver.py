@@ -9,6 +9,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import struct
+from datetime import timedelta
 from time import monotonic
 from typing import Any
 
@@ -44,6 +45,9 @@ KEY_FRAME_INTERVAL = 0.4
 REPAIR_INTERVAL = 0.02
 # A stream silent for so many seconds may be followed by one with another SSRC.
 SILENCE = 0.2
+# Sources kept count of at a time, and how long a silent one is.
+MAXIMUM_SOURCES = 16
+SOURCE_LIFE = timedelta(seconds=10)
 
 
 class TolerantExtensionsMap(HeaderExtensionsMap):
@@ -209,13 +213,11 @@ class RtpReceiver(RTCRtpReceiver):
     # packets
 
     async def _handle_rtp_packet(self, packet: RtpPacket, arrival_time_ms: int) -> None:
-        if not self._enabled:
+        codec = self._RTCRtpReceiver__codecs.get(packet.payload_type)
+        if not self._enabled or codec is None or not self._has_room_for(packet.ssrc):
             return
         await self._estimate_bandwidth(packet, arrival_time_ms)
         self._RTCRtpReceiver__active_ssrc[packet.ssrc] = clock.current_datetime()
-        codec = self._RTCRtpReceiver__codecs.get(packet.payload_type)
-        if codec is None:
-            return
         streams = self._RTCRtpReceiver__remote_streams
         if packet.ssrc not in streams:
             streams[packet.ssrc] = StreamStatistics(codec.clockRate)
@@ -235,6 +237,17 @@ class RtpReceiver(RTCRtpReceiver):
             self._assemble(packet, codec, now)
         elif packet.marker or self._kind == "audio":
             self.frames_received += 1
+
+    def _has_room_for(self, ssrc: int) -> bool:
+        """Whether to keep count of a source; a report has room for few, and a call has few."""
+        active = self._RTCRtpReceiver__active_ssrc
+        if ssrc in active or len(active) < MAXIMUM_SOURCES:
+            return True
+        horizon = clock.current_datetime() - SOURCE_LIFE
+        for source in [source for source, seen in active.items() if seen < horizon]:
+            del active[source]
+            self._RTCRtpReceiver__remote_streams.pop(source, None)
+        return len(active) < MAXIMUM_SOURCES
 
     async def _estimate_bandwidth(self, packet: RtpPacket, arrival_time_ms: int) -> None:
         estimator = self._RTCRtpReceiver__remote_bitrate_estimator

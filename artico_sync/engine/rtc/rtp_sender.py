@@ -200,6 +200,9 @@ class RtpSender(RTCRtpSender):
         except asyncio.CancelledError:
             # The end `stop()` asks for; it waits for the event below, not for this task.
             logger.debug("a %s sender stopped", self.kind)
+        except Exception:
+            # Without the event set below the end of the connection would wait for ever.
+            logger.exception("a %s sender failed", self.kind)
         finally:
             self._running = False
             self._leave()
