@@ -56,6 +56,9 @@ class Artico(EventEmitter):
             None for ever.
         send_buffer: Bytes that may wait to be sent on a call before `send` blocks.
         receive_buffer: Bytes of unread messages a call keeps before it holds the sender.
+        switch_interval: `sys.setswitchinterval` while calls are open, so that a thread that
+            computes all the time does not hold the calls up; it runs slower while data flows.
+            None leaves the interpreter's own.
 
     Raises:
         TypeError: An argument of the wrong type.
@@ -85,12 +88,16 @@ class Artico(EventEmitter):
         ring_timeout: float | None = None,
         send_buffer: int = 1024 * 1024,
         receive_buffer: int = 4 * 1024 * 1024,
+        switch_interval: float | None = 0.0001,
     ) -> None:
         self._wanted_id = None if id is None else check_peer_id(id)
         self._configuration = check_configuration(rtc_config)
         self._settings = _checked_settings(
             connect_timeout, silence_timeout, ring_timeout, send_buffer, receive_buffer
         )
+        if switch_interval is not None:
+            switch_interval = _checked_seconds("switch_interval", switch_interval)
+        self._settings = replace(self._settings, switch_interval=switch_interval)
         if token is not None and not isinstance(token, str):
             raise TypeError(f"token must be a str, not {type(token).__name__}")
         if signaling is None:
@@ -272,15 +279,10 @@ def _checked_settings(
     send_buffer: int,
     receive_buffer: int,
 ) -> Settings:
-    for name, seconds in (
-        ("connect_timeout", connect_timeout),
-        ("silence_timeout", silence_timeout),
-        ("ring_timeout", 1.0 if ring_timeout is None else ring_timeout),
-    ):
-        if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-            raise TypeError(f"{name} must be seconds, not {type(seconds).__name__}")
-        if not seconds > 0:
-            raise ValueError(f"{name} must be more than 0 seconds, not {seconds}")
+    _checked_seconds("connect_timeout", connect_timeout)
+    _checked_seconds("silence_timeout", silence_timeout)
+    if ring_timeout is not None:
+        _checked_seconds("ring_timeout", ring_timeout)
     defaults = Settings()
     for name, size, least in (
         ("send_buffer", send_buffer, 0),
@@ -298,3 +300,11 @@ def _checked_settings(
         send_buffer=send_buffer,
         receive_buffer=receive_buffer,
     )
+
+
+def _checked_seconds(name: str, seconds: float) -> float:
+    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
+        raise TypeError(f"{name} must be seconds, not {type(seconds).__name__}")
+    if not seconds > 0:
+        raise ValueError(f"{name} must be more than 0 seconds, not {seconds}")
+    return float(seconds)

@@ -17,6 +17,7 @@ from artico_sync.bridge.fork import ForkGuard
 from artico_sync.bridge.loop import LoopLease, assert_not_loop_thread
 from artico_sync.bridge.mailbox import Mailbox
 from artico_sync.bridge.media_port import MediaPort, RemoteFactory
+from artico_sync.bridge.switch_interval import switch_interval
 from artico_sync.bridge.waiting import Deadline, wait_until
 from artico_sync.engine.data_channel_size import OVERHEAD
 from artico_sync.engine.phase import Phase, closed_error
@@ -91,6 +92,7 @@ class CallPort:
         self._answered = False
         self._condition = threading.Condition()
         self._waiting = 0
+        self._hurried: float | None = None
         self._maximum_message = 0
         self._accepted = 0
         self._delivered = 0
@@ -114,11 +116,23 @@ class CallPort:
                 self._maximum_message = maximum_message
             self._condition.notify_all()
         if phase is Phase.OPEN:
+            self._hurry()
             self.mailbox.emit("open")
         elif phase is Phase.CLOSED:
+            self._relax()
             self.media.close()
             self.mailbox.emit("close")
             self.mailbox.finish()
+
+    def _hurry(self) -> None:
+        if self.settings.switch_interval is not None:
+            self._hurried = self.settings.switch_interval
+            switch_interval.shorten(self._hurried)
+
+    def _relax(self) -> None:
+        if self._hurried is not None:
+            switch_interval.restore(self._hurried)
+            self._hurried = None
 
     def on_stats(self, numbers: dict[str, Any]) -> None:
         row = {"time": time()}

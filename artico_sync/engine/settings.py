@@ -57,5 +57,8 @@ class Settings:
     #: Finished sessions remembered, so that a late signal is not a new call.
     remembered_sessions: int = 4096
 
+    #: Seconds a computing thread may hold up the loop thread while calls are open; None leaves the
+    #: interpreter's own interval.
+    switch_interval: float | None = 0.0001
     #: Take the faster paths over aiortc's plain ones where they apply.
     accelerate: bool = True
