@@ -14,6 +14,10 @@ import sys
 import threading
 
 
+# The interpreter keeps whole microseconds.
+ROUNDING = 2e-6
+
+
 class SwitchInterval:
     """Shortens the interval while somebody needs it, and puts it back after the last one."""
 
@@ -39,7 +43,7 @@ class SwitchInterval:
 
     def _apply(self) -> None:
         # Somebody else has set it meanwhile: theirs stands.
-        if abs(sys.getswitchinterval() - self._set) > 1e-6:
+        if abs(sys.getswitchinterval() - self._set) > ROUNDING:
             return
         self._set = min([self._before, *self._wishes])
         sys.setswitchinterval(self._set)
