@@ -15,6 +15,9 @@ from artico_sync.engine.wire import parse_control
 
 logger = logging.getLogger("artico_sync.engine.data_channel")
 
+# How often in a row what was lost on the way may be lost again.
+RETRANSMISSIONS = 2
+
 
 class DataChannelListener(Protocol):
     """Told what happens on the channel; loop thread."""
@@ -67,11 +70,20 @@ class DataChannel:
 
     @property
     def drained(self) -> bool:
-        """Whether the peer's transport has acknowledged all that was sent."""
-        return self._transport.pending == 0
+        """Whether the peer's transport has acknowledged all that the user sent."""
+        return self._delivered >= self._accepted or self._transport.pending == 0
+
+    @property
+    def received(self) -> int:
+        """Grows with everything that comes from the peer."""
+        return self._transport.progress
+
+    def patience(self, least: float) -> float:
+        """Seconds, at least so many, in which something lost on the way would come again."""
+        return max(least, RETRANSMISSIONS * self._transport.retransmission_timeout)
 
     async def wait_drained(self) -> None:
-        """Wait for `drained`.
+        """Wait until the peer's transport has acknowledged everything, our own messages included.
 
         Raises:
             ConnectionError: The association ended first.

@@ -27,7 +27,8 @@ from artico_sync.errors import ArticoTimeoutError, CallError, MediaError
 
 logger = logging.getLogger("artico_sync.engine.session")
 
-# Seconds the peer gets to confirm the closing of the channel before the connection goes.
+# Seconds the peer gets to confirm the closing of the channel before the connection goes; anew while
+# it is still sending.
 CLOSE_CONFIRMATION = 0.5
 # Seconds a browser's page may take to get round to a channel its transport has opened.
 BROWSER_START = 0.5
@@ -483,18 +484,23 @@ class Session:
     async def _deliver(self) -> None:
         assert self.channel is not None
         try:
-            await self.channel.wait_drained()
+            if not self.channel.drained:
+                await self.channel.wait_drained()
         except ConnectionError:
             logger.debug("%s: the association ended while delivering", self)
             self._delivered = self.channel.drained
             return
         await self._let_browser_catch_up()
         self.channel.close()
-        try:
-            async with asyncio.timeout(CLOSE_CONFIRMATION):
-                await self._channel_closed.wait()
-        except TimeoutError:
-            logger.debug("%s: the peer did not confirm the closing of the channel", self)
+        # The peer may be hanging up as well: it confirms once it has delivered all of its own.
+        received = -1
+        while not self._channel_closed.is_set() and received != self.channel.received:
+            received = self.channel.received
+            try:
+                async with asyncio.timeout(self.channel.patience(CLOSE_CONFIRMATION)):
+                    await self._channel_closed.wait()
+            except TimeoutError:
+                logger.debug("%s: the peer has not confirmed the closing of the channel", self)
 
     async def _let_browser_catch_up(self) -> None:
         # A page that has not got round to a new channel when it closes never sees its messages,

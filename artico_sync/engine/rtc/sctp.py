@@ -98,6 +98,17 @@ class SctpTransport(RTCSctpTransport):
         return self._association.receives.taken
 
     @property
+    def progress(self) -> int:
+        """Grows with all data that comes from the peer."""
+        receives = self._association.receives
+        return receives.cumulative + receives.held
+
+    @property
+    def retransmission_timeout(self) -> float:
+        """Seconds after which what was not acknowledged is sent again."""
+        return self._association.sends.timeout.value
+
+    @property
     def remote_max_message_size(self) -> int:
         """Largest message the peer takes, in bytes; 0 for any."""
         return self._remote_max_message_size

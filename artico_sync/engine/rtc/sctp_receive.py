@@ -73,6 +73,11 @@ class ReceiveQueue:
         return self._held_size + self._fragments_size
 
     @property
+    def held(self) -> int:
+        """Chunks that came before their turn."""
+        return len(self._held)
+
+    @property
     def gaps(self) -> bool:
         return bool(self._starts)
 
