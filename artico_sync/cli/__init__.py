@@ -68,6 +68,10 @@ def _command(name: str) -> Callable[[argparse.Namespace, Output], int]:
         from artico_sync.cli.demo import demo
 
         return demo
+    if name == "doctor":
+        from artico_sync.cli.doctor import doctor
+
+        return doctor
     from artico_sync.cli.chat import answer, call
 
     return call if name == "call" else answer

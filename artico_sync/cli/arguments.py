@@ -73,6 +73,8 @@ def _make_parser() -> argparse.ArgumentParser:
     call.add_argument("target", metavar="ID", help="the other peer's id")
     call.add_argument("--metadata", metavar="TEXT", help="shown to the other side with the call")
     add("answer", "wait for one call and answer it, then as for call", [connecting, chatting])
+    doctor = add("doctor", "check step by step what works from here", [connecting])
+    doctor.add_argument("server", nargs="?", metavar="URL", help="the same as --url")
     return parser
 
 
@@ -100,7 +102,6 @@ def _connecting_options() -> argparse.ArgumentParser:
         default=os.environ.get(URL_VARIABLE) or PUBLIC_URL,
         help=f"the signalling server; default: ${URL_VARIABLE}, else {PUBLIC_URL}",
     )
-    group.add_argument("--id", metavar="ID", help="own peer id; default: a random one")
     group.add_argument(
         "--token",
         default=os.environ.get(TOKEN_VARIABLE),
@@ -122,6 +123,7 @@ def _connecting_options() -> argparse.ArgumentParser:
 def _chatting_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("chat")
+    group.add_argument("--id", metavar="ID", help="own peer id; default: a random one")
     group.add_argument(
         "--timeout",
         type=_seconds,
@@ -188,26 +190,39 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
 
 
 def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    if options.command == "doctor":
+        options.url = options.server or options.url
+        _check_client(parser, options, id=None)
+    elif options.command in ("call", "answer"):
+        _check_client(parser, options, id=options.id)
+        _check_paths(parser, options)
+    if options.command == "call":
+        if not options.target or options.target == options.id:
+            parser.error("ID must be another peer's id")
+        if options.timeout is None:
+            options.timeout = 30.0
+
+
+def _check_client(
+    parser: argparse.ArgumentParser, options: argparse.Namespace, *, id: str | None
+) -> None:
     from artico_sync.artico import Artico
 
-    if options.command in ("call", "answer"):
-        try:
-            options.rtc_config = _rtc_config(options)
-            # Refuses what is wrong with the values before anything is done.
-            Artico(options.url, id=options.id, token=options.token, rtc_config=options.rtc_config)
-        except ValueError as error:
-            parser.error(str(error))
-        for path in options.send_file or ():
-            if not os.path.isfile(path):
-                parser.error(f"--send-file: there is no file {path}")
-        if options.receive_to and os.path.exists(options.receive_to):
-            if not os.path.isdir(options.receive_to):
-                parser.error(f"--receive-to: {options.receive_to} is not a folder")
-        if options.command == "call":
-            if not options.target or options.target == options.id:
-                parser.error("ID must be another peer's id")
-            if options.timeout is None:
-                options.timeout = 30.0
+    try:
+        options.rtc_config = _rtc_config(options)
+        # Refuses what is wrong with the values before anything is done.
+        Artico(options.url, id=id, token=options.token, rtc_config=options.rtc_config)
+    except ValueError as error:
+        parser.error(str(error))
+
+
+def _check_paths(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None:
+    for path in options.send_file or ():
+        if not os.path.isfile(path):
+            parser.error(f"--send-file: there is no file {path}")
+    folder = options.receive_to
+    if folder is not None and os.path.exists(folder) and not os.path.isdir(folder):
+        parser.error(f"--receive-to: {folder} is not a folder")
 
 
 def _rtc_config(options: argparse.Namespace) -> dict[str, Any] | None:
