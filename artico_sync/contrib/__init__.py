@@ -1,0 +1,1 @@
+"""Places this library feels at home in: Flask and Django."""

@@ -1,0 +1,233 @@
+"""Calls in a Flask application; user threads (requests) and the client's dispatcher thread. ::
+
+from artico_sync.contrib.flask import ArticoExtension
+
+artico = ArticoExtension()
+
+@artico.on("call")
+def incoming(call, metadata):              # runs in the application's context
+    call.on("data", lambda text: call.send(text.upper()))
+    call.answer()
+
+def create_app():
+    app = Flask(__name__)
+    app.config["ARTICO_URL"] = "http://localhost:9000"
+    artico.init_app(app)
+    return app
+
+@app.get("/greet/<peer>")
+def greet(peer):
+    with artico.calling(peer, timeout=5) as call:
+        call.send("hello")
+        return {"answer": call.recv(timeout=5)}
+"""
+
+from __future__ import annotations
+
+import functools
+import os
+from collections.abc import Callable
+from contextlib import AbstractContextManager
+from typing import Any, TypeVar, cast, overload
+
+from flask import Flask, current_app
+from werkzeug.local import LocalProxy
+
+from artico_sync.artico import Artico
+from artico_sync.call import Call
+from artico_sync.contrib.process_client import ProcessClient, calling, check_handler
+
+__all__ = ["ArticoExtension", "current_artico"]
+
+HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
+
+_NAME = "artico"
+
+#: The configuration's keys with their defaults.
+DEFAULTS: dict[str, Any] = {
+    "ARTICO_URL": None,
+    "ARTICO_ID": None,
+    "ARTICO_TOKEN": None,
+    "ARTICO_RTC_CONFIG": None,
+    "ARTICO_CONNECT_TIMEOUT": 10.0,
+    "ARTICO_OPTIONS": {},
+}
+
+
+class ArticoExtension:
+    """Gives each process of a Flask application one client, connected when first asked for.
+
+    Nothing is connected at import, so an application may be loaded before its workers are forked
+    (gunicorn's `--preload`), and the reloader's watching process stays off the server. A process
+    that exits hangs up and disconnects.
+
+    The application's configuration:
+
+    - `ARTICO_URL`: the signalling server; else the environment variable of that name, else
+      Artico's public server;
+    - `ARTICO_ID`: the wanted peer id, else a random one in each process. With several workers
+      only one can have it: `"shop-{pid}"` gives each its own;
+    - `ARTICO_TOKEN`: shown to a server that wants to know who connects;
+    - `ARTICO_RTC_CONFIG`: as `rtc_config` of `Artico`;
+    - `ARTICO_CONNECT_TIMEOUT`: seconds a request may wait for signalling (10);
+    - `ARTICO_OPTIONS`: a mapping of further arguments of `Artico`.
+
+    Args:
+        app: The application; or call `init_app` later.
+    """
+
+    def __init__(self, app: Flask | None = None) -> None:
+        self._handlers: list[tuple[str, Callable[..., Any]]] = []
+        self._clients: list[_AppClient] = []
+        if app is not None:
+            self.init_app(app)
+
+    def init_app(self, app: Flask) -> None:
+        """Take charge of an application.
+
+        Raises:
+            RuntimeError: The application has an `ArticoExtension` already.
+        """
+        if _NAME in app.extensions:
+            raise RuntimeError("This application has an ArticoExtension already.")
+        for key, value in DEFAULTS.items():
+            app.config.setdefault(key, value)
+        client = _AppClient(app)
+        for event, handler in self._handlers:
+            client.on(event, handler)
+        self._clients.append(client)
+        app.extensions[_NAME] = client
+
+    @overload
+    def on(self, event: str, handler: None = None) -> Callable[[HandlerT], HandlerT]: ...
+
+    @overload
+    def on(self, event: str, handler: HandlerT) -> HandlerT: ...
+
+    def on(self, event: str, handler: HandlerT | None = None) -> Any:
+        """Have `handler` called for every event of that name of every process's client, within the
+        application's context; also as a decorator.
+
+        A process that never asked for its client does not hear of calls: `connect()` in the
+        server's hook for a started worker (gunicorn's `post_worker_init`) changes that.
+
+        Args:
+            event: `"call"` for incoming calls; see `Artico` for the others.
+            handler: Called with the event's arguments.
+
+        Raises:
+            ValueError: Unknown event.
+            TypeError: Not a handler for it.
+        """
+        if handler is None:
+            return functools.partial(self.on, event)
+        check_handler(event, handler)
+        self._handlers.append((event, handler))
+        for client in self._clients:
+            client.on(event, handler)
+        return handler
+
+    @property
+    def client(self) -> Artico:
+        """The current application's client in this process, connected.
+
+        Raises:
+            IdTakenError, InvalidIdError, SignalingError, ArticoTimeoutError: As `Artico.connect`.
+            RuntimeError: Outside an application's context, or the application has no
+                `ArticoExtension`.
+        """
+        return _client_of(current_app).connected()
+
+    def connect(self, app: Flask | None = None) -> Artico:
+        """Connect this process's client now, rather than with the first request that needs it.
+
+        Args:
+            app: The application; else the current one.
+
+        Returns:
+            The client.
+
+        Raises:
+            IdTakenError, InvalidIdError, SignalingError, ArticoTimeoutError: As `Artico.connect`.
+        """
+        return _client_of(app or current_app).connected()
+
+    def calling(
+        self, target: str, metadata: str | None = None, timeout: float | None = 10
+    ) -> AbstractContextManager[Call]:
+        """Call a peer for the length of a `with` block, which begins when the call is open and
+        hangs up at its end.
+
+        Args:
+            target: The other peer's id.
+            metadata: Given with the call.
+            timeout: Seconds it may ring and connect; None for ever. A call that takes longer is
+                cancelled: the other side stops ringing.
+
+        Raises:
+            ArticoTimeoutError: Nobody answered in time.
+            CallError: The call came to nothing otherwise: `PeerUnavailableError`,
+                `CallRejectedError`, `ConnectionFailedError`.
+            SignalingError: The server cannot be reached.
+        """
+        return calling(self.client, target, metadata, timeout)
+
+    def close(self, app: Flask | None = None, timeout: float | None = 5) -> None:
+        """Hang up and disconnect this process's client; the next request that asks connects anew.
+        Not needed at the exit of a process.
+
+        Args:
+            app: The application; else the current one.
+            timeout: Seconds for delivering what was sent; None for ever.
+        """
+        _client_of(app or current_app).close(timeout)
+
+
+class _AppClient(ProcessClient):
+    """The client of one application in this process."""
+
+    def __init__(self, app: Flask) -> None:
+        super().__init__(self._from_config)
+        self._app = app
+
+    def _from_config(self) -> Artico:
+        config = self._app.config
+        wanted = config["ARTICO_ID"]
+        return Artico(
+            config["ARTICO_URL"],
+            id=wanted.replace("{pid}", str(os.getpid())) if isinstance(wanted, str) else wanted,
+            token=config["ARTICO_TOKEN"],
+            rtc_config=config["ARTICO_RTC_CONFIG"],
+            **config["ARTICO_OPTIONS"],
+        )
+
+    def on(self, event: str, handler: Callable[..., Any]) -> None:
+        @functools.wraps(handler)
+        def in_context(*arguments: Any) -> None:
+            with self._app.app_context():
+                handler(*arguments)
+
+        super().on(event, in_context)
+
+    def connected(self, timeout: float | None = None) -> Artico:
+        return super().connected(
+            self._app.config["ARTICO_CONNECT_TIMEOUT"] if timeout is None else timeout
+        )
+
+
+def _client_of(app: Flask) -> _AppClient:
+    try:
+        client: _AppClient = app.extensions[_NAME]
+    except KeyError:
+        raise RuntimeError(
+            "This application has no ArticoExtension: call its init_app(app) first."
+        ) from None
+    return client
+
+
+def _current_artico() -> Artico:
+    return _client_of(current_app).connected()
+
+
+#: The current application's client in this process, connected.
+current_artico = cast(Artico, LocalProxy(_current_artico))
