@@ -2,11 +2,13 @@
 
 from __future__ import annotations
 
+import random
 import re
+import time
 from collections.abc import Awaitable, Callable
 
 import pytest
-from aiortc import RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
 from aiortc.exceptions import InvalidStateError
 
 from artico_sync.engine.rtc.descriptions import DescriptionError, parse_description
@@ -15,6 +17,7 @@ from artico_sync.engine.settings import Settings
 from tests.negotiating import LIMIT, End, Still, run, settle, until, with_call
 
 SETTINGS = Settings()
+NO_SERVERS = RTCConfiguration(iceServers=[])
 MID_URI = "urn:ietf:params:rtp-hdrext:sdes:mid"
 SEND_TIME_URI = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
 TRANSPORT = """\
@@ -87,7 +90,7 @@ def payload_types_of(text: str) -> dict[str, set[int]]:
 
 def alone(test: Callable[[PeerConnection], Awaitable[None]]) -> None:
     async def body() -> None:
-        connection = PeerConnection(None, SETTINGS)
+        connection = PeerConnection(NO_SERVERS, SETTINGS)
         try:
             await test(connection)
         finally:
@@ -436,12 +439,85 @@ def test_a_closed_connection_negotiates_nothing() -> None:
     alone(test)
 
 
+ODD_LINES = [
+    "a=",
+    "a=mid:",
+    "a=rtpmap:",
+    "a=rtpmap:111 opus/0/0",
+    "a=rtpmap:70 VP8/90000",
+    "a=rtpmap:300 VP8/90000",
+    "a=fmtp:111 minptime=x",
+    "a=rtcp-fb:* nack",
+    "a=extmap:0 urn:ietf:params:rtp-hdrext:sdes:mid",
+    "a=extmap:99999999999 urn:ietf:params:rtp-hdrext:sdes:mid",
+    "a=ssrc:99999999999 cname:x",
+    "a=ssrc-group:FID 1",
+    "a=group:BUNDLE",
+    "a=sctp-port:999999",
+    "c=IN IP4 x",
+    "a=inactive",
+]
+SCRAPS = ["", "0", "-1", "9" * 21, " ", ":", "/", "\0", "\u00e9", "\u0663", "\u2028", "a=", "m="]
+
+
+def damage(text: str, chance: random.Random) -> str:
+    lines = text.split("\n")
+    for _ in range(chance.randint(1, 6)):
+        place = chance.randrange(len(lines))
+        match chance.randrange(5):
+            case 0:
+                del lines[place : place + chance.randint(1, 3)]
+                lines = lines or [""]
+            case 1:
+                lines.insert(place, chance.choice(lines))
+            case 2:
+                lines[place] *= chance.randint(2, 50)
+            case 3:
+                lines.insert(place, chance.choice(ODD_LINES))
+            case _:
+                at = chance.randrange(len(lines[place]) + 1)
+                rest = lines[place][at + chance.randint(0, 3) :]
+                lines[place] = lines[place][:at] + chance.choice(SCRAPS) + rest
+    return "\n".join(lines)
+
+
+@pytest.mark.parametrize("seed", range(10))
+def test_damaged_offers_are_applied_whole_or_not_at_all(seed: int) -> None:
+    async def test(connection: PeerConnection) -> None:
+        chance = random.Random(seed)
+        whole = offer_of(section(DATA, "0"), section(AUDIO, "1"), section(VIDEO, "2"))
+        for _ in range(60):
+            try:
+                await answer(connection, damage(whole, chance))
+            except DescriptionError:
+                pass
+            assert connection.signalingState == "stable"
+        connection.add_local_track(Still("audio"), "s")
+        # Whatever was applied, what we say next is well formed.
+        parse_description("offer", (await connection.create_offer()).sdp, SETTINGS)
+
+    alone(test)
+
+
+def test_the_largest_description_is_read_quickly() -> None:
+    lines = ["a=rtpmap:111 opus/48000", "a=rtcp-fb:* nack"] * 250
+    text = HEAD.format("0") + "".join(
+        AUDIO.format(str(number)) + "\n".join(lines) + "\n" + TRANSPORT for number in range(256)
+    )
+    started = time.perf_counter()
+    try:
+        parse_description("offer", text[: SETTINGS.maximum_sdp - 200], SETTINGS)
+    except DescriptionError:
+        pass
+    assert time.perf_counter() - started < 2.0
+
+
 # Bare aiortc at the other end
 
 
 def test_plain_aiortc_answers_and_offers() -> None:
     async def body() -> None:
-        ours, plain = PeerConnection(None, SETTINGS), RTCPeerConnection()
+        ours, plain = PeerConnection(NO_SERVERS, SETTINGS), RTCPeerConnection(NO_SERVERS)
         channel = ours.createDataChannel("dc")
         ours.add_local_track(Still("audio"), "s")
         offer = await ours.create_offer()

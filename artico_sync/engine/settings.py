@@ -37,8 +37,8 @@ class Settings:
     #: Largest message we accept, in bytes, as announced to the peer.
     maximum_message: int = 256 * KIB
 
-    #: Largest SDP accepted, in characters.
-    maximum_sdp: int = 256 * KIB
+    #: Largest SDP accepted, in characters; Chromium writes 4 KiB for each video track it ever had.
+    maximum_sdp: int = 512 * KIB
     #: Most m-lines accepted in a description.
     maximum_media_lines: int = 256
     #: Most remote candidates accepted on a call.

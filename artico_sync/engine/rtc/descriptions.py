@@ -22,10 +22,13 @@ logger = logging.getLogger(__name__)
 #: Most lines of one media section; Chromium's largest has about 150.
 MAXIMUM_SECTION_LINES = 600
 MAXIMUM_LINE = 4096
+#: Most feedback attributes for all codecs at once; each costs work for each codec.
+MAXIMUM_WILDCARDS = 16
 MEDIA_KINDS = ("audio", "video")
 FINGERPRINT_ALGORITHMS = ("sha-256", "sha-384", "sha-512")
 
-_MID = re.compile(r"[!#-'*+\-.0-9A-Z^-~]{1,32}")
+#: As long as fits the header extension that carries it.
+_MID = re.compile(r"[!#-'*+\-.0-9A-Z^-~]{1,16}")
 _MEDIA_LINE = re.compile(r"m=([a-z]{1,16}) ([0-9]{1,5}) ([A-Z/]{3,32}) ([^ ].*)")
 _NUMBER = re.compile(r"[0-9]{1,10}")
 _ICE_TEXT = re.compile(r"[A-Za-z0-9+/]{4,256}")
@@ -155,13 +158,24 @@ def _clean_section(lines: list[str]) -> list[str]:
         if name == "rtpmap"
     )
     kept = [lines[0].rstrip()]
+    mapped: set[str] = set()
+    wildcards = 0
     for line in lines[1:]:
-        if line.startswith("a="):
-            name, value = _attribute(line)
-            if _readable(name, value, payload_types):
-                if name == "extmap":
-                    line = "a=extmap:" + " ".join(value.split()[:2])
-                kept.append(line)
+        name, value = _attribute(line)
+        if not line.startswith("a=") or not _readable(name, value, payload_types):
+            continue
+        if name == "rtpmap":
+            number = value.split(" ", 1)[0]
+            if number in mapped:
+                continue
+            mapped.add(number)
+        elif name == "rtcp-fb" and value.startswith("*"):
+            wildcards += 1
+            if wildcards > MAXIMUM_WILDCARDS:
+                continue
+        elif name == "extmap":
+            line = "a=extmap:" + " ".join(value.split()[:2])
+        kept.append(line)
     return kept
 
 

@@ -16,6 +16,10 @@ from .descriptions import DescriptionError, RemoteDescription, RemoteLine
 from .identifiers import Identifiers
 from .media_lines import MediaLine, PlannedLine, payload_types
 
+#: What can be told from RTCP on one port (RFC 5761), and fits a one-byte header (RFC 8285).
+PAYLOAD_TYPES = frozenset((*range(64), *range(96, 128)))
+EXTENSION_IDS = range(1, 15)
+
 
 def identifiers_in_use(lines: Sequence[MediaLine], remote: RemoteDescription | None) -> Identifiers:
     """The payload types and header-extension ids that have a meaning already."""
@@ -104,29 +108,38 @@ def narrow(planned: PlannedLine, remote: RemoteLine, *, offered: set[int] | None
     kind = planned.line.kind
     planned.codecs = [
         codec
-        for codec in common_codecs(kind, remote.media.rtp.codecs)
+        for codec in common_codecs(kind, remote.media.rtp.codecs, remote.media.fmt)
         if offered is None or codec.payloadType in offered
     ]
-    planned.extensions = find_common_header_extensions(
-        HEADER_EXTENSIONS[kind], remote.media.rtp.headerExtensions
-    )
+    planned.extensions = [
+        extension
+        for extension in find_common_header_extensions(
+            HEADER_EXTENSIONS[kind], remote.media.rtp.headerExtensions
+        )
+        if extension.id in EXTENSION_IDS
+    ]
     planned.accepted = bool(planned.codecs)
 
 
 def common_codecs(
-    kind: str, offered: Sequence[RTCRtpCodecParameters]
+    kind: str, offered: Sequence[RTCRtpCodecParameters], listed: Sequence[object]
 ) -> list[RTCRtpCodecParameters]:
     """The peer's codecs that we have too, in its order, under its payload types.
+
+    Args:
+        listed: The payload types the m-line names.
 
     aiortc's own function puts payload types of its own for those from 35 to 63, which browsers
     use when the others have run out.
     """
     common: list[RTCRtpCodecParameters] = []
     bases: dict[int, int] = {}
+    used: set[int] = set()
     for theirs in offered:
         number = theirs.payloadType
-        if number is None:
+        if number is None or number not in PAYLOAD_TYPES or number in used or number not in listed:
             continue
+        used.add(number)
         if is_rtx(theirs):
             if bases.get(_base_of(theirs)) == theirs.clockRate:
                 common.append(copy.deepcopy(theirs))
