@@ -6,6 +6,7 @@ read.
 
 from __future__ import annotations
 
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
@@ -28,7 +29,7 @@ if TYPE_CHECKING:
 REPR_TIMEOUT = 2.0
 
 
-class RemoteTrack:
+class RemoteTrack(ABC):
     """A track another peer shares; made by a call, never by the user.
 
     Iterating gives the frames until the track ends.
@@ -126,6 +127,7 @@ class RemoteTrack:
                 return
             yield frame
 
+    @abstractmethod
     def map(self, function: Callable[[Any], Any]) -> LocalTrack:
         """A local track whose frames are made from this one's.
 
@@ -133,7 +135,6 @@ class RemoteTrack:
             function: Called on a worker thread with each frame as a NumPy array; returns what the
                 track's `write` takes. An exception in it ends the new track.
         """
-        raise NotImplementedError
 
     def _frame_source(self) -> ReceivedTrack:
         """What a call sends of this track when it is shared on (`source_for` asks)."""

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
@@ -67,7 +68,7 @@ class FrameSource(Protocol):
         """Stop producing until the next `attach`."""
 
 
-class Hub:
+class Hub(ABC):
     """Frames of one local track for any number of consumers; produces only while it has one."""
 
     #: Whether the frames are ours alone, so that an encoder may mark them.
@@ -131,11 +132,13 @@ class Hub:
         """End the track itself."""
         self.finish()
 
+    @abstractmethod
     def _start(self) -> None:
-        raise NotImplementedError
+        """Begin to produce: the first consumer has come."""
 
+    @abstractmethod
     def _stop(self) -> None:
-        raise NotImplementedError
+        """Produce nothing until the next consumer comes."""
 
 
 class SourceHub(Hub):
