@@ -1,8 +1,7 @@
 """A Flask application that answers calls of its own page, and places calls for whoever asks.
 
     artico-sync serve &
-    npm install && npm run build            # once, for the page's script
-    flask --app app run                     # or: gunicorn -c gunicorn.conf.py 'app:create_app()'
+    flask --app app run            # or: gunicorn -c gunicorn.conf.py 'app:create_app()'
 
 The page calls the Python side of the same application, says hello, and shows its camera as Python
 sends it back: as a negative. `POST /ask` with `{"peer": ..., "text": ..., "timeout": ...}` calls

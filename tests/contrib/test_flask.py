@@ -10,7 +10,6 @@ import sys
 import threading
 import urllib.request
 from collections.abc import Iterator
-from pathlib import Path
 from time import perf_counter
 from types import ModuleType
 from typing import Any
@@ -320,8 +319,3 @@ def test_a_worker_that_is_killed_is_replaced_by_another_peer(
     after = workers(gunicorn)
     assert len(before & after) == 1
     assert gunicorn.stop()[0] == 0
-
-
-def test_the_folder_of_the_example_has_what_the_page_needs() -> None:
-    page = (EXAMPLE / "templates" / "index.html").read_text(encoding="utf-8")
-    assert "bundle.js" in page and Path(EXAMPLE / "static" / "page.js").exists()

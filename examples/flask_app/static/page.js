@@ -1,6 +1,5 @@
-// The page's side: calls the Python process that served it. Built into bundle.js by
-// `npm run build`.
-import { Artico, SocketSignaling } from "@rtco/client";
+// The page's side: calls the Python process that served it.
+import { Artico, SocketSignaling } from "https://esm.sh/@rtco/client@0.2.20";
 
 const { peer, signaling } = document.body.dataset;
 const byId = (id) => document.getElementById(id);
