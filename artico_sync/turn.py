@@ -1,0 +1,47 @@
+"""Short-lived credentials for TURN servers that share a secret with the application; any thread."""
+
+from __future__ import annotations
+
+import base64
+import hashlib
+import hmac
+import time
+from collections.abc import Iterable
+from typing import Any
+
+
+def turn_server(
+    urls: str | Iterable[str], secret: str, *, user: str = "", seconds: int = 86400
+) -> dict[str, Any]:
+    """An entry for `rtc_config["iceServers"]`, valid for a while.
+
+    TURN servers such as coturn (`use-auth-secret`) take credentials that anybody who knows their
+    secret can make (draft-uberti-behave-turn-rest-00): give each user one, never the secret.
+
+    Example:
+        >>> server = turn_server("turn:turn.example:3478", "the secret", user="alice")
+        >>> server["urls"], server["username"].partition(":")[2]
+        (['turn:turn.example:3478'], 'alice')
+
+    Args:
+        urls: One or several `turn:` or `turns:` URLs.
+        secret: What the TURN server and the application share.
+        user: Shown in the server's log; may be empty.
+        seconds: How long the credentials can be used to begin with a relay.
+
+    Raises:
+        TypeError: An argument of the wrong type.
+        ValueError: No secret, no URL, a colon in the user, or no time.
+    """
+    if not isinstance(secret, str) or not isinstance(user, str):
+        raise TypeError("secret and user must be str")
+    if isinstance(seconds, bool) or not isinstance(seconds, int):
+        raise TypeError(f"seconds must be a whole number, not {type(seconds).__name__}")
+    listed = [urls] if isinstance(urls, str) else list(urls)
+    if not all(isinstance(url, str) for url in listed):
+        raise TypeError("urls must be str")
+    if not secret or not listed or ":" in user or seconds <= 0:
+        raise ValueError("a TURN server needs a secret, a URL, a user without colon and some time")
+    name = f"{int(time.time()) + seconds}" + (f":{user}" if user else "")
+    digest = hmac.new(secret.encode(), name.encode(), hashlib.sha1).digest()
+    return {"urls": listed, "username": name, "credential": base64.b64encode(digest).decode()}
