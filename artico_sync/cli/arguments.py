@@ -155,6 +155,17 @@ def _chatting_options() -> argparse.ArgumentParser:
         help="take files of the peer into this folder, and nowhere else, in place of reading stdin",
     )
     group.add_argument(
+        "--play",
+        metavar="FILE",
+        help="share a film, a sound, a camera, whatever FFmpeg opens, in place of reading stdin",
+    )
+    group.add_argument("--loop", action="store_true", help="play it again and again")
+    group.add_argument(
+        "--record",
+        metavar="FILE",
+        help="record what the peer shares, in place of reading stdin: .mp4, .webm, .mkv, .wav ...",
+    )
+    group.add_argument(
         "-n", "--no-input", action="store_true", help="do not read stdin, only listen"
     )
     return parser
@@ -223,6 +234,11 @@ def _check_paths(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     folder = options.receive_to
     if folder is not None and os.path.exists(folder) and not os.path.isdir(folder):
         parser.error(f"--receive-to: {folder} is not a folder")
+    if options.record is not None:
+        from artico_sync.bridge.recording import FORMATS
+
+        if os.path.splitext(options.record)[1].lower() not in FORMATS:
+            parser.error(f"--record: the name must end in one of {', '.join(FORMATS)}")
 
 
 def _rtc_config(options: argparse.Namespace) -> dict[str, Any] | None:

@@ -11,35 +11,42 @@ from artico_sync.cli.connection import accept, connected, place
 from artico_sync.cli.files import Files
 from artico_sync.cli.exit_status import ExitStatus
 from artico_sync.cli.input_lines import input_lines
+from artico_sync.cli.media import Media
 from artico_sync.cli.output import Output
 from artico_sync.errors import ArticoTimeoutError, CallClosedError, MessageTooLargeError
 
 
 def call(options: argparse.Namespace, output: Output) -> int:
     """Call a peer and chat; returns the exit status."""
+    media = Media(options, output)
     with connected(options, output) as rtco:
-        return Chat(place(rtco, options, output), options, output).run()
+        return Chat(place(rtco, options, output), media, options, output).run()
 
 
 def answer(options: argparse.Namespace, output: Output) -> int:
     """Wait for a call, answer it and chat; returns the exit status."""
+    media = Media(options, output)
     with connected(options, output) as rtco:
-        return Chat(accept(rtco, options, output), options, output).run()
+        return Chat(accept(rtco, options, output), media, options, output).run()
 
 
 class Chat:
     """One open call: the main thread prints what comes, another sends stdin and then hangs up."""
 
-    def __init__(self, call: Call, options: argparse.Namespace, output: Output) -> None:
+    def __init__(
+        self, call: Call, media: Media, options: argparse.Namespace, output: Output
+    ) -> None:
         self._call = call
+        self._media = media
         self._output = output
         self._timeout: float = 30.0 if options.timeout is None else options.timeout
         self._silence: float | None = options.wait or None
         self._wanted: int | None = options.replies
         self._paths: list[str] = options.send_file or []
-        reads = not (options.no_input or options.send_file or options.receive_to)
+        sends = bool(options.send_file or options.play)
+        reads = not (options.no_input or sends or options.receive_to or options.record)
         self._lines: Iterable[str] = input_lines() if reads else ()
-        self._only_listens = not (reads or self._paths or options.wait or options.replies)
+        self._only_listens = not (reads or sends or options.wait or options.replies)
         self._condition = threading.Condition()
         self._heard = 0
         self._activity = 0
@@ -54,15 +61,26 @@ class Chat:
 
     def run(self) -> ExitStatus:
         """Chat until either side hangs up."""
+        self._media.start(self._call)
         self._sender.start()
         try:
-            for message in self._call:
-                if not self._files.take(message):
-                    self._output.said(message)
-                    self._heard += 1
-                self._notify()
+            self._listen()
         finally:
             self._files.close()
+            recorded = self._media.close()
+        self._end_sender()
+        if self._failure is not None:
+            raise self._failure
+        return self._farewell() or (ExitStatus.OK if recorded else ExitStatus.ERROR)
+
+    def _listen(self) -> None:
+        for message in self._call:
+            if not self._files.take(message):
+                self._output.said(message)
+                self._heard += 1
+            self._notify()
+
+    def _end_sender(self) -> None:
         with self._condition:
             self._over = True
             self._condition.notify_all()
@@ -70,9 +88,6 @@ class Chat:
             ending = not self._reading
         if ending:
             self._sender.join()
-        if self._failure is not None:
-            raise self._failure
-        return self._farewell()
 
     def _notify(self) -> None:
         with self._condition:
@@ -106,6 +121,7 @@ class Chat:
                 self._set_reading(True)
             self._set_reading(False)
             self._files.send(self._paths, self._timeout)
+            self._media.wait_played(self._wait_over)
             self._call.flush()
             self._wait_for_replies()
             self._call.hangup()
@@ -115,6 +131,10 @@ class Chat:
             # Raised again by the main thread, which would wait for ever without the hang-up.
             self._failure = error
             self._call.hangup(0)
+
+    def _wait_over(self, seconds: float) -> bool:
+        with self._condition:
+            return self._condition.wait_for(lambda: self._over, seconds)
 
     def _set_reading(self, reading: bool) -> None:
         with self._condition:
