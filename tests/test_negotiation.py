@@ -313,6 +313,8 @@ def test_a_slow_answer_counts_for_the_offer_made_again() -> None:
             to_callee(without_tokens(signal))
         await until(lambda: callee.streams == {second.id: "two"})
         await settle(caller, callee)
+        assert len(caller.descriptions("offer")) <= before + 4
+        assert caller.errors == callee.errors == []
 
     with_call(test, dataclasses.replace(HASTY, offer_timeout=0.3, offer_attempts=10))
 

@@ -140,7 +140,9 @@ class Negotiation:
         return self._connection.replace_local_track(old, new)
 
     def restart_ice(self) -> None:
-        """Look for a new network path, with the next offer."""
+        """Look for a new network path, with the next offer; harmless when that is under way."""
+        if self._offer is not None and self._restarting:
+            return
         self._restart_wanted = True
         self.needed()
 
@@ -230,6 +232,9 @@ class Negotiation:
             try:
                 changes = await self._connection.accept_answer(answer)
             except DescriptionError:
+                # The peer may be in a restart that we know nothing of.
+                if self._connection.restarts_ice(answer):
+                    self._restart_wanted = True
                 if late is None or token is not None:
                     raise
         if changes is None:
@@ -238,8 +243,13 @@ class Negotiation:
                 return
             changes = await self._connection.accept_late_answer(answer)
             logger.info("took a late answer")
+            self._late_token = None if offer is None else offer.token
             self._wanted = True
-        self._offer = self._late_token = self._ignored = None
+        else:
+            self._late_token = None
+            # Without a token it may have been meant for the offer before.
+            self._wanted = self._wanted or (late is not None and token is None)
+        self._offer = self._ignored = None
         self._attempts = 0
         if offer is not None:
             offer.changed.set()
@@ -258,9 +268,10 @@ class Negotiation:
 
     async def _answer(self, offer: RemoteDescription, token: object, *, fresh: bool) -> None:
         self._ignored = None
-        if self._connection.restarts_ice(offer):
-            self._restart_wanted = False  # this one is as good as one of ours
+        restarts = self._connection.restarts_ice(offer)
         answer, changes = await self._connection.answer_offer(offer, fresh=fresh)
+        if restarts:
+            self._restart_wanted = False  # this one is as good as one of ours
         if fresh:
             self._late_token = None
         signal = self._signal(answer, token)

@@ -258,12 +258,18 @@ class PeerConnection(RTCPeerConnection):
         """
         if self.signalingState != "have-local-offer":
             return
-        if not ignored:
+        if ignored:
+            await self._transports.ice.cancel_restart()
+        else:
+            # An ICE restart stays prepared: the peer that has applied the offer knows no other
+            # credentials of ours any more.
             self._unanswered, self._unanswered_base = self._plan, len(self._lines)
+        self._forget_offer()
+
+    def _forget_offer(self) -> None:
         self._plan = []
         if not self.negotiated:
             self._transports.unset_role()
-        await self._transports.ice.cancel_restart()
         self._set_state("stable")
 
     async def accept_answer(self, answer: RemoteDescription) -> list[RemoteChange]:
@@ -292,7 +298,9 @@ class PeerConnection(RTCPeerConnection):
         self._check_transport(answer)
         plan = [dataclasses.replace(planned) for planned in self._unanswered]
         apply_answer(plan, answer)
-        await self.rollback()
+        pending = self._plan
+        if self.signalingState == "have-local-offer":
+            self._forget_offer()
         undone = self._lines[self._unanswered_base :]
         changes = [
             change
@@ -300,7 +308,12 @@ class PeerConnection(RTCPeerConnection):
             if line.is_media
             for change in self._streams.reject(PlannedLine(line, accepted=False))
         ]
-        return changes + await self._accept(plan, answer)
+        changes += await self._accept(plan, answer)
+        known = zip(pending, self._lines, strict=False)
+        if pending and all(planned.line is line for planned, line in known):
+            # The peer is about to answer this one as well.
+            self._unanswered, self._unanswered_base = pending, len(self._lines)
+        return changes
 
     async def _accept(
         self, plan: list[PlannedLine], answer: RemoteDescription
@@ -334,6 +347,9 @@ class PeerConnection(RTCPeerConnection):
         try:
             if self.restarts_ice(offer):
                 await ice.prepare_restart()
+            elif self.negotiated and self._transports.username != self._username:
+                # A restart of ours that was offered and taken back: the peer does not know it.
+                await ice.cancel_restart()
             await ice.iceGatherer.gather()
             self._assert_state("have-remote-offer")
         except BaseException:

@@ -14,6 +14,7 @@ from aiortc.rtcsctptransport import RTCSctpCapabilities
 from ..settings import Settings
 from .descriptions import RemoteLine
 from .dtls import DtlsTransport
+from .gathering import host_addresses
 from .ice import IceTransport, create_ice_transport
 from .sctp import SctpTransport
 
@@ -22,8 +23,9 @@ logger = logging.getLogger(__name__)
 #: What RFC 8841 and RFC 8831 say when the peer does not.
 DEFAULT_SCTP_PORT = 5000
 DEFAULT_MESSAGE_SIZE = 65536
-#: Seconds of silence after which another path is looked for. Chromium's peers end a call after 5.
-RESTART_AFTER = 2.0
+#: Silence after which another path is looked for, as a fraction of that which ends a call: 2 s of
+#: 6. Chromium's peers end a call after 5.
+RESTART_AFTER = 1 / 3
 
 
 class TransportStack:
@@ -47,7 +49,8 @@ class TransportStack:
         self.lost = False
         #: The path is gone or silent; another may be found.
         self.on_restart_needed: Callable[[], None] | None = None
-        self._silent = False
+        # The machine's addresses as of the last search for another path; None before the first.
+        self._searched: list[str] | None = None
         self._data_parameters: tuple[RTCSctpCapabilities, int] | None = None
         self.ice.on("statechange", self._on_ice_state)
         self.ice.on_lost = self._on_lost
@@ -93,13 +96,18 @@ class TransportStack:
         self.lost = True
 
     def _on_silence(self, seconds: float) -> None:
-        """Ask for one restart each time the peer falls silent."""
-        was_silent, self._silent = self._silent, seconds >= RESTART_AFTER
-        if self._silent and not was_silent:
+        """Look for another path when the peer falls silent, and again when our addresses change."""
+        if seconds < self._settings.silence_timeout * RESTART_AFTER:
+            self._searched = None
+            return
+        addresses = host_addresses()
+        if addresses != self._searched:
+            self._searched = addresses
             self._on_restart_needed()
 
     def _on_restart_needed(self) -> None:
         if self.on_restart_needed is not None:
+            logger.info("the path is silent or gone, looking for another")
             self.on_restart_needed()
 
     # SCTP
