@@ -162,6 +162,12 @@ class Artico(EventEmitter):
     def connect(self, timeout: float | None = 10) -> Artico:
         """Block until signalling is ready; harmless when connected.
 
+        Example:
+            >>> Artico(server.url, id="carol").connect().close()
+            >>> Artico("http://127.0.0.1:9").connect()
+            Traceback (most recent call last):
+            artico_sync.errors.SignalingError: ...
+
         Args:
             timeout: Seconds to wait; None for ever.
 
@@ -202,6 +208,12 @@ class Artico(EventEmitter):
         """Start calling a peer; returns at once, `Call.wait_open` or `with` wait for the
         connection.
 
+        Example:
+            >>> bob = make_artico("bob")
+            >>> calling = rtco.call("bob", metadata="about lunch")
+            >>> bob.wait_for("call", timeout=5).metadata
+            'about lunch'
+
         Args:
             target: The other peer's id.
             metadata: Shown to the other side with the call.
@@ -241,6 +253,11 @@ class Artico(EventEmitter):
     def close(self, timeout: float | None = 5) -> None:
         """Hang up every call, delivering what was sent, disconnect, and stop the threads; twice is
         harmless.
+
+        Example:
+            >>> rtco.close()
+            >>> rtco.state
+            'disconnected'
 
         Args:
             timeout: Seconds for delivering; None for ever. What could not be delivered then is

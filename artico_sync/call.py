@@ -104,6 +104,12 @@ class Call(MediaSharing, EventEmitter):
     def answer(self) -> Call:
         """Accept an incoming call; returns at once, `wait_open` or `with` wait for the connection.
 
+        Example:
+            >>> bob = make_artico("bob")
+            >>> calling = rtco.call("bob")
+            >>> bob.wait_for("call", timeout=5).answer().wait_open().open
+            True
+
         Returns:
             The call itself.
 
@@ -116,6 +122,11 @@ class Call(MediaSharing, EventEmitter):
 
     def wait_open(self, timeout: float | None = 30) -> Call:
         """Block until the call is open.
+
+        Example:
+            >>> rtco.call("nobody").wait_open(timeout=5)
+            Traceback (most recent call last):
+            artico_sync.errors.PeerUnavailableError: ...
 
         Args:
             timeout: Seconds to wait; None for ever, 0 polls.
@@ -139,6 +150,12 @@ class Call(MediaSharing, EventEmitter):
     def wait_closed(self, timeout: float | None = None) -> None:
         """Block until the call is over.
 
+        Example:
+            >>> incoming.hangup()
+            >>> call.wait_closed(timeout=5)
+            >>> call.close_reason
+            'remote'
+
         Args:
             timeout: Seconds to wait; None for ever, 0 polls.
 
@@ -152,6 +169,12 @@ class Call(MediaSharing, EventEmitter):
 
     def hangup(self, timeout: float | None = 5) -> None:
         """Deliver what was sent, tell the peer, and close; before `answer()` this rejects the call.
+
+        Example:
+            >>> call.send("last words")
+            >>> call.hangup()
+            >>> list(incoming)
+            ['last words']
 
         Args:
             timeout: Seconds for delivering what was sent; None for ever. Then the call closes
@@ -169,6 +192,14 @@ class Call(MediaSharing, EventEmitter):
 
     def reject(self, reason: str | None = None) -> None:
         """Decline an incoming call, with words for a caller that is of this library.
+
+        Example:
+            >>> bob = make_artico("bob")
+            >>> calling = rtco.call("bob")
+            >>> bob.wait_for("call", timeout=5).reject("at lunch")
+            >>> calling.wait_open(timeout=5)
+            Traceback (most recent call last):
+            artico_sync.errors.CallRejectedError: The peer rejected the call: at lunch ...
 
         Args:
             reason: Shown in the caller's `CallRejectedError`, up to 1 000 characters.
@@ -210,6 +241,11 @@ class Call(MediaSharing, EventEmitter):
     ) -> None:
         """Send a message; blocks only while more than `send_buffer` (1 MiB) waits to be sent.
 
+        Example:
+            >>> call.send("how are you?")
+            >>> incoming.recv(timeout=5)
+            'how are you?'
+
         Args:
             data: Text, or bytes for a Python peer (JavaScript's drops bytes).
             timeout: Seconds to wait for room in the buffer; None for ever, 0 not at all.
@@ -239,6 +275,12 @@ class Call(MediaSharing, EventEmitter):
         """Block until the peer's transport has acknowledged all that was sent (RFC 9260 section
         6.2).
 
+        Example:
+            >>> call.send(b"x" * 100_000)
+            >>> call.flush(timeout=5)
+            >>> call.stats()["pending"]
+            0
+
         Args:
             timeout: Seconds to wait; None for ever, 0 polls.
 
@@ -256,6 +298,14 @@ class Call(MediaSharing, EventEmitter):
         """Block for the next message that no handler took; those that came before the close can
         still be read.
 
+        Example:
+            >>> incoming.send("fine")
+            >>> call.recv(timeout=5)
+            'fine'
+            >>> call.recv(timeout=0)
+            Traceback (most recent call last):
+            artico_sync.errors.ArticoTimeoutError: ...
+
         Args:
             timeout: Seconds to wait; None for ever, 0 polls.
 
@@ -272,7 +322,15 @@ class Call(MediaSharing, EventEmitter):
         return message
 
     def __iter__(self) -> Iterator[str | bytes]:
-        """Receive until the call is over."""
+        """Receive until the call is over.
+
+        Example:
+            >>> for text in ("one", "two"):
+            ...     incoming.send(text)
+            >>> incoming.hangup()
+            >>> list(call)
+            ['one', 'two']
+        """
         while True:
             try:
                 message = self.recv()
@@ -282,6 +340,11 @@ class Call(MediaSharing, EventEmitter):
 
     def send_json(self, value: Any, timeout: float | None = None) -> None:
         """Send a value as JSON text, which JavaScript peers understand as well.
+
+        Example:
+            >>> call.send_json({"question": 6 * 7})
+            >>> incoming.recv_json(timeout=5)
+            {'question': 42}
 
         Args:
             value: Whatever `json.dumps` takes; not-a-number and infinity are no JSON.
@@ -310,6 +373,11 @@ class Call(MediaSharing, EventEmitter):
     def stats(self) -> Stats:
         """Numbers about the call, as a plain dict that shows itself as a table in a notebook.
 
+        Example:
+            >>> call.send("hello")
+            >>> call.stats()["bytes_sent"]
+            5
+
         Returns:
             `messages_sent`, `bytes_sent` and the same received; `round_trip_time` in seconds;
             `pending` and `unread` bytes; `local` and `remote`: the selected candidate pair;
@@ -324,6 +392,11 @@ class Call(MediaSharing, EventEmitter):
 
     def watch_stats(self, interval: float = 1.0) -> None:
         """Emit `stats(stats)` again and again until the call is over, and keep a history.
+
+        Example:
+            >>> call.watch_stats(interval=0.1)
+            >>> call.wait_for("stats", timeout=5)["phase"]
+            'open'
 
         Args:
             interval: Seconds between two; at least 0.05.

@@ -44,6 +44,14 @@ class EventEmitter:
         events; they may
         block and call anything here. A handler may take fewer arguments than the event has.
 
+        Example:
+            >>> @call.on("data")
+            ... def answer(text):
+            ...     call.send(text.upper())
+            >>> incoming.send("hello")
+            >>> incoming.recv(timeout=5)
+            'HELLO'
+
         Args:
             event: The event's name.
             handler: Called with the event's arguments. Left out, `on` works as a decorator.
@@ -96,6 +104,12 @@ class EventEmitter:
 
     def wait_for(self, event: str, timeout: float | None = None) -> Any:
         """Block for the next event of a name: a kept one if there is one, else the next to come.
+
+        Example:
+            >>> bob = make_artico("bob")
+            >>> calling = rtco.call("bob")
+            >>> bob.wait_for("call", timeout=5).target == rtco.id
+            True
 
         Args:
             event: The event's name.

@@ -52,6 +52,14 @@ class MediaSharing:
 
         Returns at once; before the call is open, the stream is shared as soon as it is.
 
+        Example:
+            >>> import av
+            >>> camera = VideoTrack.from_frames(lambda: av.VideoFrame(64, 48, "rgb24"), fps=10)
+            >>> call.add_stream(MediaStream([camera]), metadata="camera")
+            >>> incoming.wait_for("stream", timeout=5).metadata
+            'camera'
+            >>> camera.stop()
+
         Args:
             stream: What to share, with at least one track.
             metadata: Shown to the peer with the stream.
