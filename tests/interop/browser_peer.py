@@ -11,6 +11,7 @@ from playwright.sync_api import Page
 from tests.interop.chromium import Chromium
 
 WAIT_LIMIT = 15.0
+EVENTS = {"open", "close", "error", "stream", "removestream", "track", "removetrack"}
 
 
 @dataclass(frozen=True)
@@ -149,8 +150,8 @@ class BrowserCall:
         return self.peer.wait_event(name, self.session, count=count, timeout=timeout)
 
     def events(self) -> list[str]:
-        """The names of what happened to this call, in order, messages left out."""
-        return [event.name for event in self.peer.events(self.session) if event.name != "data"]
+        """The names of the events of this call, in order; messages and the page's notes left out."""
+        return [event.name for event in self.peer.events(self.session) if event.name in EVENTS]
 
     def send(self, *texts: str) -> None:
         """Send the texts in order."""

@@ -9,7 +9,7 @@ import subprocess
 from pathlib import Path
 
 SOURCES = Path(__file__).parent
-INPUTS = ("package.json", "package-lock.json", "page.js")
+INPUTS = ("package.json", "package-lock.json", "page.js", "page_media.js")
 STEP_LIMIT = 180
 PAGE = (
     '<!doctype html><meta charset="utf-8"><title>interop</title><script src="page.js"></script>\n'

@@ -3,6 +3,7 @@
 // is for an entry of that log or for a condition checked after each entry.
 import { Artico, SocketSignaling } from "@rtco/client";
 import * as rtco from "@rtco/client";
+import { mediaFunctions } from "./page_media.js";
 
 window.rtco = rtco;
 
@@ -44,20 +45,34 @@ function summary() {
 }
 
 function follow(call) {
-  calls.set(call.session, { call, received: [] });
+  const known = { call, received: [], tracks: new Map(), streams: new Map() };
+  calls.set(call.session, known);
   const note = (name, ...args) => record(call.session, name, ...args);
   call.on("open", () => note("open"));
   call.on("close", () => note("close"));
   call.on("error", (error) => note("error", String(error)));
   call.on("data", (data) => {
-    calls.get(call.session).received.push(data);
-    if (echoing) call.send(data);
+    entry.received.push(data);
+    if (echoing) {
+      entry.echo = entry.echo
+        .then(() => ready(call))
+        .then(() => call.send(data))
+        .catch((error) => note("no echo", String(error)));
+    }
     note("data");
   });
-  call.on("stream", (stream, metadata) => note("stream", stream.id, metadata));
-  call.on("removestream", (stream, metadata) => note("removestream", stream.id, metadata));
-  call.on("track", (track, stream, metadata) =>
-    note("track", track.kind, track.id, stream.id, metadata));
+  call.on("stream", (stream, metadata) => {
+    known.streams.set(stream.id, { stream, metadata });
+    note("stream", stream.id, metadata);
+  });
+  call.on("removestream", (stream, metadata) => {
+    known.streams.delete(stream.id);
+    note("removestream", stream.id, metadata);
+  });
+  call.on("track", (track, stream, metadata) => {
+    known.tracks.set(track.id, track);
+    note("track", track.kind, track.id, stream.id, metadata);
+  });
   call.on("removetrack", (track, stream, metadata) =>
     note("removetrack", track.kind, track.id, stream.id, metadata));
   return call.session;
@@ -94,10 +109,13 @@ window.interop = {
   hangup: (session) => calls.get(session).call.hangup(),
   async send(session, texts) {
     const { call } = calls.get(session);
+    await ready(call);
     for (const text of texts) await call.send(text);
   },
   async sendBuilt(session, unit, times) {
-    await calls.get(session).call.send(unit.repeat(times));
+    const { call } = calls.get(session);
+    await ready(call);
+    await call.send(unit.repeat(times));
   },
   properties(session) {
     const { call } = calls.get(session);
@@ -131,4 +149,6 @@ window.interop = {
       `${session}/${name} number ${count}`,
       limit,
     ),
+
+  ...mediaFunctions(calls, until),
 };
