@@ -150,7 +150,7 @@ class BrowserCall:
         return self.peer.wait_event(name, self.session, count=count, timeout=timeout)
 
     def events(self) -> list[str]:
-        """The names of the events of this call, in order; messages and the page's notes left out."""
+        """The names of the events of this call, in order; neither messages nor the page's notes."""
         return [event.name for event in self.peer.events(self.session) if event.name in EVENTS]
 
     def send(self, *texts: str) -> None:

@@ -44,17 +44,35 @@ function summary() {
     .join(" ");
 }
 
+// Chromium sometimes announces a channel as open, takes it for connecting once more, and
+// announces it a second time, some milliseconds later: what is sent between would be refused.
+async function ready(call) {
+  if (call.ready) return;
+  record(call.session, "not ready");
+  await until(() => call.ready || undefined, `${call.session} to be ready`, 5000);
+}
+
 function follow(call) {
-  const known = { call, received: [], tracks: new Map(), streams: new Map() };
+  const known = {
+    call,
+    received: [],
+    tracks: new Map(),
+    streams: new Map(),
+    opened: false,
+    echo: Promise.resolve(),
+  };
   calls.set(call.session, known);
   const note = (name, ...args) => record(call.session, name, ...args);
-  call.on("open", () => note("open"));
+  call.on("open", () => {
+    note(known.opened ? "open again" : "open");
+    known.opened = true;
+  });
   call.on("close", () => note("close"));
   call.on("error", (error) => note("error", String(error)));
   call.on("data", (data) => {
-    entry.received.push(data);
+    known.received.push(data);
     if (echoing) {
-      entry.echo = entry.echo
+      known.echo = known.echo
         .then(() => ready(call))
         .then(() => call.send(data))
         .catch((error) => note("no echo", String(error)));

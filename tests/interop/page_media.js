@@ -1,0 +1,151 @@
+// Streams of one colour and one tone to share from the page, and what it sees and hears of the
+// streams it gets.
+
+const FPS = 15;
+const LOOK_INTERVAL = 40;
+const FFT_SIZE = 8192;
+const AUDIBLE_DB = -60;
+
+let audio;
+const sources = new Map();
+
+function audioContext() {
+  audio ??= new AudioContext();
+  return audio;
+}
+
+function videoTrack(colour) {
+  const canvas = document.createElement("canvas");
+  [canvas.width, canvas.height] = [160, 120];
+  const context = canvas.getContext("2d");
+  const state = { colour };
+  const draw = () => {
+    context.fillStyle = `rgb(${state.colour.join(",")})`;
+    context.fillRect(0, 0, canvas.width, canvas.height);
+  };
+  draw();
+  const timer = setInterval(draw, 1000 / FPS);
+  const [track] = canvas.captureStream(FPS).getTracks();
+  return { track, state, stop: () => clearInterval(timer) };
+}
+
+function audioTrack(frequency) {
+  const oscillator = audioContext().createOscillator();
+  const destination = audioContext().createMediaStreamDestination();
+  oscillator.frequency.value = frequency;
+  oscillator.connect(destination);
+  oscillator.start();
+  const [track] = destination.stream.getTracks();
+  return { track, stop: () => oscillator.stop() };
+}
+
+// Look at something again and again until it is as wanted.
+async function watch(look, wanted, describe, limit) {
+  const deadline = performance.now() + limit;
+  let found;
+  do {
+    found = look();
+    if (found !== undefined && wanted(found)) return found;
+    await new Promise((go) => setTimeout(go, LOOK_INTERVAL));
+  } while (performance.now() < deadline);
+  throw new Error(`waited ${limit} ms for ${describe}, in the end ${JSON.stringify(found)}`);
+}
+
+export function mediaFunctions(calls, until) {
+  async function track(session, id, limit) {
+    return until(() => calls.get(session).tracks.get(id), `the track ${id}`, limit);
+  }
+
+  return {
+    // A stream of the page's own; null leaves a kind out.
+    makeStream(colour, frequency) {
+      const parts = [];
+      if (colour !== null) parts.push(videoTrack(colour));
+      if (frequency !== null) parts.push(audioTrack(frequency));
+      const stream = new MediaStream(parts.map((part) => part.track));
+      sources.set(stream.id, { stream, parts });
+      return { id: stream.id, tracks: stream.getTracks().map((one) => [one.kind, one.id]) };
+    },
+    addStream: (session, id, metadata) =>
+      calls.get(session).call.addStream(sources.get(id).stream, metadata ?? undefined),
+    removeStream: (session, id) =>
+      calls.get(session).call.removeStream(sources.get(id).stream),
+    addTrack(session, id, kind) {
+      const { stream } = sources.get(id);
+      const one = stream.getTracks().find((each) => each.kind === kind);
+      return calls.get(session).call.addTrack(one, stream);
+    },
+    removeTrack(session, id, kind) {
+      const { stream } = sources.get(id);
+      return calls.get(session).call.removeTrack(
+        stream.getTracks().find((each) => each.kind === kind),
+      );
+    },
+    endTracks(id) {
+      for (const { track, stop } of sources.get(id).parts) {
+        stop();
+        track.stop();
+      }
+    },
+
+    // What is shared with us now: id, metadata, and kind and id of each track.
+    streams: (session) =>
+      [...calls.get(session).streams.values()].map(({ stream, metadata }) => [
+        stream.id,
+        metadata || null,
+        stream.getTracks().map((one) => [one.kind, one.id]),
+      ]),
+    trackState: (session, id) => calls.get(session).tracks.get(id).readyState,
+
+    async seeColour(session, id, colour, tolerance, limit) {
+      const video = document.createElement("video");
+      Object.assign(video, { muted: true, autoplay: true });
+      video.srcObject = new MediaStream([await track(session, id, limit)]);
+      const canvas = document.createElement("canvas");
+      [canvas.width, canvas.height] = [8, 8];
+      const context = canvas.getContext("2d", { willReadFrequently: true });
+      const look = () => {
+        if (!video.videoWidth) return undefined;
+        context.drawImage(video, 0, 0, canvas.width, canvas.height);
+        const { data } = context.getImageData(0, 0, canvas.width, canvas.height);
+        return [0, 1, 2].map((channel) => {
+          let sum = 0;
+          for (let at = channel; at < data.length; at += 4) sum += data[at];
+          return Math.round((4 * sum) / data.length);
+        });
+      };
+      const near = (seen) => seen.every((value, at) => Math.abs(value - colour[at]) < tolerance);
+      try {
+        return await watch(look, near, `the colour ${colour}`, limit);
+      } finally {
+        video.srcObject = null;
+      }
+    },
+
+    async hearTone(session, id, frequency, tolerance, limit) {
+      const stream = new MediaStream([await track(session, id, limit)]);
+      // Chromium gives WebAudio the sound of a peer only if an element plays it as well.
+      const player = new Audio();
+      Object.assign(player, { muted: true, autoplay: true, srcObject: stream });
+      const source = audioContext().createMediaStreamSource(stream);
+      const analyser = audioContext().createAnalyser();
+      analyser.fftSize = FFT_SIZE;
+      source.connect(analyser);
+      const levels = new Float32Array(analyser.frequencyBinCount);
+      const look = () => {
+        analyser.getFloatFrequencyData(levels);
+        let best = 1;
+        for (let bin = 1; bin < levels.length; bin += 1) if (levels[bin] > levels[best]) best = bin;
+        if (!(levels[best] > AUDIBLE_DB)) return undefined;
+        return (best * audioContext().sampleRate) / FFT_SIZE;
+      };
+      const near = (heard) => Math.abs(heard - frequency) < tolerance;
+      try {
+        return await watch(look, near, `a tone of ${frequency} Hz`, limit);
+      } finally {
+        source.disconnect();
+        player.srcObject = null;
+      }
+    },
+  };
+}
