@@ -175,6 +175,8 @@ class RemoteStreams:
         if change.track not in tracks:
             return
         tracks.remove(change.track)
+        # Its readers see the end not later than the event tells of it.
+        change.track.stop()
         self._listener.on_track_removed(change.stream_id, change.track)
         if not tracks:
             del self._live[change.stream_id]
