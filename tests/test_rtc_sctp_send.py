@@ -34,6 +34,7 @@ class Sender:
 
     def __init__(self, window: int = 1 << 20) -> None:
         self.queue = SendQueue(TSN, MTU)
+        self.queue.hurry = True
         self.queue.peer_window = window
         self.now = 1.0
 

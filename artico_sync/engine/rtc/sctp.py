@@ -238,6 +238,7 @@ class SctpTransport(RTCSctpTransport):
 
     def on_pass(self, progressed: bool) -> None:
         self._closer.request()
+        self._association.sends.hurry = bool(self._drain_waiters) or not self._association.patient
         if progressed:
             if not self.pending:
                 self._wake_drained()

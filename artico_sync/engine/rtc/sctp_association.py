@@ -21,6 +21,7 @@ from .sctp_packets import (
     COMMON_HEADER_LENGTH,
     DATA,
     ERROR,
+    FLAG_IMMEDIATE,
     FLAG_REFLECTED_TAG,
     FORWARD_TSN,
     HEARTBEAT,
@@ -61,6 +62,9 @@ REPLIES_PER_PASS = 32
 #: get one for each. The larger number is for floods, where the loss of one matters less: it
 #: holds from so many packets in a pass of the loop.
 PACKETS_PER_SACK = 2
+#: Seconds for which a single packet of such a peer waits for data of ours to carry its
+#: acknowledgement, unless the peer asks for it at once (RFC 7053).
+SACK_DELAY = 0.002
 PACKETS_PER_SACK_IN_FLOOD = 16
 FLOOD = 12
 #: A timer that fires this many seconds late was held up, and so was the reading of the socket.
@@ -112,6 +116,8 @@ class Association:
         self.remote_port = port
         self.state = State.NEW
         self.peer: Peer | None = None
+        #: Both sides count what is acknowledged, so acknowledgements may wait and be few.
+        self.patient = False
         #: Bytes of a packet that chunks may fill.
         self.path = PathSize()
         self.room = self.path.size - COMMON_HEADER_LENGTH
@@ -129,6 +135,7 @@ class Association:
         self._packets_in_pass = 0
         self._replies = 0
         self._retransmission_timer = Timer(self._loop, self._on_retransmission_timeout)
+        self._sack_timer = Timer(self._loop, self.acknowledge_soon)
         self._pace_timer = Timer(self._loop, self.flush_soon)
 
     # Life
@@ -161,6 +168,7 @@ class Association:
         self.change(State.CLOSED)
         self._setup.end()
         self._retransmission_timer.cancel()
+        self._sack_timer.cancel()
         self._pace_timer.cancel()
         self._owner.on_ended()
 
@@ -217,7 +225,7 @@ class Association:
                 break
             parts: list[bytes | memoryview] = []
             room = self.room
-            if self._sack_due and not sends.to_resend and not self.receives.gaps:
+            if self._unacknowledged and not sends.to_resend and not self.receives.gaps:
                 parts.append(self._take_sack())
                 room -= len(parts[0])
             parts += sends.fill(room, now, single=not self._accelerate)
@@ -234,6 +242,7 @@ class Association:
     def _take_sack(self) -> bytes:
         self._sack_due = False
         self._unacknowledged = 0
+        self._sack_timer.stop()
         return self.receives.sack(self.room).encode()
 
     def _send_sack(self) -> None:
@@ -265,12 +274,13 @@ class Association:
         if not chunks or not self._is_for_us(tag, chunks):
             logger.debug("SCTP packet dropped: not for this association")
             return
-        had_data = False
+        had_data = urgent = False
         for kind, flags, start, end in chunks:
             try:
                 if kind == DATA:
                     had_data = True
-                    self._on_data(packet, flags, start, end)
+                    if not self._on_data(packet, flags, start, end) or flags & FLAG_IMMEDIATE:
+                        urgent = True
                 elif not self._on_chunk(kind, packet[start:end]):
                     break
             except ValueError as exc:
@@ -278,12 +288,19 @@ class Association:
             if self.is_closed():
                 return
         if had_data and self.is_up:
-            self._unacknowledged += 1
-            self._packets_in_pass += 1
-            if self._unacknowledged >= self._sack_limit():
-                self._send_sack()
-            else:
-                self.acknowledge_soon()
+            self._acknowledge(urgent or self.receives.gaps)
+
+    def _acknowledge(self, urgent: bool) -> None:
+        """Decide when the packet with data that has just come is acknowledged."""
+        self._unacknowledged += 1
+        self._packets_in_pass += 1
+        if self._unacknowledged >= self._sack_limit():
+            self._send_sack()
+        elif urgent or self._packets_in_pass > 1:
+            self.acknowledge_soon()
+        else:
+            self._packets_in_pass = 0
+            self._sack_timer.start(SACK_DELAY)
 
     def _sack_limit(self) -> int:
         if self._packets_per_sack > 1 and self._packets_in_pass > FLOOD:
@@ -301,12 +318,14 @@ class Association:
             return self.peer is not None and tag == self.peer.tag
         return tag == self._tag
 
-    def _on_data(self, packet: bytes, flags: int, start: int, end: int) -> None:
+    def _on_data(self, packet: bytes, flags: int, start: int, end: int) -> bool:
+        """Take in a DATA chunk. Was it new, and taken?"""
         if not self.is_up:
-            return
+            return False
         messages = self.receives.add(decode_data(packet, flags, start, end))
         if messages:
             self._owner.on_delivered(messages)
+        return messages is not None
 
     def _on_chunk(self, kind: int, body: bytes) -> bool:
         """Take in a chunk other than DATA. False: ignore the rest of the packet."""
@@ -401,7 +420,8 @@ class Association:
         self.peer = peer
         self.receives.start(peer.initial_tsn)
         self.sends.peer_window = peer.window
-        self._packets_per_sack = PACKETS_PER_SACK if peer.is_ours and self._accelerate else 1
+        self.patient = peer.is_ours and self._accelerate
+        self._packets_per_sack = PACKETS_PER_SACK if self.patient else 1
 
     def establish(self) -> None:
         assert self.peer is not None

@@ -54,6 +54,8 @@ class SendQueue:
         self.pending = 0
         self.peer_window = 0
         self.flight = 0
+        #: The acknowledgement of the last chunk is awaited: it shall not be delayed (RFC 7053).
+        self.hurry = False
         #: Time-outs without a word from the peer since.
         self.failures = 0
         self.sequences: dict[int, int] = {}
@@ -220,8 +222,7 @@ class SendQueue:
             cost += OVERHEAD
             payload = memoryview(message.data)[position:] if position else message.data
             self._queue.popleft()
-            if not self._queue:
-                # The peer's answer is awaited: it shall not delay it (RFC 7053).
+            if self.hurry and not self._queue:
                 flags |= FLAG_IMMEDIATE
         else:
             message.position = position + size
