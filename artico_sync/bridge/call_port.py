@@ -187,6 +187,11 @@ class CallPort:
     def is_closed(self) -> bool:
         return self.phase is Phase.CLOSED
 
+    @property
+    def is_answered(self) -> bool:
+        """Whether we accepted the call, be it open yet or not, or over."""
+        return self._answered
+
     def _consumed(self, footprint: int) -> None:
         # Told in steps: a wake-up of the loop for each message would cost more than the message.
         with self._condition:

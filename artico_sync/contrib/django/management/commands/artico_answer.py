@@ -1,0 +1,69 @@
+"""`manage.py artico_answer shop.calls.answer`: serve incoming calls until Ctrl-C or SIGTERM."""
+
+from __future__ import annotations
+
+from collections.abc import Callable
+from typing import Any
+
+from django.core.management.base import BaseCommand, CommandError, CommandParser
+from django.utils.module_loading import import_string
+
+from artico_sync.contrib.django.answering import SLICE, Answering, until_asked_to_end
+from artico_sync.contrib.django.client import make_artico, read_settings
+from artico_sync.errors import ArticoError
+
+DEFAULT_CALLS = 100
+
+
+class Command(BaseCommand):
+    """Calls one's function for each incoming call, on a thread of its own."""
+
+    help = "Serve incoming calls with a function of yours, until Ctrl-C or SIGTERM."
+
+    def add_arguments(self, parser: CommandParser) -> None:
+        parser.add_argument(
+            "handler",
+            help="Dotted path of a function that takes the call, and its metadata if it wants. It"
+            " may block. A call it has not answered when it returns is rejected.",
+        )
+        parser.add_argument("--id", help="Peer id, in place of the one in the settings.")
+        parser.add_argument(
+            "--calls",
+            type=int,
+            default=DEFAULT_CALLS,
+            help=f"Calls served at once ({DEFAULT_CALLS}); more are rejected.",
+        )
+
+    def handle(self, *args: object, **options: Any) -> None:
+        handler = _load(options["handler"])
+        if options["calls"] < 1:
+            raise CommandError("--calls must be 1 or more.")
+        rtco = make_artico(options["id"])
+        try:
+            answering = Answering(rtco, handler, options["calls"])
+        except TypeError as error:
+            raise CommandError(f"{options['handler']}: {error}.") from error
+        with until_asked_to_end() as asked:
+            try:
+                rtco.connect(read_settings()["CONNECT_TIMEOUT"])
+                self.stdout.write(f"Answering calls to {rtco.id} (Ctrl-C ends it).")
+                self.stdout.flush()
+                while not asked.wait(SLICE):
+                    continue
+            except ArticoError as error:
+                raise CommandError(str(error)) from error
+            finally:
+                rtco.close()
+                answering.join()
+        self.stdout.write("Ended.")
+
+
+def _load(path: str) -> Callable[..., Any]:
+    try:
+        handler = import_string(path)
+    except ImportError as error:
+        raise CommandError(f"There is no {path}: {error}") from error
+    if not callable(handler):
+        raise CommandError(f"{path} is not callable.")
+    function: Callable[..., Any] = handler
+    return function
