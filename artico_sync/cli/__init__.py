@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import gc
 import logging
 import os
 import sys
@@ -37,7 +38,15 @@ def main(argv: Sequence[str] | None = None) -> int:
         )
         level = logging.DEBUG if options.verbose > 1 else logging.INFO
         logging.getLogger("artico_sync").setLevel(level)
-    output = Output(json_lines=options.json, quiet=options.quiet)
+    status = _run(options, Output(json_lines=options.json, quiet=options.quiet))
+    if argv is None:
+        # The process ends now: searching all of its objects for garbage once more would keep the
+        # user waiting for a quarter of a second after Ctrl-C.
+        gc.freeze()
+    return status
+
+
+def _run(options: argparse.Namespace, output: Output) -> int:
     try:
         with terminations():
             status = _command(options.command)(options, output)
@@ -50,7 +59,8 @@ def main(argv: Sequence[str] | None = None) -> int:
         return 128 + error.number
     except BrokenPipeError:
         # Whoever read our output has gone, `head` say; what is still buffered must not fail again.
-        os.dup2(os.open(os.devnull, os.O_WRONLY), sys.stdout.fileno())
+        with open(os.devnull, "wb") as nowhere:
+            os.dup2(nowhere.fileno(), sys.stdout.fileno())
         return ExitStatus.BROKEN_PIPE
     except (ArticoError, OSError) as error:
         status = status_of(error)
