@@ -23,7 +23,7 @@ from artico_sync.errors import (
     PeerUnavailableError,
     SignalingError,
 )
-from artico_sync.media import AudioTrack, MediaStream, VideoTrack
+from artico_sync.media import AudioTrack, MediaStream, Recorder, VideoTrack
 from artico_sync.signaling import MemoryHub, MemorySignaling, Signaling, SocketSignaling
 
 __version__ = "0.1.0"
@@ -51,6 +51,7 @@ __all__ = [
     "NotOpenError",
     "NotReadyError",
     "PeerUnavailableError",
+    "Recorder",
     "Signaling",
     "SignalingError",
     "SocketSignaling",

@@ -130,6 +130,9 @@ class Artico(EventEmitter):
     def _mailbox_of(self) -> Mailbox:
         return self._port.mailbox
 
+    def _check_process(self) -> None:
+        self._port.check_process()
+
     def _check_wait(self) -> None:
         self._port.check()
 

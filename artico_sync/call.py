@@ -56,6 +56,9 @@ class Call(MediaSharing, EventEmitter):
     def _mailbox_of(self) -> Mailbox:
         return self._port.mailbox
 
+    def _check_process(self) -> None:
+        self._port.guard.check()
+
     def _check_wait(self) -> None:
         self._port.check()
 

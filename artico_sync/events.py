@@ -19,6 +19,9 @@ class EventEmitter:
     def _mailbox_of(self) -> Mailbox:
         raise AssertionError("a subclass says where its events are kept")
 
+    def _check_process(self) -> None:
+        """Refuse any use in a forked child of the process that connected."""
+
     def _check_wait(self) -> None:
         """Refuse a blocking call that cannot work on this thread or in this process."""
 
@@ -61,6 +64,7 @@ class EventEmitter:
 
         Raises:
             ValueError: Unknown event; the message names the valid ones.
+            ForkError: Connected in another process.
             TypeError: The handler is not callable, is a coroutine function, or needs more
                 arguments.
         """
@@ -83,6 +87,7 @@ class EventEmitter:
 
     def _register(self, event: str, handler: HandlerT | None, *, once: bool) -> Any:
         self._check_event(event)
+        self._check_process()
         if handler is not None:
             self._mailbox_of().on(event, handler, once=once)
             return handler
@@ -100,7 +105,9 @@ class EventEmitter:
         Raises:
             ValueError: Unknown event.
         """
-        self._mailbox_of().off(self._check_event(event), handler)
+        self._check_event(event)
+        self._check_process()
+        self._mailbox_of().off(event, handler)
 
     def wait_for(self, event: str, timeout: float | None = None) -> Any:
         """Block for the next event of a name: a kept one if there is one, else the next to come.

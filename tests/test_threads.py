@@ -305,6 +305,9 @@ def test_a_connected_client_refuses_in_a_child_and_lives_on_in_the_parent(
             call.recv,
             call.hangup,
             call.answer,
+            lambda: call.on("data", print),
+            lambda: alice.off("call"),
+            lambda: alice.wait_for("call", 0),
         ):
             try:
                 function()

@@ -90,17 +90,19 @@ class ClientPort:
 
     # the user's side
 
-    def check(self) -> None:
-        """Refuse blocking calls from the loop thread, and any from a child of the process that
-        connected."""
+    def check_process(self) -> None:
+        """Refuse any use in a child of the process that connected."""
         if self._guard is not None:
             self._guard.check()
+
+    def check(self) -> None:
+        """Refuse blocking calls from the loop thread, and any use in a child process."""
+        self.check_process()
         assert_not_loop_thread()
 
     @property
     def calls(self) -> tuple[Any, ...]:
-        if self._guard is not None:
-            self._guard.check()
+        self.check_process()
         with self._condition:
             return tuple(self._calls.values())
 
@@ -181,8 +183,7 @@ class ClientPort:
         Raises:
             NotReadyError: Signalling is not ready.
         """
-        if self._guard is not None:
-            self._guard.check()
+        self.check_process()
         with self._condition:
             if self.state != "ready" or self._phase != "connected":
                 raise NotReadyError("Cannot call peers until signaling is ready.", peer=target)
