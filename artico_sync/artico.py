@@ -17,6 +17,7 @@ from artico_sync.engine.configuration import build_configuration, check_configur
 from artico_sync.engine.settings import Settings
 from artico_sync.engine.wire import new_peer_id, new_session_id
 from artico_sync.events import EventEmitter
+from artico_sync.notebook import close_former
 from artico_sync.sharing import RemoteObjects
 from artico_sync.signaling import SocketSignaling, check_peer_id
 
@@ -102,6 +103,7 @@ class Artico(EventEmitter):
             raise TypeError(f"token must be a str, not {type(token).__name__}")
         if signaling is None:
             address = url if url is not None else os.environ.get(URL_VARIABLE) or PUBLIC_URL
+            self._address: str | None = address
             # Made anew in each process that connects; here only to refuse a bad URL at once.
             self._socket_signaling = SocketSignaling(address, self._wanted_id, token=token)
             self._user_signaling = None
@@ -116,6 +118,7 @@ class Artico(EventEmitter):
                     f"signaling has no {', '.join(missing)}: derive it from artico_sync.Signaling"
                 )
             self._user_signaling = signaling
+            self._address = None
             if isinstance(signaling, SocketSignaling):
                 self._socket_signaling = signaling
                 self._user_signaling = None
@@ -187,8 +190,15 @@ class Artico(EventEmitter):
         """
         deadline = Deadline(timeout)
         self._port.check()
+        if self.state == "disconnected":
+            close_former(self)
         self._port.connect(self._make_client, deadline)
         return self
+
+    def stands_for(self, other: Artico) -> bool:
+        """Whether this client is connected with the very id that another one wants."""
+        same_server = self._address is not None and self._address == other._address
+        return same_server and self.state != "disconnected" and self.id == other.id
 
     def _make_client(self, port: ClientPort) -> Client:
         from artico_sync.engine.client import Client
