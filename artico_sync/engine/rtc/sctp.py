@@ -234,7 +234,9 @@ class SctpTransport(RTCSctpTransport):
         path: dict[str, Any] = getattr(self.transport.transport, "path_stats", dict)()
         if "local" not in path:
             return False
-        return bool(path["local"]["address"] == path["remote"]["address"])
+        # Two addresses on the same TURN server are equal as well.
+        local, remote = path["local"], path["remote"]
+        return bool(local["type"] == "host" and local["address"] == remote["address"])
 
     def on_pass(self, progressed: bool) -> None:
         self._closer.request()
