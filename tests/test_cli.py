@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import shutil
 import signal
 import socket
 import subprocess
@@ -168,3 +169,38 @@ def test_a_turn_server_with_credentials(make_artico: MakeArtico) -> None:
     assert options.rtc_config == {
         "iceServers": [{"urls": ["turn:turn.example:3478"], "username": "me", "credential": "a,b"}]
     }
+
+
+def complete(script: str, *words: str) -> set[str]:
+    """What bash offers for the last of these words."""
+    line = " ".join(f"'{word}'" for word in words)
+    code = (
+        f"{script}\nCOMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _artico_sync;"
+        'printf "%s\\n" "${COMPREPLY[@]}"'
+    )
+    done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, timeout=20)
+    assert done.stderr == ""
+    return set(done.stdout.split())
+
+
+@pytest.mark.skipif(shutil.which("bash") is None, reason="bash is not installed")
+def test_completion_in_bash(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    assert main(["completion", "bash"]) == 0
+    script = capsys.readouterr().out
+    (tmp_path / "film.mp4").touch()
+    assert complete(script, "artico-sync", "de") == {"demo"}
+    assert complete(script, "artico-sync", "call", "--pl") == {"--play"}
+    assert complete(script, "artico-sync", "call", "--play", f"{tmp_path}/f") == {
+        f"{tmp_path}/film.mp4"
+    }
+    assert "--port" in complete(script, "artico-sync", "serve", "-")
+    assert "--port" not in complete(script, "artico-sync", "call", "-")
+    assert "--timeout" not in complete(script, "artico-sync", "demo", "-")
+
+
+@pytest.mark.parametrize("shell, line", [("zsh", "bashcompinit"), ("fish", "-l play -r -F")])
+def test_completion_in_other_shells(
+    capsys: pytest.CaptureFixture[str], shell: str, line: str
+) -> None:
+    assert main(["completion", shell]) == 0
+    assert line in capsys.readouterr().out

@@ -78,6 +78,10 @@ def _command(name: str) -> Callable[[argparse.Namespace, Output], int]:
         from artico_sync.cli.demo import demo
 
         return demo
+    if name == "completion":
+        from artico_sync.cli.completion import completion
+
+        return completion
     if name == "doctor":
         from artico_sync.cli.doctor import doctor
 

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from artico_sync.artico import PUBLIC_URL, URL_VARIABLE
+from artico_sync.cli.completion import SHELLS
 from artico_sync.cli.exit_status import MEANINGS
 
 TOKEN_VARIABLE = "ARTICO_TOKEN"
@@ -75,6 +76,9 @@ def _make_parser() -> argparse.ArgumentParser:
     add("answer", "wait for one call and answer it, then as for call", [connecting, chatting])
     doctor = add("doctor", "check step by step what works from here", [connecting])
     doctor.add_argument("server", nargs="?", metavar="URL", help="the same as --url")
+    completion = add("completion", "print what makes a shell complete these commands", [])
+    completion.add_argument("shell", choices=SHELLS)
+    completion.set_defaults(commands=commands.choices)
     return parser
 
 
