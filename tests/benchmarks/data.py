@@ -189,7 +189,10 @@ def networks(rounds: int, seconds: float) -> list[Row]:
 
 
 def bottleneck(rounds: int, seconds: float) -> list[Row]:
-    """A 20 Mbit/s link of 40 ms with a queue of one round trip: its use, and two calls on it."""
+    """A 20 Mbit/s link of 40 ms with a queue of one round trip: its use, and two calls on it.
+
+    These are held against the link itself, not against aiortc, which is shown for comparison.
+    """
     rate = 20e6
     network = {"delay": 0.02, "rate": rate}
     shares: dict[str, list[float]] = {kind: [] for kind in KINDS}
@@ -201,11 +204,11 @@ def bottleneck(rounds: int, seconds: float) -> list[Row]:
             shares[kind].append(result["megabytes"] * 8e6 / rate)
         smaller.append(shared_bottleneck(network, 2 * seconds))
     bare, ours = (statistics.median(shares[kind]) for kind in KINDS)
-    use = Row("20 Mbit/s, 40 ms: share used", "of 1", bare, ours, 0.0, "more")
-    fair = Row(
-        "the same, smaller of two calls", "of 1", 1.0, statistics.median(smaller), 0.35, "more"
-    )
-    return [use, fair]
+    return [
+        Row("20 Mbit/s, 40 ms: of the link", "of 1", 1.0, ours, 0.8, "more"),
+        Row("the same, against aiortc", "of 1", bare, ours, 1.0, "more"),
+        Row("smaller of two calls, of both", "of 1", 1.0, statistics.median(smaller), 0.35, "more"),
+    ]
 
 
 def shared_bottleneck(network: dict[str, float], seconds: float) -> float:
