@@ -14,7 +14,6 @@ from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from aiortc import RTCSessionDescription
 from aiortc.exceptions import InvalidStateError
 from aiortc.mediastreams import MediaStreamTrack
 
@@ -23,6 +22,7 @@ from .rtc.descriptions import DescriptionError, RemoteDescription, parse_descrip
 from .rtc.media_lines import RemoteChange, RemoteTrackAdded, RemoteTrackRemoved
 from .rtc.peer_connection import PeerConnection
 from .settings import Settings
+from .signal_outbox import Signal, SignalOutbox
 
 __all__ = [
     "Negotiation",
@@ -34,10 +34,11 @@ __all__ = [
 
 logger = logging.getLogger(__name__)
 
+#: Seconds a browser gets to make an offer again that gave way to ours. Chromium forgets it when
+#: yet another of ours comes in between; it remembers with the next offer of ours.
+REMINDER = 0.5
 #: Seconds for which an answer may have been lost with the signalling connection.
 ANSWER_IN_DOUBT = 60.0
-
-Signal = dict[str, object]
 
 
 class NegotiationError(Exception):
@@ -84,7 +85,7 @@ class Negotiation:
     ) -> None:
         self._connection = connection
         self._polite = polite
-        self._send = send
+        self._outbox = SignalOutbox(send, settings)
         self._on_remote_change = on_remote_change
         self._on_error = on_error
         self._settings = settings
@@ -104,18 +105,16 @@ class Negotiation:
         # Candidates of the peer's that belong to a description we have not applied.
         self._early: deque[RemoteCandidate] = deque(maxlen=settings.maximum_candidates)
         self._candidates_taken = 0
-        # What cannot be sent now: candidates before their description, anything while suspended.
-        self._held: deque[CandidateSignal] = deque(maxlen=settings.maximum_candidates)
-        self._outbox: deque[Signal] = deque(maxlen=settings.maximum_buffered_signals)
-        self._described = ""
+        self._reminder: asyncio.TimerHandle | None = None
         self._doubtful_answer: tuple[float, Signal] | None = None
         connection.on_candidate = self._local_candidate
         connection.on_restart_needed = self.restart_ice
 
     @property
     def idle(self) -> bool:
-        """Whether no offer is wanted, open, or being made."""
-        return self._offer is None and not self._wanted and not self._lock.locked()
+        """Whether no offer is wanted, open, being made, or expected."""
+        at_rest = self._offer is None and self._reminder is None and not self._wanted
+        return at_rest and not self._lock.locked()
 
     # What the session asks for
 
@@ -150,32 +149,35 @@ class Negotiation:
         """Signalling is lost: keep what there is to send, make no offers."""
         if self._state is _State.RUNNING:
             self._enter(_State.SUSPENDED)
+            self._outbox.suspended = True
 
     def resume(self) -> None:
         """Signalling is back: send what was kept, and offer again what may have been lost."""
         if self._state is not _State.SUSPENDED:
             return
         self._enter(_State.RUNNING)
+        answer, offer = None, self._offer
         if self._doubtful_answer is not None:
-            made, answer = self._doubtful_answer
-            if answer not in self._outbox and self._now() - made < ANSWER_IN_DOUBT:
-                self._outbox.appendleft(answer)
-        offer = self._offer
-        if offer is not None and offer.signal not in self._outbox:
-            if self._connection.negotiated:
-                offer.made = float("-inf")  # due at once
-                offer.changed.set()
-                self._attempts = 0
-            else:
-                self._outbox.append(offer.signal)
-        while self._outbox:
-            self._send(self._outbox.popleft())
+            made, signal = self._doubtful_answer
+            answer = signal if self._now() - made < ANSWER_IN_DOUBT else None
+        if (
+            offer is not None
+            and self._connection.negotiated
+            and not self._outbox.keeps(offer.signal)
+        ):
+            offer.made = float("-inf")  # due at once
+            offer.changed.set()
+            self._attempts = 0
+        rings = offer is not None and not self._connection.negotiated
+        self._outbox.resume(first=answer, last=offer.signal if offer and rings else None)
         self._wake()
 
     async def close(self) -> None:
         """Stop; nothing is sent or reported any more. The connection is its owner's to close."""
         self._enter(_State.CLOSED)
+        self._outbox.closed = True
         self._connection.on_candidate = self._connection.on_restart_needed = None
+        self._stop_expecting()
         worker, self._worker = self._worker, None
         if worker is not None and worker is not asyncio.current_task():
             worker.cancel()
@@ -249,6 +251,8 @@ class Negotiation:
             self._late_token = None
             # Without a token it may have been meant for the offer before.
             self._wanted = self._wanted or (late is not None and token is None)
+        if self._ignored is not None and not self._connection.peer_is_ours:
+            self._expect_offer()
         self._offer = self._ignored = None
         self._attempts = 0
         if offer is not None:
@@ -256,7 +260,23 @@ class Negotiation:
         await self._applied(changes)
         self._wake()
 
+    def _expect_offer(self) -> None:
+        self._stop_expecting()
+        self._reminder = asyncio.get_running_loop().call_later(REMINDER, self._remind)
+
+    def _stop_expecting(self) -> None:
+        if self._reminder is not None:
+            self._reminder.cancel()
+            self._reminder = None
+
+    def _remind(self) -> None:
+        self._reminder = None
+        if self._state is not _State.CLOSED and not self._connection.closing:
+            logger.info("the peer has not offered again, reminding it")
+            self.needed()
+
     async def _receive_offer(self, offer: RemoteDescription, token: object) -> None:
+        self._stop_expecting()
         if self._offer is not None:
             if not self._polite:
                 logger.info("both sides offered; ours stands")
@@ -274,16 +294,15 @@ class Negotiation:
             self._restart_wanted = False  # this one is as good as one of ours
         if fresh:
             self._late_token = None
-        signal = self._signal(answer, token)
+        signal = self._outbox.post_description(answer, token)
         self._doubtful_answer = (self._now(), signal)
-        self._post(signal)
         if not self._connection.peer_is_ours:
             self._quiet_until = self._now() + self._settings.answer_gap
         await self._applied(changes)
         self._wake()
 
     async def _applied(self, changes: list[RemoteChange]) -> None:
-        self._release_candidates()
+        self._outbox.release_candidates()
         if changes:
             self._on_remote_change(changes)
         early, self._early = self._early, deque(maxlen=self._early.maxlen)
@@ -355,11 +374,10 @@ class Negotiation:
                 self._wanted, self._restart_wanted = True, restart
                 raise
             token = secrets.token_hex(4)
-            signal = self._signal(description, token)
+            signal = self._outbox.post_description(description, token)
             self._offer = _Offer(token, signal, self._now(), asyncio.Event())
             self._restarting = restart
-            self._post(signal)
-            self._release_candidates()
+            self._outbox.release_candidates()
 
     async def _await_answer(self, offer: _Offer) -> None:
         remaining = offer.made + self._settings.offer_timeout - self._now()
@@ -403,36 +421,6 @@ class Negotiation:
         if offer is not None:
             offer.changed.set()
 
-    # What goes out
-
-    @staticmethod
-    def _signal(description: RTCSessionDescription, token: object) -> Signal:
-        """A description as JavaScript sends it; it does not mind the token, which only we read."""
-        data: dict[str, object] = {"type": description.type, "sdp": description.sdp}
-        if isinstance(token, str) and len(token) <= 64:
-            data["offer"] = token
-        return {"type": "sdp", "data": data}
-
-    def _post(self, signal: Signal) -> None:
-        data = signal["data"]
-        if isinstance(data, dict) and "sdp" in data:
-            self._described = str(data["sdp"])
-        if self._state is _State.SUSPENDED:
-            self._outbox.append(signal)
-        elif self._state is _State.RUNNING:
-            self._send(signal)
-
     def _local_candidate(self, candidate: CandidateSignal) -> None:
-        """A browser takes no candidate before the description it belongs to."""
-        if self._lock.locked() or not self._described:
-            self._held.append(candidate)
-        else:
-            self._post_candidate(candidate)
-
-    def _release_candidates(self) -> None:
-        while self._held:
-            self._post_candidate(self._held.popleft())
-
-    def _post_candidate(self, candidate: CandidateSignal) -> None:
-        if f"a={candidate['candidate']}\r\n" not in self._described:
-            self._post({"type": "candidate", "data": dict(candidate)})
+        # While the lock is held a description is in the making, which it may belong to.
+        self._outbox.post_candidate(candidate, hold=self._lock.locked())

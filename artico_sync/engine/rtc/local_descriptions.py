@@ -86,9 +86,9 @@ class DescriptionWriter:
             planned.sends, receives = carried and remote.receives, remote.sends
         else:
             # A browser puts tracks of its own on a new m-line that asks for some, and forgets
-            # their ids over it; so a new one of ours asks for none.
-            planned.sends = carried
-            receives = planned.line.receiving or not planned.line.ours
+            # their ids over it; so a new one of ours asks for none. On one that is known it
+            # can put them at once.
+            planned.sends, receives = carried, planned.line.transceiver is not None
         return _media_section(planned, receives=receives, cname=self._cname)
 
     def _add_transport(

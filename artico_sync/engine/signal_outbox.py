@@ -1,0 +1,82 @@
+"""The signals of one call on their way out; loop thread."""
+
+from __future__ import annotations
+
+from collections import deque
+from collections.abc import Callable
+
+from aiortc import RTCSessionDescription
+
+from .rtc.candidates import CandidateSignal
+from .settings import Settings
+
+Signal = dict[str, object]
+
+LONGEST_TOKEN = 64
+
+
+class SignalOutbox:
+    """Keeps signals while signalling is lost, and candidates until they mean something.
+
+    A browser takes no candidate before the description it belongs to.
+
+    Args:
+        send: Takes each signal for the peer.
+    """
+
+    def __init__(self, send: Callable[[Signal], None], settings: Settings) -> None:
+        self._send = send
+        self._kept: deque[Signal] = deque(maxlen=settings.maximum_buffered_signals)
+        self._early: deque[CandidateSignal] = deque(maxlen=settings.maximum_candidates)
+        self._described = ""
+        self.suspended = False
+        self.closed = False
+
+    def post_description(self, description: RTCSessionDescription, token: object) -> Signal:
+        """Send a description. JavaScript does not mind the token, which only we read."""
+        data: dict[str, object] = {"type": description.type, "sdp": description.sdp}
+        if isinstance(token, str) and len(token) <= LONGEST_TOKEN:
+            data["offer"] = token
+        signal: Signal = {"type": "sdp", "data": data}
+        self._described = description.sdp
+        self._post(signal)
+        return signal
+
+    def post_candidate(self, candidate: CandidateSignal, *, hold: bool) -> None:
+        """Send a candidate, or hold it until `release_candidates`."""
+        if hold or not self._described:
+            self._early.append(candidate)
+        elif f"a={candidate['candidate']}\r\n" not in self._described:
+            self._post({"type": "candidate", "data": dict(candidate)})
+
+    def release_candidates(self) -> None:
+        """The description they belong to has been sent."""
+        early, self._early = self._early, deque(maxlen=self._early.maxlen)
+        for candidate in early:
+            self.post_candidate(candidate, hold=False)
+
+    def resume(self, *, first: Signal | None, last: Signal | None) -> None:
+        """Send what was kept, and what may have been lost, unless it is kept as well.
+
+        Args:
+            first: Goes before the others.
+            last: Goes after them.
+        """
+        self.suspended = False
+        kept = list(self._kept)
+        self._kept.clear()
+        if first is not None and first not in kept:
+            kept.insert(0, first)
+        if last is not None and last not in kept:
+            kept.append(last)
+        for signal in kept:
+            self._send(signal)
+
+    def keeps(self, signal: Signal) -> bool:
+        return signal in self._kept
+
+    def _post(self, signal: Signal) -> None:
+        if self.suspended:
+            self._kept.append(signal)
+        elif not self.closed:
+            self._send(signal)
