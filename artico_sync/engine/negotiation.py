@@ -243,8 +243,11 @@ class Negotiation:
             if late is None or token not in (None, late):
                 logger.info("ignored an answer to an offer taken back")
                 return
+            restarts = self._connection.restarts_ice(answer)
             changes = await self._connection.accept_late_answer(answer)
             logger.info("took a late answer")
+            # What we have offered since then may be another restart, unknown to this answer.
+            self._restart_wanted = self._restart_wanted or restarts
             self._late_token = None if offer is None else offer.token
             self._wanted = True
         else:

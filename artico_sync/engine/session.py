@@ -32,8 +32,6 @@ logger = logging.getLogger("artico_sync.engine.session")
 CLOSE_CONFIRMATION = 0.5
 # Seconds a browser's page may take to get round to a channel its transport has opened.
 BROWSER_START = 0.5
-# Seconds of silence after which another path to the peer is looked for.
-RESTART_AFTER = 2.0
 # Seconds before a signal is sent again to a peer that has lost its server for a while.
 RESEND_PAUSE = 0.5
 
@@ -103,7 +101,6 @@ class Session:
         if settings.ring_timeout is not None:
             loop = asyncio.get_running_loop()
             self._ring_timer = loop.call_later(settings.ring_timeout, self._on_ring_timeout)
-        self._restarted = False
         self.sharing = Sharing(self._on_media_error)
         self._remote_streams: RemoteStreams | None = None
         self._hanging: asyncio.Task[None] | None = None
@@ -143,9 +140,6 @@ class Session:
         if self._suspended:
             self.negotiation.suspend()
         connection.on("connectionstatechange", self._on_connection_state)
-        path = connection.ice_transport
-        path.on_silence = self._on_silence
-        path.on_restart_needed = self._find_another_path
         connection.on("datachannel", self._on_data_channel)
         self._consumer = asyncio.get_running_loop().create_task(self._consume(self.negotiation))
         return connection
@@ -245,19 +239,6 @@ class Session:
             self._close(CloseReason.FAILED if lost else CloseReason.REMOTE)
         elif self.phase is Phase.CONNECTING:
             self._close(CloseReason.FAILED)
-
-    def _on_silence(self, seconds: float) -> None:
-        if seconds < RESTART_AFTER:
-            self._restarted = False
-        elif not self._restarted:
-            self._find_another_path()
-
-    def _find_another_path(self) -> None:
-        """Restart ICE (RFC 8445 section 9): the network may have changed under the call."""
-        if self.phase is Phase.OPEN and self.negotiation is not None:
-            logger.info("%s: the path is silent, looking for another", self)
-            self._restarted = True
-            self.negotiation.restart_ice()
 
     def _on_data_channel(self, channel: RTCDataChannel) -> None:
         if self.channel is not None or self.initiator:

@@ -67,6 +67,19 @@ class RelayedSignaling(MemorySignaling):
 
 
 @dataclass
+class Signals:
+    """What carries the signals of two peers."""
+
+    hub: MemoryHub
+    alices: RelayedSignaling
+    bobs: RelayedSignaling
+
+    def use(self, relay: Relay) -> None:
+        """Have the descriptions to come name the addresses of another relay."""
+        self.alices.relay = self.bobs.relay = relay
+
+
+@dataclass
 class Ends:
     """Two peers and the open call between them."""
 
@@ -74,9 +87,7 @@ class Ends:
     bob: Artico
     caller: Call
     callee: Call
-    hub: MemoryHub
-    alices: RelayedSignaling
-    bobs: RelayedSignaling
+    signals: Signals
 
     def end(self, role: str) -> Call:
         return self.caller if role == "caller" else self.callee
@@ -98,8 +109,8 @@ class Network:
         """A relay that ends with the test."""
         return self._closing.enter_context(Relay(**faults))
 
-    def connect(self, relay: Relay | None = None, **options: Any) -> Ends:
-        """An open call over a relay; without one, over the plain loopback."""
+    def clients(self, relay: Relay | None = None, **options: Any) -> tuple[Artico, Artico, Signals]:
+        """Two connected peers, "alice" and "bob", whose calls go over a relay."""
         hub = MemoryHub()
         alices = RelayedSignaling(hub, "alice", "a", relay)
         bobs = RelayedSignaling(hub, "bob", "b", relay)
@@ -109,8 +120,13 @@ class Network:
             )
             for signaling in (alices, bobs)
         )
+        return alice, bob, Signals(hub, alices, bobs)
+
+    def connect(self, relay: Relay | None = None, **options: Any) -> Ends:
+        """An open call over a relay; without one, over the plain loopback."""
+        alice, bob, signals = self.clients(relay, **options)
         caller = alice.call("bob")
         callee = bob.wait_for("call", OPEN_LIMIT)
         callee.answer().wait_open(OPEN_LIMIT)
         caller.wait_open(OPEN_LIMIT)
-        return Ends(alice, bob, caller, callee, hub, alices, bobs)
+        return Ends(alice, bob, caller, callee, signals)

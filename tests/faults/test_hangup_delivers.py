@@ -132,7 +132,12 @@ def test_a_hangup_that_cannot_deliver_says_so_and_closes(network: Network, leavi
     ends = network.connect(relay)
     errors: list[Exception] = []
     told = threading.Event()
-    ends.caller.on("error", lambda error: (errors.append(error), told.set()))
+
+    def note(error: Exception) -> None:
+        errors.append(error)
+        told.set()
+
+    ends.caller.on("error", note)
     relay.cut()
     ends.caller.send("lost")
     begun = time.monotonic()

@@ -134,6 +134,7 @@ class Gathering:
         self._timeout = timeout
         self._tasks: set[asyncio.Task[None]] = set()
         self._hosts: list[IceProtocol] = []
+        self._addresses: list[str] | None = None
         #: Set with the first relayed candidate, or when no more candidate can come.
         self._usable = asyncio.Event()
         self._closed = False
@@ -144,8 +145,9 @@ class Gathering:
         With the relay policy there is nothing to describe to the peer before the first
         relayed candidate, so that one is waited for.
         """
+        self._addresses = host_addresses()
         if not self._relay_only:
-            for number, host in enumerate(host_addresses()):
+            for number, host in enumerate(self._addresses):
                 await self._open_host(host, preference=max(0, 65535 - number))
             for protocol in self._hosts:
                 for server in self._servers.stun:
@@ -156,6 +158,11 @@ class Gathering:
             self._finish()
         elif self._relay_only:
             await self._usable.wait()
+
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the machine has got other addresses since `gather` was called."""
+        return self._addresses not in (None, host_addresses())
 
     async def close(self) -> None:
         self._closed = True

@@ -272,11 +272,11 @@ class IceTransport(RTCIceTransport):
         """Have a fresh connection ready, gathered, which descriptions carry from now on.
 
         Harmless when one is ready and has not been answered yet; one that is being connected
-        is given up for the fresh one.
+        is given up for the fresh one, and so is one from before the machine got other addresses.
         """
         if self.state == "closed":
             raise InvalidStateError("RTCIceTransport is closed")
-        if self._restart is not None:
+        if self._restart is not None or (self._next is not None and self._next.is_outdated):
             await self.cancel_restart()
         if self._next is None:
             await self._connection.stop_gathering()

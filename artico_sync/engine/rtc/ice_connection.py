@@ -130,6 +130,11 @@ class IceConnection(Connection):
     def is_gathered(self) -> bool:
         return self._local_candidates_end
 
+    @property
+    def is_outdated(self) -> bool:
+        """Whether the machine has got other addresses since these candidates were gathered."""
+        return self._gathering.is_outdated
+
     async def stop_gathering(self) -> None:
         """Look for no more local candidates; those found stay in use."""
         await self._gathering.close()

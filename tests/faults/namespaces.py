@@ -1,0 +1,91 @@
+"""Hosts of their own on a network of the test's: Linux network namespaces; test thread.
+
+This machine's own network is not touched: the switch lives in a namespace as well.
+"""
+
+from __future__ import annotations
+
+import os
+import shutil
+import subprocess
+from types import TracebackType
+
+import pytest
+
+#: Where the signalling server is, on a network apart from the one the calls use.
+SERVER = "10.198.0.1"
+
+
+class Host:
+    """A namespace with two cables to the switch: `calls` and `signals`."""
+
+    def __init__(self, switch: str, number: int) -> None:
+        self.name = f"{switch}-{number}"
+        #: Put before a command, it runs there.
+        self.prefix = ("ip", "netns", "exec", self.name)
+        ip("netns", "add", self.name)
+        self.ip("link", "set", "lo", "up")
+        for network in ("calls", "signals"):
+            cable = f"{network}{number}"
+            command = ("link", "add", cable, "type", "veth", "peer", "name", network)
+            ip("-n", switch, *command, "netns", self.name)
+            ip("-n", switch, "link", "set", cable, "master", f"{network}-switch", "up")
+            self.ip("link", "set", network, "up")
+        # Calls cannot go where the signals go: that network reaches the server only.
+        ip("-n", switch, "link", "set", cable, "type", "bridge_slave", "isolated", "on")
+        self.ip("address", "add", f"10.198.0.{10 + number}/24", "dev", "signals")
+
+    def ip(self, *arguments: str) -> None:
+        ip("-n", self.name, *arguments)
+
+    def add_address(self, address: str) -> None:
+        self.ip("address", "add", f"{address}/24", "dev", "calls")
+
+    def remove_address(self, address: str) -> None:
+        self.ip("address", "del", f"{address}/24", "dev", "calls")
+
+
+class Cables:
+    """A switch with hosts on it; use as a context manager. Skips the test where not permitted."""
+
+    def __init__(self) -> None:
+        self.switch = f"artico-{os.getpid()}"
+        self.prefix = ("ip", "netns", "exec", self.switch)
+        self._namespaces: list[str] = []
+
+    def __enter__(self) -> Cables:
+        if shutil.which("ip") is None:
+            pytest.skip("ip (Debian's iproute2) is not installed")
+        try:
+            ip("netns", "add", self.switch)
+            self._namespaces.append(self.switch)
+            ip("-n", self.switch, "link", "set", "lo", "up")
+            for network in ("calls", "signals"):
+                bridge = f"{network}-switch"
+                ip("-n", self.switch, "link", "add", bridge, "type", "bridge")
+                ip("-n", self.switch, "link", "set", bridge, "up")
+        except subprocess.CalledProcessError as error:
+            self._remove()
+            pytest.skip(f"no network namespaces here: {error.stderr.strip()}")
+        ip("-n", self.switch, "address", "add", f"{SERVER}/24", "dev", "signals-switch")
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._remove()
+
+    def _remove(self) -> None:
+        for namespace in reversed(self._namespaces):
+            ip("netns", "del", namespace)
+
+    def host(self) -> Host:
+        self._namespaces.append(f"{self.switch}-{len(self._namespaces)}")
+        return Host(self.switch, len(self._namespaces) - 1)
+
+
+def ip(*arguments: str) -> None:
+    subprocess.run(("ip", *arguments), check=True, capture_output=True, text=True, timeout=20)

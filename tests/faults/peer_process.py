@@ -1,0 +1,138 @@
+"""A peer in a process of its own, which a test may stop, continue and kill; test thread.
+
+Run as a program it answers calls, or places one, and says on its standard output what happens.
+"""
+
+from __future__ import annotations
+
+import json
+import os
+import queue
+import signal
+import subprocess
+import sys
+import threading
+from pathlib import Path
+from types import TracebackType
+from typing import Any
+
+from artico_sync import Artico, Call
+from tests.conftest import RTC_CONFIG
+
+ROOT = Path(__file__).parent.parent.parent
+LIMIT = 30.0
+
+
+class PeerProcess:
+    """Use as a context manager; killed at the end.
+
+    Args:
+        url: The signalling server's.
+        id: The peer's id.
+        target: Whom it calls; without one it answers.
+        prefix: Put before the command, to run it in another network namespace.
+        options: For its `Artico`.
+    """
+
+    def __init__(
+        self,
+        url: str,
+        id: str,
+        target: str | None = None,
+        *,
+        prefix: tuple[str, ...] = (),
+        **options: Any,
+    ) -> None:
+        arguments = json.dumps({"url": url, "id": id, "target": target, "options": options})
+        self._command = [*prefix, sys.executable, "-m", "tests.faults.peer_process", arguments]
+        self._said: queue.Queue[dict[str, Any]] = queue.Queue()
+
+    def __enter__(self) -> PeerProcess:
+        self._process = subprocess.Popen(
+            self._command,
+            cwd=ROOT,
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=sys.stderr,
+            text=True,
+            env={**os.environ, "PYTHONWARNINGS": "default"},
+        )
+        self._reader = threading.Thread(target=self._read, name="peer-process", daemon=True)
+        self._reader.start()
+        return self
+
+    def __exit__(
+        self,
+        kind: type[BaseException] | None,
+        error: BaseException | None,
+        traceback: TracebackType | None,
+    ) -> None:
+        self._process.kill()
+        self._process.wait()
+        self._reader.join()
+        assert self._process.stdin is not None and self._process.stdout is not None
+        self._process.stdin.close()
+        self._process.stdout.close()
+
+    def _read(self) -> None:
+        assert self._process.stdout is not None
+        for line in self._process.stdout:
+            self._said.put(json.loads(line))
+
+    def wait_for(self, event: str, timeout: float = LIMIT) -> Any:
+        """Block until the peer says that `event` happened; its argument."""
+        while True:
+            said = self._said.get(timeout=timeout)
+            if said["event"] == event:
+                return said["argument"]
+
+    def order(self, order: str, argument: Any = None) -> None:
+        """Have it `send` a message, `hangup`, or `close`."""
+        assert self._process.stdin is not None
+        self._process.stdin.write(json.dumps({"order": order, "argument": argument}) + "\n")
+        self._process.stdin.flush()
+
+    def kill(self) -> None:
+        """As the out-of-memory killer does: nothing of it says goodbye."""
+        self._process.kill()
+        self._process.wait()
+
+    def stop(self) -> None:
+        """As a laptop that falls asleep."""
+        self._process.send_signal(signal.SIGSTOP)
+
+    def go_on(self) -> None:
+        self._process.send_signal(signal.SIGCONT)
+
+
+def say(event: str, argument: Any = None) -> None:
+    sys.stdout.write(json.dumps({"event": event, "argument": argument}) + "\n")
+    sys.stdout.flush()
+
+
+def follow(call: Call) -> None:
+    call.on("data", lambda data: say("data", data))
+    call.on("close", lambda: say("close", call.close_reason))
+    call.on("open", lambda: say("open"))
+
+
+def main(url: str, id: str, target: str | None, options: dict[str, Any]) -> None:
+    with Artico(url, id=id, rtc_config=dict(RTC_CONFIG), **options) as rtco:
+        say("ready")
+        call = rtco.wait_for("call").answer() if target is None else rtco.call(target)
+        follow(call)
+        for line in sys.stdin:
+            order = json.loads(line)
+            if order["order"] == "send":
+                call.send(order["argument"])
+            elif order["order"] == "hangup":
+                call.hangup()
+            elif order["order"] == "stats":
+                stats = call.stats()
+                say("stats", {name: stats[name] for name in ("local", "remote")})
+            elif order["order"] == "close":
+                return
+
+
+if __name__ == "__main__":
+    main(**json.loads(sys.argv[1]))

@@ -1,0 +1,160 @@
+"""A peer that is killed, cut off or asleep: the call ends, or lives on, as documented."""
+
+from __future__ import annotations
+
+import time
+from collections.abc import Iterator
+from contextlib import contextmanager
+
+import pytest
+
+from artico_sync import ArticoServer, Call, CallClosedError, ConnectionFailedError
+from tests.blocking import Blocked
+from tests.conftest import TIME_UNIT, MakeArtico
+from tests.faults.network import Network
+from tests.faults.peer_process import PeerProcess
+
+LIMIT = 30.0 * TIME_UNIT
+#: Seconds in place of the default's 6.
+SILENCE = 1.5
+#: What a busy machine may add to it.
+LATE = 3.0 * TIME_UNIT
+ROLES = pytest.mark.parametrize("role", ["caller", "callee"])
+
+
+@contextmanager
+def call_with_process(
+    server: ArticoServer, make_artico: MakeArtico, role: str, silence: float
+) -> Iterator[tuple[Call, PeerProcess]]:
+    """Our end of an open call with a process, we being the caller or the callee."""
+    rtco = make_artico("us", silence_timeout=silence)
+    target = "us" if role == "callee" else None
+    with PeerProcess(server.url, "them", target, silence_timeout=silence) as peer:
+        peer.wait_for("ready")
+        if role == "caller":
+            call = rtco.call("them")
+        else:
+            call = rtco.wait_for("call", LIMIT).answer()
+        call.wait_open(LIMIT)
+        peer.wait_for("open")
+        yield call, peer
+
+
+@ROLES
+def test_a_killed_process(server: ArticoServer, make_artico: MakeArtico, role: str) -> None:
+    with call_with_process(server, make_artico, role, SILENCE) as (call, peer):
+        with Blocked(call.recv) as waiting:
+            begun = time.monotonic()
+            peer.kill()
+            call.wait_closed(LIMIT)
+        assert time.monotonic() - begun < SILENCE + LATE
+    assert call.close_reason == "failed"
+    with pytest.raises(ConnectionFailedError):
+        waiting.result()
+    with pytest.raises(CallClosedError):
+        call.send("too late")
+
+
+@ROLES
+@pytest.mark.parametrize("waited", [0.8, 3.0, 4.6])
+def test_a_process_that_sleeps_for_a_while_keeps_its_call(
+    server: ArticoServer,
+    make_artico: MakeArtico,
+    caplog: pytest.LogCaptureFixture,
+    role: str,
+    waited: float,
+) -> None:
+    """Another path is looked for meanwhile, and the sleeper finds two offers when it wakes."""
+    with call_with_process(server, make_artico, role, 6.0) as (call, peer):
+        peer.stop()
+        call.send("while asleep")
+        time.sleep(waited)  # how long it sleeps is the point
+        peer.go_on()
+        assert peer.wait_for("data") == "while asleep"
+        peer.order("send", "awake")
+        assert call.recv(LIMIT) == "awake"
+        # Whatever the silence has set off comes to its end, and the call is as good as before.
+        call.send("still there?")
+        assert peer.wait_for("data") == "still there?"
+        peer.order("hangup")
+        call.wait_closed(LIMIT)
+        assert call.close_reason == "remote"
+    assert "dropped a signal" not in caplog.text
+
+
+@ROLES
+def test_a_process_that_sleeps_for_long_loses_its_call(
+    server: ArticoServer, make_artico: MakeArtico, role: str
+) -> None:
+    with call_with_process(server, make_artico, role, SILENCE) as (call, peer):
+        begun = time.monotonic()
+        peer.stop()
+        call.wait_closed(LIMIT)
+        assert time.monotonic() - begun < SILENCE + LATE
+        assert call.close_reason == "failed"
+        # The other side learns of it when it wakes up.
+        peer.go_on()
+        assert peer.wait_for("close") in ("failed", "remote")
+
+
+@ROLES
+def test_a_path_that_is_cut_ends_the_call_on_both_sides(network: Network, role: str) -> None:
+    relay = network.relay()
+    ends = network.connect(relay, silence_timeout=SILENCE)
+    end = ends.end(role)
+    with Blocked(end.recv) as waiting:
+        begun = time.monotonic()
+        relay.cut()
+        ends.caller.wait_closed(LIMIT)
+        ends.callee.wait_closed(LIMIT)
+    assert time.monotonic() - begun < SILENCE + LATE
+    assert (ends.caller.close_reason, ends.callee.close_reason) == ("failed", "failed")
+    with pytest.raises(ConnectionFailedError):
+        waiting.result()
+
+
+def test_by_default_a_path_that_is_cut_is_noticed_within_seven_seconds(network: Network) -> None:
+    relay = network.relay()
+    ends = network.connect(relay)
+    begun = time.monotonic()
+    relay.cut()
+    for end in (ends.caller, ends.callee):
+        end.wait_closed(LIMIT)
+        # A second less than 6 may have been silent already.
+        assert 4.5 < time.monotonic() - begun < 7 + LATE
+        assert end.close_reason == "failed"
+
+
+@pytest.mark.parametrize(("silence", "cut"), [(6.0, 5.0), (3.0, 2.0)])
+def test_a_path_that_comes_back_keeps_the_call_and_loses_nothing(
+    network: Network, silence: float, cut: float
+) -> None:
+    relay = network.relay()
+    ends = network.connect(relay, silence_timeout=silence)
+    messages = [f"{number}" for number in range(200)]
+    relay.cut()
+    for message in messages:
+        ends.caller.send(message)
+        ends.callee.send(message)
+    time.sleep(cut)  # how long it is gone is the point
+    relay.restore()
+    for end in (ends.caller, ends.callee):
+        assert [end.recv(LIMIT) for _ in messages] == messages
+    ends.caller.send("and on")
+    assert ends.callee.recv(LIMIT) == "and on"
+    assert ends.caller.open and ends.callee.open
+
+
+@ROLES
+def test_a_path_that_is_never_there_fails_the_call(network: Network, role: str) -> None:
+    """Signalling works, the packets go nowhere."""
+    relay = network.relay(loss=1.0)
+    alice, bob, _ = network.clients(relay, connect_timeout=1.0)
+    call = alice.call("bob")
+    answered = bob.wait_for("call", LIMIT).answer()
+    end = call if role == "caller" else answered
+    with pytest.raises(ConnectionFailedError):
+        end.wait_open(LIMIT)
+    for one in (call, answered):
+        one.wait_closed(LIMIT)
+        assert one.close_reason == "failed"
