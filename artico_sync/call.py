@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 from collections.abc import Iterator
+from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
@@ -221,7 +222,9 @@ class Call(MediaSharing, EventEmitter):
         try:
             return self.wait_open()
         except BaseException:
-            self._port.hangup(0)
+            # Nothing can have been sent; why the call did not open is what matters.
+            with suppress(ArticoTimeoutError):
+                self._port.hangup(0)
             raise
 
     def __exit__(

@@ -20,7 +20,7 @@ from artico_sync.bridge.mailbox import Mailbox
 from artico_sync.bridge.media_port import RemoteFactory
 from artico_sync.bridge.waiting import Deadline, wait_until
 from artico_sync.engine.settings import Settings
-from artico_sync.errors import ArticoError, NotReadyError, SignalingError
+from artico_sync.errors import ArticoError, ArticoTimeoutError, NotReadyError, SignalingError
 
 if TYPE_CHECKING:
     from artico_sync.engine.client import Client
@@ -169,7 +169,10 @@ class ClientPort:
         self._lease = loop_lease = lease()
         try:
             self._client = client = make_client(self)
-            loop_lease.run(client.open, timeout=deadline.remaining())
+            try:
+                loop_lease.run(client.open, timeout=deadline.remaining())
+            except ArticoTimeoutError as error:
+                raise deadline.error("signalling to be ready") from error
             loop_lease.at_exit(client.say_goodbye)
         except BaseException:
             self._client = self._lease = self._guard = None
