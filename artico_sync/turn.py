@@ -33,8 +33,9 @@ def turn_server(
         TypeError: An argument of the wrong type.
         ValueError: No secret, no URL, a colon in the user, or no time.
     """
-    if not isinstance(secret, str) or not isinstance(user, str):
-        raise TypeError("secret and user must be str")
+    for name, text in (("secret", secret), ("user", user)):
+        if not isinstance(text, str):
+            raise TypeError(f"{name} must be a str, not {type(text).__name__}")
     if isinstance(seconds, bool) or not isinstance(seconds, int):
         raise TypeError(f"seconds must be a whole number, not {type(seconds).__name__}")
     listed = [urls] if isinstance(urls, str) else list(urls)
@@ -42,6 +43,6 @@ def turn_server(
         raise TypeError("urls must be str")
     if not secret or not listed or ":" in user or seconds <= 0:
         raise ValueError("a TURN server needs a secret, a URL, a user without colon and some time")
-    name = f"{int(time.time()) + seconds}" + (f":{user}" if user else "")
-    digest = hmac.new(secret.encode(), name.encode(), hashlib.sha1).digest()
-    return {"urls": listed, "username": name, "credential": base64.b64encode(digest).decode()}
+    username = f"{int(time.time()) + seconds}" + (f":{user}" if user else "")
+    digest = hmac.new(secret.encode(), username.encode(), hashlib.sha1).digest()
+    return {"urls": listed, "username": username, "credential": base64.b64encode(digest).decode()}

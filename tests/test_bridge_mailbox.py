@@ -132,10 +132,11 @@ def test_wait_beside_a_handler_sees_the_event_as_well(box: Box) -> None:
 def test_each_event_goes_to_exactly_one_of_many_threads(box: Box) -> None:
     count = 200
     results: list[Any] = []
-    threads = [
-        threading.Thread(target=lambda: [results.append(box.take()[0]) for _ in range(count // 4)])
-        for _ in range(4)
-    ]
+
+    def take_share() -> None:
+        results.extend(box.take()[0] for _ in range(count // 4))
+
+    threads = [threading.Thread(target=take_share) for _ in range(4)]
     for thread in threads:
         thread.start()
     for number in range(count):

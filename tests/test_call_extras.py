@@ -29,7 +29,8 @@ def open_pair(make_artico: MakeArtico) -> tuple[Call, Call]:
 
 def test_json_both_ways(make_artico: MakeArtico) -> None:
     call, incoming = open_pair(make_artico)
-    for value in ({"a": [1, 2.5, None, True]}, "text", 5, None, [], {"ü": "\U0001f600"}):
+    values: list[Any] = [{"a": [1, 2.5, None, True]}, "text", 5, None, [], {"ü": "\U0001f600"}]
+    for value in values:
         call.send_json(value)
         assert incoming.recv_json(TIMEOUT) == value
     call.send("no json")
