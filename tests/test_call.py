@@ -241,6 +241,15 @@ def test_cancellation(make_artico: MakeArtico) -> None:
         incoming.answer()
 
 
+def test_cancelling_and_leaving_at_once(make_artico: MakeArtico) -> None:
+    alice, bob = make_artico(), make_artico()
+    alice.call(bob.id)
+    alice.close()
+    incoming = bob.wait_for("call", TIMEOUT)
+    incoming.wait_closed(TIMEOUT)
+    assert incoming.close_reason == "remote"
+
+
 def test_answering_wrongly(make_artico: MakeArtico) -> None:
     alice, bob = make_artico(), make_artico()
     call = alice.call(bob.id)

@@ -32,6 +32,8 @@ logger = logging.getLogger("artico_sync.engine.session")
 CLOSE_CONFIRMATION = 0.5
 # Seconds a browser's page may take to get round to a channel its transport has opened.
 BROWSER_START = 0.5
+# Seconds within which a peer of ours that got a call says that it rings.
+RINGING_DELAY = 0.25
 # Seconds before a signal is sent again to a peer that has lost its server for a while.
 RESEND_PAUSE = 0.5
 
@@ -95,6 +97,8 @@ class Session:
         self._suspended = False
         self._reached = not initiator
         self._opened = 0.0
+        self._started = asyncio.get_running_loop().time()
+        self._heard = asyncio.Event()
         self._detail: str | None = None
         self._watcher: asyncio.Task[None] | None = None
         self._ring_timer: asyncio.TimerHandle | None = None
@@ -151,6 +155,7 @@ class Session:
         if self.phase is Phase.CLOSED:
             return
         self._peer_is_ours = self._peer_is_ours or signal.from_ours
+        self._heard.set()
         self._reached = True
         if signal.type == wire.BYE:
             self._on_bye(signal.reason, signal.detail)
@@ -460,7 +465,19 @@ class Session:
     async def _hang_up(self) -> None:
         if self.phase is Phase.CLOSING:
             await self._deliver()
+        elif self.phase is Phase.CALLING and not self._peer_is_ours:
+            await self._cancel_when_ringing()
         self._close(CloseReason.HANGUP)
+
+    async def _cancel_when_ringing(self) -> None:
+        # A peer of ours says that it rings within a moment; before that it must not be told.
+        age = asyncio.get_running_loop().time() - self._started
+        try:
+            async with asyncio.timeout(max(0.0, RINGING_DELAY - age)):
+                await self._heard.wait()
+        except TimeoutError:
+            return
+        self._say_bye(CloseReason.HANGUP)
 
     async def _deliver(self) -> None:
         assert self.channel is not None
