@@ -230,7 +230,9 @@ class Negotiation:
         do not say which offer they are for."""
         offer, late = self._offer, self._late_token
         changes: list[RemoteChange] | None = None
+        withheld = False
         if offer is not None and token in (None, offer.token):
+            withheld = self._connection.is_withheld_from(answer)
             try:
                 changes = await self._connection.accept_answer(answer)
             except DescriptionError:
@@ -243,17 +245,19 @@ class Negotiation:
             if late is None or token not in (None, late):
                 logger.info("ignored an answer to an offer taken back")
                 return
-            restarts = self._connection.restarts_ice(answer)
+            if offer is not None and token is not None and not self._connection.late_answer_undoes:
+                logger.info("ignored a late answer: the peer will answer the offer made since")
+                return
+            misses = self._connection.misses_restart(answer)
             changes = await self._connection.accept_late_answer(answer)
             logger.info("took a late answer")
-            # What we have offered since then may be another restart, unknown to this answer.
-            self._restart_wanted = self._restart_wanted or restarts
+            self._restart_wanted = self._restart_wanted or misses
             self._late_token = None if offer is None else offer.token
             self._wanted = True
         else:
             self._late_token = None
             # Without a token it may have been meant for the offer before.
-            self._wanted = self._wanted or (late is not None and token is None)
+            self._wanted = self._wanted or withheld or (late is not None and token is None)
         if self._ignored is not None and not self._connection.peer_is_ours:
             self._expect_offer()
         self._offer = self._ignored = None

@@ -51,6 +51,10 @@ class PageMedia:
     def add_stream(self, stream: PageStream, metadata: str | None = None) -> None:
         self._invoke("addStream", stream.id, metadata)
 
+    def add_stream_before_answer(self, stream: PageStream, metadata: str) -> None:
+        """Add a stream between the next offer the page applies and its answer."""
+        self._invoke("addStreamBeforeAnswer", stream.id, metadata)
+
     def remove_stream(self, stream: PageStream) -> None:
         self._invoke("removeStream", stream.id)
 

@@ -68,6 +68,17 @@ export function mediaFunctions(calls, until) {
     },
     addStream: (session, id, metadata) =>
       calls.get(session).call.addStream(sources.get(id).stream, metadata ?? undefined),
+    // The same between the next offer the page applies and its answer.
+    addStreamBeforeAnswer(session, id, metadata) {
+      const original = RTCPeerConnection.prototype.setLocalDescription;
+      RTCPeerConnection.prototype.setLocalDescription = function apply(...args) {
+        if (this.signalingState === "have-remote-offer") {
+          RTCPeerConnection.prototype.setLocalDescription = original;
+          calls.get(session).call.addStream(sources.get(id).stream, metadata);
+        }
+        return original.apply(this, args);
+      };
+    },
     removeStream: (session, id) =>
       calls.get(session).call.removeStream(sources.get(id).stream),
     addTrack(session, id, kind) {

@@ -113,6 +113,21 @@ def test_both_ways_at_once_and_again(ends: tuple[Call, PageMedia]) -> None:
     assert log.errors == []
 
 
+def test_a_page_adds_a_stream_while_it_answers_an_offer(
+    ends: tuple[Call, PageMedia],
+) -> None:
+    call, page = ends
+    mine, theirs = film(RED, 440), page_stream(page.call.peer, BLUE, 880)
+    page.add_stream_before_answer(theirs, "of the page")
+    call.add_stream(mine, "of Python")
+    wait_for_colour(remote_track(call, theirs.id, "video"), BLUE)
+    wait_for_tone(remote_track(call, theirs.id, "audio"), 880)
+    page.see(mine.tracks[0].id, RED)
+    page.hear(mine.tracks[1].id, 440)
+    assert [stream.metadata for stream in call.streams] == ["of the page"]
+    assert page.errors == []
+
+
 def test_a_second_stream_beside_the_first(ends: tuple[Call, PageMedia]) -> None:
     call, page = ends
     log = MediaLog(call)

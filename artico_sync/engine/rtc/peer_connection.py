@@ -84,6 +84,7 @@ class PeerConnection(RTCPeerConnection):
         # before it: the peer may have applied it all the same.
         self._unanswered: list[PlannedLine] = []
         self._unanswered_base = 0
+        self._unanswered_username: str | None = None
         self._remote: RemoteDescription | None = None
         # Our ICE username as of the last negotiation; another one in a description restarts ICE.
         self._username: str | None = None
@@ -264,6 +265,7 @@ class PeerConnection(RTCPeerConnection):
             # An ICE restart stays prepared: the peer that has applied the offer knows no other
             # credentials of ours any more.
             self._unanswered, self._unanswered_base = self._plan, len(self._lines)
+            self._unanswered_username = self._transports.username
         self._forget_offer()
 
     def _forget_offer(self) -> None:
@@ -286,6 +288,28 @@ class PeerConnection(RTCPeerConnection):
         plan = [dataclasses.replace(planned) for planned in self._plan]
         apply_answer(plan, answer)
         return await self._accept(plan, answer)
+
+    def is_withheld_from(self, answer: RemoteDescription) -> bool:
+        """Whether the peer has put tracks on m-lines that asked for none.
+
+        A browser does that with tracks that are added while it answers, and takes its answer,
+        which only names them, for the end of the matter: it needs another offer to send them.
+        """
+        return any(
+            planned.sends and planned.line.transceiver is None and line.stream_ids
+            for planned, line in zip(self._plan, answer.lines, strict=False)
+            if planned.line.is_media and not line.sends
+        )
+
+    @property
+    def late_answer_undoes(self) -> bool:
+        """Whether `accept_late_answer` would take something back: the peer has seen other m-lines
+        than those that are to be offered now."""
+        return self._unanswered_base != len(self._lines)
+
+    def misses_restart(self, answer: RemoteDescription) -> bool:
+        """Whether a late answer is to an ICE restart given up since, so that another is needed."""
+        return self.restarts_ice(answer) and self._unanswered_username != self._transports.username
 
     async def accept_late_answer(self, answer: RemoteDescription) -> list[RemoteChange]:
         """Apply the answer to an offer that was taken back for want of one.
