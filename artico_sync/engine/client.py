@@ -24,6 +24,9 @@ logger = logging.getLogger("artico_sync.engine.client")
 
 # Seconds before the first attempt to come back; doubled for each that fails.
 FIRST_PAUSE = 0.1
+# The same for a goodbye to a peer that may be on its way back, and how often it is said at most.
+BYE_PAUSE = 0.5
+BYE_ATTEMPTS = 6
 
 
 class ClientListener(Protocol):
@@ -61,6 +64,7 @@ class Client:
         self._reconnecting: asyncio.Task[None] | None = None
         self._sends: dict[asyncio.Future[bool | None], tuple[dict[str, object], Told]] = {}
         self._closing = False
+        self._byes: list[asyncio.TimerHandle] = []
 
     # signalling's life
 
@@ -81,6 +85,8 @@ class Client:
     async def close(self, timeout: float | None) -> None:
         """Hang up every call, each within `timeout` seconds, then leave the server."""
         self._closing = True
+        for timer in self._byes:
+            timer.cancel()
         if self._reconnecting is not None:
             self._reconnecting.cancel()
             await asyncio.gather(self._reconnecting, return_exceptions=True)
@@ -107,7 +113,8 @@ class Client:
             session.resume()
         unsent, self._unsent = self._unsent, deque()
         for message, told in unsent:
-            if message["session"] in self.sessions:
+            # Of calls that are over meanwhile, only the goodbye is still of interest.
+            if message["session"] in self.sessions or wire.is_bye(message):
                 self.send_signal(message, told)
 
     def on_disconnected(self) -> None:
@@ -162,6 +169,18 @@ class Client:
         future = self._transport.send(message)
         self._sends[future] = message, told
         future.add_done_callback(self._on_sent)
+
+    def send_bye(self, message: dict[str, object], attempt: int = 1) -> None:
+        """Tell a peer of ours about the end of a call; one that has lost the server a while later."""
+
+        def told(delivered: bool | None) -> None:
+            if delivered is False and attempt < BYE_ATTEMPTS and not self._closing:
+                pause = BYE_PAUSE * 2 ** (attempt - 1)
+                loop = asyncio.get_running_loop()
+                self._byes = [timer for timer in self._byes if timer.when() > loop.time()]
+                self._byes.append(loop.call_later(pause, self.send_bye, message, attempt + 1))
+
+        self.send_signal(message, told)
 
     def _on_sent(self, future: asyncio.Future[bool | None]) -> None:
         message, told = self._sends.pop(future, (None, None))

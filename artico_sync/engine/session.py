@@ -56,6 +56,7 @@ class SessionHost(Protocol):
     def send_signal(
         self, message: dict[str, object], told: Callable[[bool | None], None]
     ) -> None: ...
+    def send_bye(self, message: dict[str, object]) -> None: ...
     def on_session_closed(self, session: Session) -> None: ...
 
 
@@ -200,7 +201,8 @@ class Session:
     def _say_bye(self, reason: str, detail: str | None = None) -> None:
         # Only to a peer of ours, which still has the session: a JavaScript page would ring.
         if self._peer_is_ours:
-            self._signal(wire.bye(reason, detail), lambda delivered: None)
+            body = wire.bye(reason, detail)
+            self._host.send_bye(wire.build_message(self.target, self.session, self.metadata, body))
 
     def announce_ringing(self) -> None:
         """Tell a caller of ours that it reached one of ours, so that either can say goodbye."""
@@ -287,9 +289,14 @@ class Session:
             self.listener.on_delivered(delivered)
 
     def send(self, data: str | bytes, size: int) -> None:
-        """Queue a user message; its size was counted by the sender."""
+        """Queue a user message, for `send_now`; its size was counted by the sender."""
         if self.channel is not None and self.phase is Phase.OPEN:
             self.channel.send(data, size)
+
+    def send_now(self) -> None:
+        """Let what was queued leave in this pass of the loop."""
+        if self.channel is not None and self.phase is Phase.OPEN:
+            self.channel.send_now()
 
     def release(self, footprint: int) -> None:
         """The user has consumed messages of that footprint."""

@@ -162,6 +162,12 @@ def bye(reason: str, detail: str | None = None) -> dict[str, Any]:
     return {"type": BYE, "agent": AGENT, "data": data}
 
 
+def is_bye(message: dict[str, object]) -> bool:
+    """Whether a message of ours says goodbye."""
+    body = message["signal"]
+    return isinstance(body, dict) and body.get("type") == BYE
+
+
 def ringing() -> dict[str, Any]:
     return {"type": RINGING, "agent": AGENT}
 

@@ -6,6 +6,7 @@ Run as a program it answers calls, or places one, and says on its standard outpu
 from __future__ import annotations
 
 import json
+import logging
 import os
 import queue
 import signal
@@ -135,4 +136,6 @@ def main(url: str, id: str, target: str | None, options: dict[str, Any]) -> None
 
 
 if __name__ == "__main__":
+    if os.environ.get("ARTICO_SYNC_TEST_LOG"):
+        logging.basicConfig(level=logging.DEBUG)
     main(**json.loads(sys.argv[1]))
