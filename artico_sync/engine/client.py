@@ -13,8 +13,8 @@ from typing import Protocol
 from aiortc import RTCConfiguration
 
 from artico_sync.engine import wire
-from artico_sync.engine.rate import RateLimits
 from artico_sync.engine.phase import CloseReason, Phase
+from artico_sync.engine.rate import RateLimits
 from artico_sync.engine.session import Session, SessionListener
 from artico_sync.engine.settings import Settings
 from artico_sync.engine.signaling.transport import SignalingTransport
@@ -125,9 +125,7 @@ class Client:
             session.suspend()
         # What the server may never have got is sent again: a peer takes a signal that comes twice
         # for one.
-        unacknowledged = [
-            entry for sent, entry in self._sends.items() if not sent.done() or sent.result() is None
-        ]
+        unacknowledged = [entry for sent, entry in self._sends.items() if not _has_arrived(sent)]
         self._unsent.extendleft(reversed(unacknowledged))
         self._sends.clear()
         self._set_state("connecting")
@@ -171,7 +169,7 @@ class Client:
         future.add_done_callback(self._on_sent)
 
     def send_bye(self, message: dict[str, object], attempt: int = 1) -> None:
-        """Tell a peer of ours about the end of a call; one that has lost the server a while later."""
+        """Tell a peer of ours about the end of a call, again where it has lost the server."""
 
         def told(delivered: bool | None) -> None:
             if delivered is False and attempt < BYE_ATTEMPTS and not self._closing:
@@ -184,9 +182,9 @@ class Client:
 
     def _on_sent(self, future: asyncio.Future[bool | None]) -> None:
         message, told = self._sends.pop(future, (None, None))
+        error = None if future.cancelled() else future.exception()
         if message is None or told is None or future.cancelled():
             return
-        error = future.exception()
         if error is None:
             told(future.result())
         elif isinstance(error, SignalingError):
@@ -304,3 +302,10 @@ class Client:
         while len(self._finished) > self._settings.remembered_sessions:
             self._finished.popitem(last=False)
         self._listener.on_session_gone(session.session)
+
+
+def _has_arrived(sent: asyncio.Future[bool | None]) -> bool:
+    """Whether the server has said that it took a signal."""
+    if not sent.done() or sent.cancelled() or sent.exception() is not None:
+        return False
+    return sent.result() is not None

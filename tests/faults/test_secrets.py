@@ -1,0 +1,120 @@
+"""Neither the log nor what users are shown tells passwords."""
+
+from __future__ import annotations
+
+import logging
+import re
+
+import pytest
+
+from artico_sync import Artico, ArticoServer, SignalingError
+from artico_sync.signaling import MemorySignaling, Message
+from tests.conftest import RTC_CONFIG, TIME_UNIT
+from tests.faults.network import Network
+from tests.ice_faults import silent_server
+
+LIMIT = 30.0 * TIME_UNIT
+#: What is ours to keep quiet; aiortc, aioice and websockets have debug logs of their own.
+OURS = "artico_sync"
+
+
+def ours(caplog: pytest.LogCaptureFixture) -> str:
+    """All that this library logged, as text."""
+    formatter = logging.Formatter("%(message)s")
+    return "\n".join(
+        formatter.format(record) for record in caplog.records if record.name.startswith(OURS)
+    )
+
+
+def test_ice_passwords_are_shown_nowhere(
+    network: Network, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    first, second = network.relay(), network.relay()
+    alice, bob, signals = network.clients(first)
+    secrets: set[str] = set()
+
+    def spy(message: Message) -> Message:
+        sdp = (message["signal"].get("data") or {}).get("sdp", "")
+        secrets.update(re.findall(r"a=ice-pwd:(\S+)", sdp))
+        return message
+
+    signals.alices.filter = signals.bobs.filter = spy
+    call = alice.call("bob")
+    incoming = bob.wait_for("call", LIMIT).answer().wait_open(LIMIT)
+    call.wait_open(LIMIT)
+    # A restart, signals nobody can use, and an end, each of which is logged.
+    signals.use(second)
+    first.cut()
+    call.send("moved")
+    assert incoming.recv(LIMIT) == "moved"
+    password = sorted(secrets)[0]
+    for signal in (
+        {"type": "sdp", "data": {"type": "offer", "sdp": f"v=0\r\na=ice-pwd:{password}\r\n"}},
+        {"type": "sdp", "data": {"type": "answer", "sdp": f"a=ice-pwd:{password}\r\nm=x"}},
+        {"type": "candidate", "data": {"candidate": f"candidate:{password}", "sdpMid": "0"}},
+    ):
+        message = {"target": "bob", "session": call.session, "signal": signal}
+        MemorySignaling.signal(signals.alices, message)
+    shown = [str(call.stats()), str(incoming.stats()), repr(call), repr(alice), call._repr_html_()]
+    call.hangup()
+    incoming.wait_closed(LIMIT)
+    assert len(secrets) >= 4
+    log = ours(caplog)
+    assert "restart" in log or "another" in log
+    for secret in secrets:
+        assert secret not in log
+        assert not any(secret in text for text in shown)
+
+
+def test_tokens_and_turn_passwords_are_shown_nowhere(caplog: pytest.LogCaptureFixture) -> None:
+    caplog.set_level(logging.DEBUG)
+    token, credential = "tokentokentoken", "turnturnturnturn"
+    with silent_server() as port, ArticoServer(port=0, auth=lambda shown: shown == token) as server:
+        turn = {
+            "urls": f"turn:127.0.0.1:{port}?transport=udp",
+            "username": "user",
+            "credential": credential,
+        }
+        rtc_config = {"iceServers": [turn, {**turn, "urls": "turns:localhost?transport=udp"}]}
+        with (
+            Artico(server.url, token=token, id="alice", rtc_config=rtc_config) as alice,
+            Artico(server.url, token=token, id="bob", rtc_config=rtc_config) as bob,
+        ):
+            call = alice.call("bob")
+            incoming = bob.wait_for("call", LIMIT).answer().wait_open(LIMIT)
+            call.wait_open(LIMIT)
+            shown = [str(call.stats()), repr(alice), repr(call), alice._repr_html_()]
+            call.hangup()
+            incoming.wait_closed(LIMIT)
+        with pytest.raises(SignalingError) as refused:
+            Artico(server.url, token=f"not {token}", rtc_config=dict(RTC_CONFIG)).connect()
+        shown.append(str(refused.value))
+    log = ours(caplog)
+    assert log
+    for secret in (token, credential):
+        assert secret not in log
+        assert not any(secret in text for text in shown)
+
+
+@pytest.mark.logs_errors
+def test_a_failing_call_tells_no_password_in_its_errors(
+    network: Network, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    alice, bob, signals = network.clients(network.relay(loss=1.0), connect_timeout=0.5)
+    secrets: set[str] = set()
+
+    def spy(message: Message) -> Message:
+        sdp = (message["signal"].get("data") or {}).get("sdp", "")
+        secrets.update(re.findall(r"a=ice-pwd:(\S+)", sdp))
+        return message
+
+    signals.alices.filter = signals.bobs.filter = spy
+    call = alice.call("bob")
+    bob.wait_for("call", LIMIT).answer()
+    with pytest.raises(Exception, match="connection") as failed:
+        call.wait_open(LIMIT)
+    assert secrets
+    for secret in secrets:
+        assert secret not in ours(caplog) + str(failed.value)
