@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import socket
 from typing import Any, cast
 
@@ -54,7 +55,12 @@ async def close(transport: asyncio.DatagramTransport, recorder: Recorder) -> Non
     await asyncio.wait_for(recorder.ended.wait(), LIMIT)
 
 
-def test_a_batch_is_read_at_one_wake_up() -> None:
+@pytest.mark.parametrize("alone_after, read", [(math.inf, datagram.BATCH), (-1.0, 1)])
+def test_a_batch_is_read_at_one_wake_up(
+    monkeypatch: pytest.MonkeyPatch, alone_after: float, read: int
+) -> None:
+    monkeypatch.setattr(datagram, "ALONE_AFTER", alone_after)
+
     async def main() -> None:
         one, other = Recorder(), Recorder()
         sender = await open_socket(one, LOOPBACK, accelerate=True)
@@ -64,7 +70,7 @@ def test_a_batch_is_read_at_one_wake_up() -> None:
             sender.sendto(b"%d" % number, receiver.get_extra_info("sockname"))
         while not other.received:
             await asyncio.sleep(0)
-        assert len(other.received) == datagram.BATCH
+        assert len(other.received) == read
         await other.wait_for(datagram.BATCH + 3)
         assert other.received == [b"%d" % number for number in range(datagram.BATCH + 3)]
         await close(sender, one)

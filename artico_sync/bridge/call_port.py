@@ -96,6 +96,9 @@ class CallPort:
         self._maximum_message = 0
         self._accepted = 0
         self._delivered = 0
+        #: Messages on their way to the loop, and whether it knows.
+        self._outgoing: deque[tuple[str | bytes, int]] = deque()
+        self._told_outgoing = False
         self._unreleased = 0
         self._release_step = min(64 * KIB, settings.receive_buffer // 8)
 
@@ -164,9 +167,10 @@ class CallPort:
         self.mailbox.emit("data", data, consumed=lambda: self._consumed(size + OVERHEAD))
 
     def on_delivered(self, delivered: int) -> None:
-        with self._condition:
-            self._delivered = delivered
-            if self._waiting:
+        # Without the lock, which a sender may hold: who waits has said so before looking.
+        self._delivered = delivered
+        if self._waiting:
+            with self._condition:
                 self._condition.notify_all()
 
     # the user's side
@@ -361,8 +365,11 @@ class CallPort:
                     raise deadline.error("room in the send buffer", self.session_id, self.target)
             self._accepted += size + OVERHEAD
             # Under the condition, so that messages of several threads keep the order of their
-            # accounts.
-            self.lease.post(self._send, data, size)
+            # accounts, and whoever hangs up after a send comes after it.
+            self._outgoing.append((data, size))
+            if not self._told_outgoing:
+                self._told_outgoing = True
+                self.lease.post(self._send_outgoing)
 
     def _check_sendable(self, size: int) -> None:
         if self.phase in (Phase.CLOSING, Phase.CLOSED):
@@ -379,9 +386,16 @@ class CallPort:
                 peer=self.target,
             )
 
-    def _send(self, data: str | bytes, size: int) -> None:
+    def _send_outgoing(self) -> None:
+        # Cleared first: a message that comes meanwhile is told of again.
+        self._told_outgoing = False
+        outgoing = self._outgoing
+        while outgoing:
+            data, size = outgoing.popleft()
+            if self.engine is not None:
+                self.engine.send(data, size)
         if self.engine is not None:
-            self.engine.send(data, size)
+            self.engine.send_now()
 
     def flush(self, deadline: Deadline) -> None:
         """Wait until what was accepted so far is acknowledged."""

@@ -22,6 +22,7 @@ import janus
 
 from artico_sync.bridge.executor import DaemonExecutor
 from artico_sync.bridge.waiting import CancelledError, Deadline, FutureTimeout, result_of
+from artico_sync.bridge.wake_up import make_wake_up
 from artico_sync.errors import ArticoTimeoutError, SignalingError
 
 logger = logging.getLogger("artico_sync.bridge.loop")
@@ -55,6 +56,7 @@ class LoopThread:
         self.loop.set_default_executor(self.executor)
         self._inbox: janus.Queue[tuple[Callable[..., object], tuple[object, ...]]] = janus.Queue()
         self._awake = False
+        self._wake_up = make_wake_up(self.loop, self._drain)
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="artico_sync-loop", daemon=True)
         self._thread.start()
@@ -73,7 +75,7 @@ class LoopThread:
         if not self._awake:
             self._awake = True
             try:
-                self.loop.call_soon_threadsafe(self._drain)
+                self._wake_up.wake()
             except RuntimeError:
                 logger.debug("the loop was closed meanwhile, dropping %r", function)
 
@@ -101,6 +103,7 @@ class LoopThread:
             self.loop.run_until_complete(self.loop.shutdown_asyncgens())
         finally:
             self._inbox.close()
+            self._wake_up.close()
             self.executor.shutdown(wait=False, cancel_futures=True)
             asyncio.set_event_loop(None)
             self.loop.close()

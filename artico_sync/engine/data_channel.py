@@ -91,7 +91,7 @@ class DataChannel:
         await self._transport.drained()
 
     def send(self, data: str | bytes, size: int) -> None:
-        """Queue a user message of `size` bytes."""
+        """Queue a user message of `size` bytes, for `send_now`."""
         if not self.is_open:
             logger.debug(
                 "dropping a message of %d bytes: the channel is %s", size, self._channel.readyState
@@ -100,7 +100,11 @@ class DataChannel:
         self._accepted += size + OVERHEAD
         self.messages_sent += 1
         self.bytes_sent += size
-        self._transport.send_message(self._channel, data)
+        self._transport.send_message(self._channel, data, soon=False)
+
+    def send_now(self) -> None:
+        """Let what was queued leave, as far as the peer and the path allow."""
+        self._transport.send_now()
 
     def send_control(self, text: str) -> None:
         """Queue a control message; before the channel is open it waits for it."""

@@ -13,6 +13,9 @@ logger = logging.getLogger(__name__)
 
 #: Datagrams read at one wake-up before the loop gets its turn again.
 BATCH = 32
+#: After so many seconds without a datagram the next one is probably alone, and a second look at
+#: the socket in vain; should it not be, the loop comes back at once.
+ALONE_AFTER = 0.0002
 #: Largest datagram taken; more than any path carries, and cheap to allocate.
 DATAGRAM_MAXIMUM = 65536
 #: Bytes asked of the kernel for each direction; it grants what its limits allow.
@@ -96,6 +99,7 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
         self._waiting: deque[tuple[bytes, Address | None]] = deque()
         self._waiting_size = 0
         self._read_errors = 0
+        self._read_at = 0.0
         loop.add_reader(sock, self._on_readable)
 
     def is_closing(self) -> bool:
@@ -149,7 +153,10 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
     def _on_readable(self) -> None:
         receive = self._sock.recvfrom
         deliver = self._protocol.datagram_received
-        for _ in range(BATCH):
+        now = self._loop.time()
+        batch = BATCH if now - self._read_at < ALONE_AFTER else 1
+        self._read_at = now
+        for _ in range(batch):
             try:
                 data, address = receive(DATAGRAM_MAXIMUM)
             except (BlockingIOError, InterruptedError):

@@ -116,13 +116,22 @@ class SctpTransport(RTCSctpTransport):
     def getCapabilities(self) -> RTCSctpCapabilities:  # type: ignore[override]
         return RTCSctpCapabilities(maxMessageSize=self._settings.maximum_message)
 
-    def send_message(self, channel: RTCDataChannel, data: str | bytes) -> None:
-        """Queue a message. It leaves in this pass of the loop, or when the peer allows."""
+    def send_message(
+        self, channel: RTCDataChannel, data: str | bytes, *, soon: bool = True
+    ) -> None:
+        """Queue a message. It leaves in the next pass of the loop, or when the peer allows.
+
+        Without `soon` it waits for a call of `send_now`, which saves that pass.
+        """
         protocol, payload = dcep.encode_message(data)
         counters = self._association.sends.counters
         counters.messages += 1
         counters.bytes += len(payload)
-        self._queue(channel, protocol, payload)
+        self._queue(channel, protocol, payload, soon=soon)
+
+    def send_now(self) -> None:
+        """Send what waits and may be sent."""
+        self._association.flush_now()
 
     def release(self, size: int) -> None:
         """The application has read messages of that footprint: the peer may send as much."""
@@ -282,14 +291,16 @@ class SctpTransport(RTCSctpTransport):
 
     # Messages
 
-    def _queue(self, channel: RTCDataChannel, protocol: int, payload: bytes) -> None:
+    def _queue(
+        self, channel: RTCDataChannel, protocol: int, payload: bytes, *, soon: bool = True
+    ) -> None:
         if not self._association.is_up:
             self._early.append((channel, protocol, payload))
             self._early_cost += len(payload) + OVERHEAD
             return
         stream = self._number(channel) if channel.id is None else channel.id
         unordered = not channel.ordered and protocol != dcep.DCEP
-        self._association.put(OutboundMessage(stream, protocol, payload, unordered))
+        self._association.put(OutboundMessage(stream, protocol, payload, unordered), soon=soon)
 
     def _number(self, channel: RTCDataChannel) -> int:
         """Give a channel the next stream of our parity (RFC 8832 6)."""

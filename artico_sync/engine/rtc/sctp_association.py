@@ -67,6 +67,9 @@ PACKETS_PER_SACK = 2
 SACK_DELAY = 0.002
 PACKETS_PER_SACK_IN_FLOOD = 16
 FLOOD = 12
+#: A packet that comes so many seconds after the last one is probably alone: what it leads to is
+#: done at once rather than in the next pass of the loop, for which others would be waited for.
+ALONE_AFTER = 0.0002
 #: A timer that fires this many seconds late was held up, and so was the reading of the socket.
 LATE = 0.05
 
@@ -134,6 +137,8 @@ class Association:
         self._packets_per_sack = 1
         self._packets_in_pass = 0
         self._replies = 0
+        self._handled_at = 0.0
+        self._sack_taken = False
         self._retransmission_timer = Timer(self._loop, self._on_retransmission_timeout)
         self._sack_timer = Timer(self._loop, self.acknowledge_soon)
         self._pace_timer = Timer(self._loop, self.flush_soon)
@@ -178,9 +183,16 @@ class Association:
 
     # Sending
 
-    def put(self, message: OutboundMessage) -> None:
+    def put(self, message: OutboundMessage, *, soon: bool = True) -> None:
+        """Take a message; without `soon` the caller sees to its leaving."""
         self.sends.put(message)
-        self.flush_soon()
+        if soon:
+            self.flush_soon()
+
+    def flush_now(self) -> None:
+        """Send what may be sent, unless that is about to happen anyway."""
+        if not self._flush_due:
+            self._flush()
 
     def flush_soon(self) -> None:
         """Send what may be sent at the end of this pass of the loop."""
@@ -274,6 +286,9 @@ class Association:
         if not chunks or not self._is_for_us(tag, chunks):
             logger.debug("SCTP packet dropped: not for this association")
             return
+        now = self._loop.time()
+        alone = now - self._handled_at > ALONE_AFTER
+        self._handled_at = now
         had_data = urgent = False
         for kind, flags, start, end in chunks:
             try:
@@ -289,6 +304,12 @@ class Association:
                 return
         if had_data and self.is_up:
             self._acknowledge(urgent or self.receives.gaps)
+        if self._sack_taken:
+            self._sack_taken = False
+            if alone:
+                self.flush_now()
+            else:
+                self.flush_soon()
 
     def _acknowledge(self, urgent: bool) -> None:
         """Decide when the packet with data that has just come is acknowledged."""
@@ -371,7 +392,7 @@ class Association:
             self._retransmission_timer.stop()
         elif advanced:
             self._retransmission_timer.start(sends.timer())
-        self.flush_soon()
+        self._sack_taken = True
 
     def _on_forward_tsn(self, body: bytes) -> None:
         if not self.is_up:
