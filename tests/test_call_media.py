@@ -491,7 +491,8 @@ def test_ten_rounds_of_everything_at_once_settle_every_time(pair: tuple[Call, Ca
             if round % 3 == 2:
                 # The same one, gone and back within one round.
                 call.remove_stream(new[0])
-                call.add_stream(*new)
+                mine[-1] = new[0], "again"
+                call.add_stream(*mine[-1])
 
         threads = [threading.Thread(target=act, args=(side,)) for side in (0, 1)]
         for thread in threads:

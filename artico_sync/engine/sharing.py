@@ -17,6 +17,8 @@ logger = logging.getLogger("artico_sync.engine.sharing")
 
 # Seconds a stream waits for the peer to acknowledge what it is told of it.
 METADATA_TIMEOUT = 1.0
+# Seconds a stream that comes back waits for the peer to learn that it was gone.
+REMOVAL_TIMEOUT = 3.0
 
 
 class Sharing:
@@ -41,17 +43,24 @@ class Sharing:
         """Share tracks of a stream."""
 
         async def begin(channel: DataChannel) -> None:
-            channel.send_control(wire.stream_metadata_message(stream_id, metadata))
-            # The peer should know what the stream is before it comes, by another way.
-            try:
-                async with asyncio.timeout(METADATA_TIMEOUT):
-                    await channel.wait_drained()
-            except (TimeoutError, ConnectionError):
-                logger.debug("sharing %s before its metadata was acknowledged", stream_id)
+            # JavaScript's peers forget the metadata of a stream when they lose it.
+            await self._local.wait_removed(stream_id, REMOVAL_TIMEOUT)
+            if metadata is not None or not self._local.holds(stream_id):
+                await self._describe(channel, stream_id, metadata)
             for track in tracks:
                 self._local.add(track, stream_id)
 
         self._requests.put_nowait(begin)
+
+    @staticmethod
+    async def _describe(channel: DataChannel, stream_id: str, metadata: str | None) -> None:
+        channel.send_control(wire.stream_metadata_message(stream_id, metadata))
+        # The peer should know what the stream is before it comes, by another way.
+        try:
+            async with asyncio.timeout(METADATA_TIMEOUT):
+                await channel.wait_drained()
+        except (TimeoutError, ConnectionError):
+            logger.debug("sharing %s before its metadata was acknowledged", stream_id)
 
     def unshare(self, tracks: tuple[Any, ...]) -> None:
         """Share tracks no longer."""

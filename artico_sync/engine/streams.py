@@ -24,6 +24,8 @@ logger = logging.getLogger("artico_sync.engine.streams")
 
 # Seconds to wait for what the peer says about a stream, which travels apart from the stream itself.
 METADATA_PATIENCE = 0.25
+# Seconds between two looks at whether a negotiation has ended.
+IDLE_INTERVAL = 0.005
 # Streams whose metadata is remembered; a call has a handful.
 METADATA_LIMIT = 256
 
@@ -35,12 +37,31 @@ class LocalStreams:
         self._on_error = on_error
         self._shared: dict[Any, tuple[SharedTrack, str]] = {}
         self._negotiation: Negotiation | None = None
+        # Streams that lost tracks since the peer was last known to be up to date.
+        self._changed: set[str] = set()
 
     def attach(self, negotiation: Negotiation) -> None:
         """Tracks can be negotiated from now on; those shared before are."""
         self._negotiation = negotiation
         for shared, stream_id in self._shared.values():
             negotiation.add_track(shared, stream_id)
+
+    def holds(self, stream_id: str) -> bool:
+        """Whether a track of the stream is shared."""
+        return any(owner == stream_id for _, owner in self._shared.values())
+
+    async def wait_removed(self, stream_id: str, limit: float) -> None:
+        """Wait until the peer knows which tracks the stream has lost, at most `limit` seconds.
+
+        What is taken back and shared again within one offer has never been away for the peer.
+        """
+        negotiation = self._negotiation
+        if negotiation is None or stream_id not in self._changed:
+            return
+        end = asyncio.get_running_loop().time() + limit
+        while not negotiation.idle and asyncio.get_running_loop().time() < end:
+            await asyncio.sleep(IDLE_INTERVAL)
+        self._changed.clear()
 
     def add(self, track: Any, stream_id: str) -> None:
         """Share a track as part of a stream."""
@@ -54,9 +75,10 @@ class LocalStreams:
 
     def remove(self, track: Any) -> None:
         """Share a track no longer."""
-        shared, _ = self._shared.pop(track, (None, ""))
+        shared, stream_id = self._shared.pop(track, (None, ""))
         if shared is None:
             return
+        self._changed.add(stream_id)
         if self._negotiation is not None:
             self._negotiation.remove_track(shared)
         shared.stop()
@@ -75,12 +97,13 @@ class LocalStreams:
     def _on_ended(self, track: Any, shared: SharedTrack) -> None:
         # A source that has come to its end is taken back, so that the peer's readers see the end.
         if self._shared.get(track, (None, ""))[0] is shared:
-            del self._shared[track]
+            self._changed.add(self._shared.pop(track)[1])
             if self._negotiation is not None:
                 self._negotiation.remove_track(shared)
 
     def close(self) -> None:
         """The call is over: produce nothing more for it."""
+        self._changed.clear()
         shared = [entry[0] for entry in self._shared.values()]
         self._shared.clear()
         self._negotiation = None
@@ -150,12 +173,16 @@ class RemoteStreams:
             self._tell(self._changes.popleft())
 
     def _tell(self, changes: list[RemoteChange]) -> None:
-        # As in browsers: first the streams are brought up to date, then the events come.
+        # What goes comes first, so that a stream shared anew in the same moment begins anew. Then,
+        # as in browsers, the streams are brought up to date before the events come.
         fresh: list[str] = []
         for change in changes:
             if isinstance(change, RemoteTrackRemoved):
                 self._remove(change)
-            elif change.stream_id not in self._live:
+        for change in changes:
+            if isinstance(change, RemoteTrackRemoved):
+                continue
+            if change.stream_id not in self._live:
                 self._live[change.stream_id] = [change.track]
                 fresh.append(change.stream_id)
             else:
