@@ -52,6 +52,7 @@ def picture_of(value: object) -> av.VideoFrame:
     """
     import av
 
+    from artico_sync.engine.media.conversion import converted
     from artico_sync.engine.media.timeline import copy_video
 
     if isinstance(value, av.VideoFrame):
@@ -59,7 +60,7 @@ def picture_of(value: object) -> av.VideoFrame:
             raise ValueError(f"a picture of {value.width}x{value.height} pixels cannot be sent")
         if value.format.name == "yuv420p":
             return copy_video(value)
-        return value.reformat(format="yuv420p")
+        return converted(value, "yuv420p")
     if not is_array(value):
         raise TypeError(
             "a picture is a NumPy array (height, width, 3) of uint8 RGB or an av.VideoFrame,"
@@ -128,8 +129,10 @@ def array_of(frame: Frame) -> NDArray[np.uint8] | NDArray[np.int16]:
     numpy()
     import av
 
+    from artico_sync.engine.media.conversion import converted
+
     if isinstance(frame, av.VideoFrame):
-        return cast("NDArray[np.uint8]", frame.to_ndarray(format="rgb24"))
+        return cast("NDArray[np.uint8]", converted(frame, "rgb24").to_ndarray())
     assert isinstance(frame, av.AudioFrame)
     channels = frame.layout.nb_channels
     array = cast("NDArray[np.int16]", frame.to_ndarray())

@@ -27,9 +27,11 @@ def jpeg_of(frame: Frame) -> bytes:
 def _encode(frame: Frame, codec: str, pixels: str) -> bytes:
     import av
 
+    from artico_sync.engine.media.conversion import converted
+
     assert isinstance(frame, av.VideoFrame)
     # The frame may be read by others too: what is encoded must be one of its own.
-    picture: av.VideoFrame = frame.reformat(format=pixels)
+    picture = converted(frame, pixels)
     encoder = av.CodecContext.create(codec, "w")
     assert isinstance(encoder, av.VideoCodecContext)
     encoder.width, encoder.height = picture.width, picture.height

@@ -19,6 +19,7 @@ from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from av import AudioFrame, Packet, VideoFrame
 from av.video.frame import PictureType
 
+from artico_sync.engine.media.conversion import converted
 from artico_sync.engine.media.timeline import AUDIO_TIME_BASE, VIDEO_TIME_BASE
 from artico_sync.engine.rtc.payloads import is_key_frame
 
@@ -114,7 +115,7 @@ class VideoEncoder:
         if self._even:
             width, height = max(2, width & ~1), max(2, height & ~1)
         if (frame.format.name, frame.width, frame.height) != ("yuv420p", width, height):
-            frame = frame.reformat(width=width, height=height, format="yuv420p")
+            frame = converted(frame, "yuv420p", width, height)
         frame.pts = pts
         frame.time_base = VIDEO_TIME_BASE
         # What an earlier encoding of the same picture left there does not count.
