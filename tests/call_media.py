@@ -197,6 +197,22 @@ def remote_track(call: Call, stream_id: str, kind: str) -> RemoteTrack:
     return found[0]
 
 
+def check_order(entries: list[Entry]) -> None:
+    """Every event stands where it may stand."""
+    live: dict[object, set[object]] = {}
+    for name, *rest in entries:
+        if name == "stream":
+            assert rest[0] not in live
+            live[rest[0]] = set()
+        elif name == "track":
+            assert rest[1] not in live[rest[2]]
+            live[rest[2]].add(rest[1])
+        elif name == "removetrack":
+            live[rest[2]].remove(rest[1])
+        else:
+            assert live.pop(rest[0]) == set()
+
+
 def numbered(size: int = 64) -> Iterator[NDArray[np.uint8]]:
     """Pictures whose brightness goes up by one from one to the next."""
     for number in itertools.count():
@@ -214,6 +230,7 @@ __all__ = [
     "LIMIT",
     "MediaLog",
     "array_of",
+    "check_order",
     "film",
     "heard",
     "in_background",

@@ -18,6 +18,7 @@ from artico_sync.media import AudioTrack, LocalTrack, VideoTrack
 from tests.call_media import (
     LIMIT,
     MediaLog,
+    check_order,
     film,
     numbered,
     pictures,
@@ -517,22 +518,6 @@ def test_ten_rounds_of_everything_at_once_settle_every_time(pair: tuple[Call, Ca
 
 def shares(call: Call, wanted: list[Any]) -> bool:
     return shared_with(call) == wanted
-
-
-def check_order(entries: list[tuple[object, ...]]) -> None:
-    """Every event stands where it may stand."""
-    live: dict[object, set[object]] = {}
-    for name, *rest in entries:
-        if name == "stream":
-            assert rest[0] not in live
-            live[rest[0]] = set()
-        elif name == "track":
-            assert rest[1] not in live[rest[2]]
-            live[rest[2]].add(rest[1])
-        elif name == "removetrack":
-            live[rest[2]].remove(rest[1])
-        else:
-            assert live.pop(rest[0]) == set()
 
 
 def test_a_slow_reader_gets_fresh_pictures(pair: tuple[Call, Call]) -> None:
