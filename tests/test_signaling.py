@@ -298,7 +298,7 @@ HOSTILE: list[Any] = [
     },
     {
         "session": "call:x",
-        "signal": {"type": "sdp", "data": {"type": "offer", "sdp": "x" * 300_000}},
+        "signal": {"type": "sdp", "data": {"type": "offer", "sdp": "x" * 600_000}},
     },
 ]
 
