@@ -4,11 +4,11 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable
-from typing import TYPE_CHECKING, Any
+from typing import TYPE_CHECKING
 
 from artico_sync.bridge.call_port import CallPort
 from artico_sync.errors import InvalidStateError
-from artico_sync.media.streams import MediaStream, RemoteMediaStream, Track, check_track
+from artico_sync.media.streams import MediaStream, RemoteMediaStream, Track, check_track, has_ended
 
 if TYPE_CHECKING:
     from aiortc import MediaStreamTrack
@@ -100,7 +100,7 @@ class MediaSharing:
         self.__port.check_live()
         with self.__lock:
             for track in tracks:
-                if track in self.__shared and not _has_ended(track):
+                if track in self.__shared and not has_ended(track):
                     raise InvalidStateError(
                         f"The track {track.id} is shared on this call already.",
                         session=self.__port.session_id,
@@ -183,8 +183,3 @@ class MediaSharing:
         """The streams the peer shares with us now."""
         self.__port.guard.check()
         return self.__port.media.streams
-
-
-def _has_ended(track: Any) -> bool:
-    state: object = getattr(track, "readyState", None)
-    return bool(getattr(track, "ended", False)) or state == "ended"

@@ -139,6 +139,17 @@ class MediaLog:
                 self._entries,
             )
 
+    def wait_for_any(self, name: str, count: int) -> None:
+        """Wait until an event of that name was told `count` times."""
+        with self._condition:
+            assert self._condition.wait_for(
+                lambda: sum(entry[0] == name for entry in self._entries) >= count, LIMIT
+            ), self._entries
+
+    def track_of(self, kind: str) -> RemoteTrack:
+        """The track of one kind that came last."""
+        return [track for track in self.tracks.values() if track.kind == kind][-1]
+
     def wait_error(self, count: int = 1) -> Exception:
         """Wait for the `count`th error."""
         with self._condition:

@@ -42,6 +42,14 @@ def check_track(track: object) -> Track:
     )
 
 
+def has_ended(track: Track) -> bool:
+    """Whether a track can give nothing more."""
+    if isinstance(track, (LocalTrack, RemoteTrack)):
+        return track.ended
+    state: str = track.readyState
+    return state == "ended"
+
+
 class MediaStream:
     """Tracks that belong together, to share with `Call.add_stream`.
 
@@ -119,6 +127,11 @@ class MediaStream:
     def metadata(self) -> str | None:
         """What the other peer said about the stream; None for local ones."""
         return None
+
+    @property
+    def ended(self) -> bool:
+        """Whether none of the tracks goes on: all were stopped, or played to their ends."""
+        return all(has_ended(track) for track in self.tracks)
 
     def stop(self) -> None:
         """End every track, in every call that shares it; harmless twice."""
