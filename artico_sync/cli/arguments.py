@@ -66,7 +66,14 @@ def _make_parser() -> argparse.ArgumentParser:
             parents=[*parents, printing],
         )
 
-    add("demo", "a server and two peers on this machine, calling each other", [])
+    demo = add("demo", "a server and two peers on this machine, calling each other", [])
+    demo.add_argument(
+        "--video",
+        nargs="?",
+        const="artico-sync-demo.png",
+        metavar="FILE.png",
+        help="show a test pattern both ways as well, and save what arrives; default: %(const)s",
+    )
     _add_serve(add("serve", "run a signalling server", []))
     call = add(
         "call", "call a peer: lines of stdin go out, what it says comes in", [connecting, chatting]
@@ -211,6 +218,10 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     elif options.command in ("call", "answer"):
         _check_client(parser, options, id=options.id)
         _check_paths(parser, options)
+    elif options.command == "demo" and options.video is not None:
+        folder = os.path.dirname(options.video) or "."
+        if not options.video.lower().endswith(".png") or not os.path.isdir(folder):
+            parser.error(f"--video: {options.video} is not a .png file in a folder that is there")
     if options.command == "call":
         if not options.target or options.target == options.id:
             parser.error("ID must be another peer's id")

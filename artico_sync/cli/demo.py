@@ -8,6 +8,7 @@ import os
 import sys
 import threading
 from collections.abc import Callable
+from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any
 
@@ -65,7 +66,7 @@ def demo(options: argparse.Namespace, output: Output) -> int:
     steps = Steps(output)
     threads = set(threading.enumerate())
     try:
-        _perform(steps, Deadline(LIMIT))
+        _perform(steps, options.video, Deadline(LIMIT))
         _check(set(threading.enumerate()) <= threads, "threads of the library are left")
         steps.done("everything is closed, no thread is left")
     except (StepFailed, ArticoError, OSError) as error:
@@ -112,7 +113,7 @@ class Bob:
             self.call.send(self._digest.hexdigest())
 
 
-def _perform(steps: Steps, deadline: Deadline) -> None:
+def _perform(steps: Steps, picture: str | None, deadline: Deadline) -> None:
     with ArticoServer(port=0) as server:
         steps.done(f"a signalling server runs at {server.url}", url=server.url)
         bob = Bob(server.url)
@@ -120,10 +121,10 @@ def _perform(steps: Steps, deadline: Deadline) -> None:
             _check(set(server.peers) == {"alice", "bob"}, "the server does not know both peers")
             steps.done("two peers, alice and bob, are connected to it")
             call = alice.call("bob", METADATA)
-            _converse(steps, call, bob, deadline)
+            _converse(steps, call, bob, picture, deadline)
 
 
-def _converse(steps: Steps, call: Call, bob: Bob, deadline: Deadline) -> None:
+def _converse(steps: Steps, call: Call, bob: Bob, picture: str | None, deadline: Deadline) -> None:
     _wait(bob.called.wait, "bob's handler", deadline)
     _check(bob.metadata == METADATA, f"bob was shown the metadata {bob.metadata!r}")
     steps.done(f"alice calls bob; bob's handler sees the metadata {METADATA!r} and answers")
@@ -136,6 +137,8 @@ def _converse(steps: Steps, call: Call, bob: Bob, deadline: Deadline) -> None:
     _check(reply == QUESTION.upper(), f"the reply was {reply!r}")
     steps.done(f"text there and back: {QUESTION!r} -> {reply!r}")
     _send_much(steps, call, deadline)
+    if picture is not None:
+        _show(steps, call, bob.call, picture, deadline)
     call.hangup(deadline.remaining())
     bob.call.wait_closed(deadline.remaining())
     reasons = call.close_reason, bob.call.close_reason
@@ -158,6 +161,23 @@ def _send_much(steps: Steps, call: Call, deadline: Deadline) -> None:
         bytes=MESSAGES * MESSAGE,
         mib_per_second=round(rate, 1),
     )
+
+
+def _show(steps: Steps, alice: Call, bob: Call, path: str, deadline: Deadline) -> None:
+    from artico_sync.cli.demo_video import BARS, FPS, HEIGHT, WIDTH, Exchange, save
+
+    exchange = Exchange(alice, bob)
+    with ThreadPoolExecutor(1) as looking:
+        theirs = looking.submit(exchange.seen, alice, BARS[::-1], deadline)
+        track, seconds = exchange.seen(bob, BARS, deadline)
+        _, other = theirs.result()
+    steps.done(
+        f"a test pattern both ways, {WIDTH}x{HEIGHT} at {FPS} a second: bob sees alice's after"
+        f" {1000 * seconds:.0f} ms, alice bob's after {1000 * other:.0f} ms"
+    )
+    save(track, path, deadline)
+    exchange.end()
+    steps.done(f"what bob sees is in {path}", path=path)
 
 
 def _wait(wait: Callable[[float | None], bool], what: str, deadline: Deadline) -> None:
