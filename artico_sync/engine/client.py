@@ -197,13 +197,15 @@ class Client:
             logger.error("sending a signal failed", exc_info=error)
 
     def on_signal(self, message: dict[str, object]) -> None:
+        raw: object = message  # nobody has looked at it yet
+        source = raw.get("source") if isinstance(raw, dict) else None
+        if isinstance(source, str) and not self._rates.allow(source[: wire.LONGEST_NAME]):
+            logger.warning("dropping a signal of %.100r: more than its share", source)
+            return
         try:
             signal = wire.parse_signal(message, self._settings)
         except wire.MalformedError as error:
             logger.warning("dropping a malformed signal: %s", error)
-            return
-        if not self._rates.allow(signal.source):
-            logger.warning("dropping a signal of %s: more than its share", signal.source)
             return
         session = self.sessions.get(signal.session)
         if session is not None:

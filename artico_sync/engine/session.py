@@ -377,6 +377,8 @@ class Session:
             if self.channel is not None:
                 self.channel.detach()
         finally:
+            # Users may keep calls that are over; the connection is too large to be kept with them.
+            self.connection = self.negotiation = self.channel = self._remote_streams = None
             self._ended.set()
             self._host.on_session_closed(self)
 
@@ -487,22 +489,23 @@ class Session:
         self._say_bye(CloseReason.HANGUP)
 
     async def _deliver(self) -> None:
-        assert self.channel is not None
+        channel = self.channel
+        assert channel is not None
         try:
-            if not self.channel.drained:
-                await self.channel.wait_drained()
+            if not channel.drained:
+                await channel.wait_drained()
         except ConnectionError:
             logger.debug("%s: the association ended while delivering", self)
-            self._delivered = self.channel.drained
+            self._delivered = channel.drained
             return
         await self._let_browser_catch_up()
-        self.channel.close()
+        channel.close()
         # The peer may be hanging up as well: it confirms once it has delivered all of its own.
         received = -1
-        while not self._channel_closed.is_set() and received != self.channel.received:
-            received = self.channel.received
+        while not self._channel_closed.is_set() and received != channel.received:
+            received = channel.received
             try:
-                async with asyncio.timeout(self.channel.patience(CLOSE_CONFIRMATION)):
+                async with asyncio.timeout(channel.patience(CLOSE_CONFIRMATION)):
                     await self._channel_closed.wait()
             except TimeoutError:
                 logger.debug("%s: the peer has not confirmed the closing of the channel", self)

@@ -24,7 +24,8 @@ RINGING = "ringing"
 BYE = "bye"
 
 _ALPHABET = string.ascii_letters + string.digits
-_LONGEST_NAME = 1024
+#: Characters of a peer's id, and of a session's.
+LONGEST_NAME = 1024
 #: Characters of a reason in a user's words.
 LONGEST_DETAIL = 1000
 _LONGEST_CANDIDATE = 2048
@@ -103,8 +104,8 @@ def parse_signal(message: object, settings: Settings) -> Signal:
     """
     if not isinstance(message, dict):
         raise MalformedError("the message is not an object")
-    source = _text(message.get("source"), "source", _LONGEST_NAME)
-    session = _text(message.get("session"), "session", _LONGEST_NAME)
+    source = _text(message.get("source"), "source", LONGEST_NAME)
+    session = _text(message.get("session"), "session", LONGEST_NAME)
     metadata = message.get("metadata")
     if metadata is not None:
         metadata = _text(metadata, "metadata", settings.maximum_message)

@@ -8,14 +8,30 @@ import logging
 import os
 import socket
 import ssl
+from typing import Any
 
 from aiohttp import web
+from aiohttp.http_exceptions import HttpProcessingError
 
 logger = logging.getLogger("artico_sync.server")
 
 BACKLOG = 512
 # Passes of the loop between the acceptance of a connection and the web server's knowing of it.
 ACCEPTING_PASSES = 5
+
+
+class RequestLog(logging.LoggerAdapter[logging.Logger]):
+    """What the web server logs, without a traceback for each thing that is no HTTP: anybody could
+    fill the disk with them, and they show what was asked, tokens included."""
+
+    def error(self, msg: object, *args: object, exc_info: Any = None, **options: Any) -> None:
+        if isinstance(exc_info, HttpProcessingError):
+            logger.debug("refusing what is no HTTP: %s", type(exc_info).__name__)
+        else:
+            super().error(msg, *args, exc_info=exc_info, **options)
+
+    def exception(self, msg: object, *args: object, exc_info: Any = True, **options: Any) -> None:
+        self.error(msg, *args, exc_info=exc_info, **options)
 
 
 class Listener:
@@ -42,7 +58,9 @@ class Listener:
         """
         sockets = await self._bind()
         # Access lines would show tokens in queries; we log what matters ourselves.
-        runner = web.AppRunner(application, access_log=None, shutdown_timeout=1.0)
+        runner = web.AppRunner(
+            application, access_log=None, logger=RequestLog(logger), shutdown_timeout=1.0
+        )
         try:
             await runner.setup()
             for bound in sockets:

@@ -1,0 +1,149 @@
+"""Each limit of the settings holds, and a client beyond one of them goes on."""
+
+from __future__ import annotations
+
+import time
+
+import pytest
+
+from artico_sync import MessageTooLargeError
+from artico_sync.engine.rate import RateLimits
+from artico_sync.engine.settings import Settings
+from tests.fuzz.test_signals import CHROMIUM
+from tests.fuzz.victim import LIMIT, Victim
+
+OFFER = {"type": "sdp", "data": {"type": "offer", "sdp": CHROMIUM}}
+
+
+def ring(victim: Victim, count: int) -> int:
+    """Have so many calls come in; how many rang."""
+    for number in range(count):
+        victim.signal(OFFER, f"call:{number:010}")
+    victim.check()
+    return len(victim.new_calls())
+
+
+@pytest.mark.parametrize(
+    ("limit", "calls"),
+    [
+        ("maximum_ringing", 5),
+        ("maximum_ringing_per_peer", 5),
+        # Two calls are open already.
+        ("maximum_sessions", 7),
+    ],
+)
+def test_calls(limit: str, calls: int) -> None:
+    with Victim(**{limit: calls}, ring_timeout=60.0) as victim:
+        assert ring(victim, 30) == 5
+        # Those that ring can still be answered and rejected, and make room.
+        for call in victim.victim.calls:
+            if call.target == "mallory" and not call.open:
+                call.reject()
+        victim.check()
+        for number in range(3):
+            victim.signal(OFFER, f"call:again{number}")
+        victim.check()
+        assert len(victim.new_calls()) == 3
+
+
+def test_by_default_a_peer_rings_64_times_at_most() -> None:
+    with Victim(ring_timeout=60.0) as victim:
+        assert ring(victim, 200) == 64
+
+
+def test_a_call_nobody_answers_ends(make_victim_limit: float = 0.3) -> None:
+    with Victim(ring_timeout=make_victim_limit) as victim:
+        assert ring(victim, 3) == 3
+        deadline = time.monotonic() + LIMIT
+        while len(victim.victim.calls) > 2:
+            assert time.monotonic() < deadline
+            victim.check()
+
+
+def test_signals_a_second(caplog: pytest.LogCaptureFixture) -> None:
+    with Victim(signals_per_second=1.0, signals_burst=50) as victim:
+        assert ring(victim, 200) < 50
+        assert "more than its share" in caplog.text
+        # One peer's flood is not another one's.
+        call = victim._friend.call("victim")
+        victim.victim.wait_for("call", LIMIT).answer().wait_open(LIMIT)
+        call.wait_open(LIMIT)
+
+
+def test_malformed_signals_count_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    with Victim(signals_per_second=1.0, signals_burst=50) as victim:
+        for _ in range(200):
+            victim.mallory.send_raw({"target": "victim", "session": 5, "signal": {}})
+        victim.check()
+        malformed = [r for r in caplog.records if "malformed" in r.getMessage()]
+        assert 0 < len(malformed) <= 50
+
+
+def test_peers_that_send_are_forgotten() -> None:
+    limits = RateLimits(1.0, 1)
+    assert all(limits.allow(f"{number}") for number in range(10_000))
+    assert len(limits._buckets) <= 4096
+
+
+@pytest.mark.parametrize(
+    "sdp",
+    [
+        CHROMIUM + "a=x\r\n" * 200_000,
+        CHROMIUM + "m=video 9 UDP/TLS/RTP/SAVPF 96\r\n" * 300,
+    ],
+    ids=["length", "m-lines"],
+)
+def test_descriptions(sdp: str, caplog: pytest.LogCaptureFixture) -> None:
+    with Victim() as victim:
+        victim.signal({"type": "sdp", "data": {"type": "offer", "sdp": sdp}}, "call:large")
+        victim.check()
+        assert victim.new_calls() == []
+        assert "more than" in caplog.text
+
+
+def test_signals_of_a_call_that_rings() -> None:
+    with Victim(ring_timeout=60.0, maximum_buffered_signals=20) as victim:
+        victim.signal(OFFER, "call:many")
+        for _ in range(500):
+            victim.signal({"type": "candidate", "data": {"candidate": "x" * 1000}}, "call:many")
+        victim.check()
+        (call,) = victim.new_calls()
+        session = call._port.engine
+        assert session is not None and session._signals.qsize() <= 20
+
+
+def test_candidates() -> None:
+    with Victim(maximum_candidates=10) as victim:
+        for port in range(1000, 1300):
+            text = f"candidate:1 1 udp 1 127.0.0.1 {port} typ host"
+            victim.signal({"type": "candidate", "data": {"candidate": text, "sdpMid": "0"}})
+        victim.check()
+        session = victim.victims_call._port.engine
+        assert session is not None and session.connection is not None
+        connection = session.connection.ice_transport._connection
+        assert len(connection._remote_candidates) <= 10
+
+
+def test_messages() -> None:
+    with Victim() as victim:
+        limit = Settings().maximum_message
+        with pytest.raises(MessageTooLargeError):
+            victim.call.send("x" * (limit + 1))
+        # One that does not mind what was announced to it gets nowhere either.
+        victim.call._port._maximum_message = 0
+        victim.call.send("x" * (limit + 1))
+        victim.call.send("after")
+        victim.victims_call.off("data")
+        assert victim.victims_call.recv(LIMIT) == "after"
+
+
+def test_calls_that_are_over_are_forgotten_in_the_end() -> None:
+    with Victim(remembered_sessions=10, maximum_ringing_per_peer=100) as victim:
+        for number in range(50):
+            victim.signal(OFFER, f"call:{number}")
+            victim.check()
+            for call in victim.new_calls():
+                call.reject()
+        client = victim.victim._port._client
+        assert client is not None
+        assert len(client._finished) <= 10
