@@ -9,10 +9,15 @@ Lock order: `_lock` alone; nothing else happens under it but the write.
 from __future__ import annotations
 
 import asyncio
+import logging
 import os
 import threading
 from collections.abc import Callable
 from typing import Protocol
+
+from artico_sync.engine.settings import Settings
+
+logger = logging.getLogger("artico_sync.bridge.wake_up")
 
 
 class WakeUp(Protocol):
@@ -71,6 +76,7 @@ class CounterWakeUp:
 
 def make_wake_up(loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> WakeUp:
     """The best way there is to have `function` run on `loop`."""
-    if hasattr(os, "eventfd") and hasattr(loop, "add_reader"):
+    if Settings().accelerate and hasattr(os, "eventfd") and hasattr(loop, "add_reader"):
         return CounterWakeUp(loop, function)
+    logger.info("the loop is woken in asyncio's own way")
     return PlainWakeUp(loop, function)

@@ -2,10 +2,19 @@
 
 from __future__ import annotations
 
-from dataclasses import dataclass
+import os
+from dataclasses import dataclass, field
 
 KIB = 1024
 MIB = 1024 * KIB
+
+
+#: Set to 0, this variable of the environment turns `accelerate` off for the process.
+ACCELERATE_VARIABLE = "ARTICO_SYNC_ACCELERATE"
+
+
+def _wants_acceleration() -> bool:
+    return os.environ.get(ACCELERATE_VARIABLE) != "0"
 
 
 @dataclass(frozen=True)
@@ -61,4 +70,4 @@ class Settings:
     #: interpreter's own interval.
     switch_interval: float | None = 0.0001
     #: Take the faster paths over aiortc's plain ones where they apply.
-    accelerate: bool = True
+    accelerate: bool = field(default_factory=_wants_acceleration)

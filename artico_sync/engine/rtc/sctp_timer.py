@@ -14,6 +14,8 @@ class Timer:
         self._expired = expired
         self._deadline: float | None = None
         self._handle: asyncio.TimerHandle | None = None
+        #: When that one fires. uvloop's handles do not tell for a time that has come already.
+        self._fires_at = 0.0
         #: Seconds by which the last expiry came too late.
         self.late = 0.0
 
@@ -26,9 +28,10 @@ class Timer:
         deadline = self._loop.time() + seconds
         self._deadline = deadline
         if self._handle is not None:
-            if self._handle.when() <= deadline:
+            if self._fires_at <= deadline:
                 return
             self._handle.cancel()
+        self._fires_at = deadline
         self._handle = self._loop.call_at(deadline, self._fire)
 
     def stop(self) -> None:
@@ -48,6 +51,7 @@ class Timer:
             return
         now = self._loop.time()
         if now < self._deadline:
+            self._fires_at = self._deadline
             self._handle = self._loop.call_at(self._deadline, self._fire)
             return
         self.late = now - self._deadline

@@ -1,0 +1,71 @@
+"""Calls work all the same with every lever off, and on uvloop: the suite's own tests, run so.
+
+In a process of their own, because both are chosen by the environment once for a process.
+"""
+
+from __future__ import annotations
+
+import importlib.util
+import os
+import shutil
+import subprocess
+import sys
+from pathlib import Path
+
+import pytest
+
+from artico_sync.engine.settings import Settings
+from tests.interop.chromium import find_chromium
+
+ROOT = Path(__file__).parent.parent
+LIMIT = 280
+
+WAYS = {
+    "plain": {"ARTICO_SYNC_ACCELERATE": "0"},
+    "uvloop": {"ARTICO_SYNC_LOOP": "uvloop"},
+    "plain uvloop": {"ARTICO_SYNC_ACCELERATE": "0", "ARTICO_SYNC_LOOP": "uvloop"},
+}
+
+
+def run_suite(way: str, *paths: str) -> None:
+    """Run test modules in one of the ways; fails as they do."""
+    if "ARTICO_SYNC_LOOP" in WAYS[way] and importlib.util.find_spec("uvloop") is None:
+        pytest.skip("uvloop is not installed")
+    command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", *paths]
+    done = subprocess.run(
+        command,
+        cwd=ROOT,
+        env={**os.environ, **WAYS[way]},
+        stdout=subprocess.PIPE,
+        stderr=subprocess.STDOUT,
+        text=True,
+        timeout=LIMIT,
+    )
+    assert done.returncode == 0, done.stdout[-8000:]
+    assert " passed" in done.stdout
+
+
+@pytest.mark.parametrize("value, wanted", [("0", False), ("1", True), (None, True)])
+def test_the_environment_turns_the_levers_off(
+    monkeypatch: pytest.MonkeyPatch, value: str | None, wanted: bool
+) -> None:
+    if value is None:
+        monkeypatch.delenv("ARTICO_SYNC_ACCELERATE", raising=False)
+    else:
+        monkeypatch.setenv("ARTICO_SYNC_ACCELERATE", value)
+    assert Settings().accelerate is wanted
+    assert Settings(accelerate=False).accelerate is False
+
+
+@pytest.mark.timeout(LIMIT + 10)
+@pytest.mark.parametrize("way", WAYS)
+def test_calls(way: str) -> None:
+    run_suite(way, "tests/test_call.py")
+
+
+@pytest.mark.timeout(LIMIT + 10)
+@pytest.mark.parametrize("way", ["plain", "uvloop"])
+def test_calls_with_a_browser(way: str) -> None:
+    if find_chromium() is None or shutil.which("npm") is None:
+        pytest.skip("Chromium or npm is not installed")
+    run_suite(way, "tests/interop/test_messages.py")
