@@ -149,6 +149,9 @@ class MediaSharing:
     def replace_track(self, old: Track, new: Track) -> None:
         """Send another track of the same kind in the place of one, without telling the peer.
 
+        In the place of one that has ended already, and so has gone for the peer, the new one comes
+        as another track of the same stream.
+
         Args:
             old: A track shared on this call.
             new: Takes its place; the peer goes on seeing the old one's id.
@@ -175,8 +178,8 @@ class MediaSharing:
                     session=self.__port.session_id,
                     peer=self.__port.target,
                 )
-            self.__shared[new] = self.__shared.pop(old)
-            self.__port.replace(old, new)
+            stream_id = self.__shared[new] = self.__shared.pop(old)
+            self.__port.replace(old, new, stream_id)
 
     @property
     def streams(self) -> tuple[RemoteMediaStream, ...]:

@@ -198,6 +198,21 @@ def track_ended(track: object) -> bool:
     return track.ended
 
 
+def test_a_track_that_has_ended_is_replaced_by_another(pair: tuple[Call, Call]) -> None:
+    alice, bob = pair
+    log = MediaLog(bob)
+    short, tone = VideoTrack.from_frames([plain(RED)] * 3, fps=10), sound(440)
+    stream = MediaStream([short, tone])
+    alice.add_stream(stream, "a list of films")
+    log.wait(*told_of(stream, "a list of films"))
+    log.wait(("removetrack", "video", short.id, stream.id, "a list of films"))
+    alice.replace_track(short, next_one := pictures(BLUE))
+    log.wait(("track", "video", next_one.id, stream.id, "a list of films"))
+    wait_for_colour(log.tracks[next_one.id], BLUE)
+    alice.remove_track(next_one)
+    log.wait(("removetrack", "video", next_one.id, stream.id, "a list of films"))
+
+
 BAD: list[tuple[Callable[[Any, Any], object], type[Exception]]] = [
     (lambda call, stream: call.add_stream(stream.tracks[0]), TypeError),
     (lambda call, stream: call.add_stream("stream"), TypeError),

@@ -292,13 +292,13 @@ class CallPort:
         if self.engine is not None:
             self.engine.sharing.unshare(tracks)
 
-    def replace(self, old: Any, new: Any) -> None:
+    def replace(self, old: Any, new: Any, stream_id: str) -> None:
         """Send another track in the place of one."""
-        self.lease.post(self._replace, old, new)
+        self.lease.post(self._replace, old, new, stream_id)
 
-    def _replace(self, old: Any, new: Any) -> None:
+    def _replace(self, old: Any, new: Any, stream_id: str) -> None:
         if self.engine is not None:
-            self.engine.sharing.replace(old, new)
+            self.engine.sharing.replace(old, new, stream_id)
 
     def check_live(self) -> None:
         """Refuse what needs a call that is not over."""

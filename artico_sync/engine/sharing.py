@@ -71,11 +71,13 @@ class Sharing:
 
         self._requests.put_nowait(end)
 
-    def replace(self, old: Any, new: Any) -> None:
-        """Send another track in the place of one."""
+    def replace(self, old: Any, new: Any, stream_id: str) -> None:
+        """Send another track in the place of one, which may have ended."""
 
         async def exchange(channel: DataChannel) -> None:
-            self._local.replace(old, new)
+            if not self._local.replace(old, new):
+                await self._local.wait_removed(stream_id, REMOVAL_TIMEOUT)
+                self._local.add(new, stream_id)
 
         self._requests.put_nowait(exchange)
 

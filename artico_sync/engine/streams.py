@@ -83,16 +83,17 @@ class LocalStreams:
             self._negotiation.remove_track(shared)
         shared.stop()
 
-    def replace(self, old: Any, new: Any) -> None:
-        """Send another track in the place of one, without negotiation."""
+    def replace(self, old: Any, new: Any) -> bool:
+        """Send another track in the place of one, without negotiation. False: it has gone."""
         before, stream_id = self._shared.pop(old, (None, ""))
         if before is None or self._negotiation is None:
-            return
+            return False
         shared = source_for(new, self._on_error)
         self._shared[new] = shared, stream_id
         shared.on("ended", lambda: self._on_ended(new, shared))
         self._negotiation.replace_track(before, shared)
         before.stop()
+        return True
 
     def _on_ended(self, track: Any, shared: SharedTrack) -> None:
         # A source that has come to its end is taken back, so that the peer's readers see the end.

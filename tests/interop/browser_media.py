@@ -26,10 +26,6 @@ class PageStream:
     #: The ids of its tracks, by kind.
     tracks: dict[str, str]
 
-    def end(self) -> None:
-        """Stop its tracks, as a page does that switches its camera off."""
-        self.peer.invoke("endTracks", self.id)
-
 
 def page_stream(
     peer: BrowserPeer, colour: Colour | None = None, frequency: float | None = None
@@ -71,10 +67,6 @@ class PageMedia:
             (id, metadata, sorted((kind, track) for kind, track in tracks))
             for id, metadata, tracks in self._invoke("streams")
         )
-
-    def track_state(self, track_id: str) -> str:
-        """ "live" or "ended"."""
-        return str(self._invoke("trackState", track_id))
 
     def see(self, track_id: str, colour: Colour, tolerance: int = COLOUR_TOLERANCE) -> None:
         """Wait until a video track shows a colour."""

@@ -92,12 +92,6 @@ export function mediaFunctions(calls, until) {
         stream.getTracks().find((each) => each.kind === kind),
       );
     },
-    endTracks(id) {
-      for (const { track, stop } of sources.get(id).parts) {
-        stop();
-        track.stop();
-      }
-    },
 
     // What is shared with us now: id, metadata, and kind and id of each track.
     streams: (session) =>
@@ -106,7 +100,6 @@ export function mediaFunctions(calls, until) {
         metadata || null,
         stream.getTracks().map((one) => [one.kind, one.id]),
       ]),
-    trackState: (session, id) => calls.get(session).tracks.get(id).readyState,
 
     async seeColour(session, id, colour, tolerance, limit) {
       const video = document.createElement("video");
