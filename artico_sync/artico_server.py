@@ -141,6 +141,11 @@ class ArticoServer:
     def start(self, timeout: float | None = 10) -> ArticoServer:
         """Listen and serve; harmless when started. Returns self.
 
+        Example:
+            >>> with ArticoServer(port=0) as here:
+            ...     print(here.url.rpartition(":")[0], here.peers)
+            http://127.0.0.1 ()
+
         Args:
             timeout: Seconds to wait, None for ever.
 

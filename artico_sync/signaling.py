@@ -144,6 +144,13 @@ class SocketSignaling(Signaling):
 
     Handlers run on a dispatcher thread of its own and may block.
 
+    Example:
+        >>> plain = SocketSignaling(server.url, "dave")
+        >>> plain.connect()
+        >>> plain.signal({"target": "nobody", "session": "call:x", "signal": {"type": "x"}})
+        False
+        >>> plain.disconnect()
+
     Args:
         url: The server's URL.
         id: The wanted peer id, else 24 random letters and digits.
@@ -201,7 +208,14 @@ class SocketSignaling(Signaling):
 
 
 class MemoryHub:
-    """Joins the peers of one process; what a server is to `SocketSignaling`."""
+    """Joins the peers of one process; what a server is to `SocketSignaling`.
+
+    Example:
+        >>> hub = MemoryHub()
+        >>> with Artico(signaling=hub.signaling("carol")) as carol:
+        ...     hub.peers
+        ('carol',)
+    """
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

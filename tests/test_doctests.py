@@ -12,12 +12,24 @@ from tests.conftest import MakeArtico
 
 MODULES = (
     "artico_sync.artico",
+    "artico_sync.artico_server",
     "artico_sync.call",
     "artico_sync.events",
+    "artico_sync.media.local",
+    "artico_sync.media.remote",
+    "artico_sync.media.streams",
     "artico_sync.sharing",
+    "artico_sync.signaling",
     "artico_sync.turn",
 )
 TIMEOUT = 10
+
+
+def picture() -> artico_sync.VideoTrack:
+    """A dark picture that goes on for ever."""
+    import av
+
+    return artico_sync.VideoTrack.from_frames(lambda: av.VideoFrame(64, 48, "rgb24"), fps=10)
 
 
 def examples() -> list[doctest.DocTest]:
@@ -43,6 +55,7 @@ def test_example(
         rtco=rtco,
         call=call.wait_open(TIMEOUT),
         incoming=incoming.wait_open(TIMEOUT),
+        picture=picture,
     )
     flags = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
     report: list[str] = []

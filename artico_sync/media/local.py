@@ -61,6 +61,17 @@ class LocalTrack:
 class VideoTrack(LocalTrack):
     """Video written by the program.
 
+    Example:
+        >>> import numpy as np
+        >>> track = VideoTrack(fps=10)
+        >>> call.add_stream(MediaStream([track]))
+        >>> seen = incoming.wait_for("track", timeout=5)
+        >>> for brightness in range(0, 250, 50):
+        ...     track.write(np.full((48, 64, 3), brightness, np.uint8))
+        >>> seen.recv(timeout=5).width
+        64
+        >>> track.stop()
+
     Args:
         fps: Pictures a second; `write` blocks to keep to it.
         bitrate: Bits a second to encode with, None for what suits the network.
@@ -90,6 +101,12 @@ class VideoTrack(LocalTrack):
         codec: str | None = None,
     ) -> VideoTrack:
         """A track whose pictures are pulled on a worker thread while a call shares it.
+
+        Example:
+            >>> import av
+            >>> black = VideoTrack.from_frames(lambda: av.VideoFrame(64, 48, "rgb24"), fps=10)
+            >>> black.kind, black.ended
+            ('video', False)
 
         Args:
             source: An iterable, or a function without arguments that returns the next picture or
@@ -169,6 +186,14 @@ class VideoTrack(LocalTrack):
 class AudioTrack(LocalTrack):
     """Sound written by the program.
 
+    Example:
+        >>> import numpy as np
+        >>> track = AudioTrack(rate=48000)
+        >>> track.write(np.zeros((960, 1), np.int16))
+        >>> track.stop()
+        >>> track.ended
+        True
+
     Args:
         rate: Samples a second of the arrays written.
         channels: Channels of the arrays written, 1 or 2.
@@ -200,6 +225,12 @@ class AudioTrack(LocalTrack):
         cls, source: Iterable[Any] | Callable[[], Any], rate: int = 48000, channels: int = 1
     ) -> AudioTrack:
         """A track whose sound is pulled on a worker thread while a call shares it.
+
+        Example:
+            >>> import numpy as np
+            >>> silence = AudioTrack.from_chunks(lambda: np.zeros((960, 1), np.int16))
+            >>> silence.kind
+            'audio'
 
         Args:
             source: An iterable, or a function without arguments that returns the next chunk or None

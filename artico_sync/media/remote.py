@@ -76,6 +76,12 @@ class RemoteTrack(ABC):
     def recv(self, timeout: float | None = None) -> Frame:
         """The next `av` frame nobody has read, in order; a slow reader misses the oldest ones.
 
+        Example:
+            >>> call.add_stream(MediaStream([picture()]))
+            >>> frame = incoming.wait_for("track", timeout=5).recv(timeout=5)
+            >>> frame.width, frame.height
+            (64, 48)
+
         Args:
             timeout: Seconds to wait, None for ever, 0 to poll.
 
@@ -88,6 +94,11 @@ class RemoteTrack(ABC):
 
     def read(self, timeout: float | None = None) -> NDArray[np.uint8] | NDArray[np.int16]:
         """The same as `recv`, as a NumPy array.
+
+        Example:
+            >>> call.add_stream(MediaStream([picture()]))
+            >>> incoming.wait_for("track", timeout=5).read(timeout=5).shape
+            (48, 64, 3)
 
         Returns:
             (height, width, 3) of uint8 RGB, or (samples, channels) of int16.
@@ -130,6 +141,13 @@ class RemoteTrack(ABC):
     @abstractmethod
     def map(self, function: Callable[[Any], Any]) -> LocalTrack:
         """A local track whose frames are made from this one's.
+
+        Example:
+            >>> call.add_stream(MediaStream([picture()]))
+            >>> negative = incoming.wait_for("track", timeout=5).map(lambda pixels: 255 - pixels)
+            >>> incoming.add_stream(MediaStream([negative]))
+            >>> bool(call.wait_for("track", timeout=5).read(timeout=5).mean() > 200)
+            True
 
         Args:
             function: Called on a worker thread with each frame as a NumPy array; returns what the

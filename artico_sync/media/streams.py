@@ -53,6 +53,11 @@ def has_ended(track: Track) -> bool:
 class MediaStream:
     """Tracks that belong together, to share with `Call.add_stream`.
 
+    Example:
+        >>> stream = MediaStream([AudioTrack()], id="microphone")
+        >>> stream.id, [track.kind for track in stream.tracks]
+        ('microphone', ['audio'])
+
     Args:
         tracks: The tracks.
         id: The stream's id, the same at the other end; by default a random one.
