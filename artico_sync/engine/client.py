@@ -15,6 +15,7 @@ from aiortc import RTCConfiguration
 from artico_sync.engine import wire
 from artico_sync.engine.phase import CloseReason, Phase
 from artico_sync.engine.rate import RateLimits
+from artico_sync.engine.rtc.dtls import Certificate
 from artico_sync.engine.session import Session, SessionListener
 from artico_sync.engine.settings import Settings
 from artico_sync.engine.signaling.transport import SignalingTransport
@@ -56,6 +57,7 @@ class Client:
         self._listener = listener
         self._configuration = configuration
         self._settings = settings
+        self._certificate: Certificate | None = None
         self._rates = RateLimits(settings.signals_per_second, settings.signals_burst)
         # Session ids of calls that are over, each with the other peer's id.
         self._finished: OrderedDict[str, str] = OrderedDict()
@@ -296,6 +298,12 @@ class Client:
             session.suspend()
         placed(session)
         session.start()
+
+    def certificate(self) -> Certificate:
+        """What every call of this client identifies itself with; its peers know its id anyway."""
+        if self._certificate is None or self._certificate.is_stale:
+            self._certificate = Certificate.generateCertificate()
+        return self._certificate
 
     def on_session_closed(self, session: Session) -> None:
         if self.sessions.pop(session.session, None) is None:

@@ -19,6 +19,7 @@ from artico_sync.engine.data_channel import DataChannel
 from artico_sync.engine.negotiation import Negotiation, RemoteChange
 from artico_sync.engine.phase import BYE_REASONS, CloseReason, Phase
 from artico_sync.engine.rtc.connection_stats import connection_stats
+from artico_sync.engine.rtc.dtls import Certificate
 from artico_sync.engine.rtc.peer_connection import PeerConnection
 from artico_sync.engine.settings import Settings
 from artico_sync.engine.sharing import Sharing
@@ -58,6 +59,7 @@ class SessionHost(Protocol):
     ) -> None: ...
     def send_bye(self, message: dict[str, object]) -> None: ...
     def on_session_closed(self, session: Session) -> None: ...
+    def certificate(self) -> Certificate: ...
 
 
 class Session:
@@ -132,7 +134,7 @@ class Session:
         self._connect()
 
     def _connect(self) -> PeerConnection:
-        connection = PeerConnection(self._configuration, self._settings)
+        connection = PeerConnection(self._configuration, self._settings, self._host.certificate())
         self.connection = connection
         self.negotiation = Negotiation(
             connection,

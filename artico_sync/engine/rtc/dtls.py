@@ -6,29 +6,57 @@ time), and ends the call at the first exception of whoever takes the data.
 
 from __future__ import annotations
 
+import datetime
 import logging
 from collections.abc import Awaitable, Callable
 from typing import TYPE_CHECKING, Any
 
 import pylibsrtp
 from aiortc import RTCDtlsTransport, clock
-from aiortc.rtcdtlstransport import State
+from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsFingerprint, State
 from aiortc.rtp import is_rtcp
 from OpenSSL import SSL
 
 if TYPE_CHECKING:
-    from aiortc.rtcdtlstransport import DataReceiver
+    from aiortc.rtcdtlstransport import DataReceiver, SRTPProtectionProfile
 
 logger = logging.getLogger(__name__)
 
 #: A DTLS record holds at most this many bytes of data, and this many with all around it.
 RECORD_MAXIMUM = 16 * 1024
 RECORD_WITH_HEADERS = RECORD_MAXIMUM + 2048
+#: A certificate lives for 30 days; with no more than this left it is used for no new call.
+REMAINING_LIFE = datetime.timedelta(days=29)
 #: Datagrams taken in before the loop gets its turn.
 BATCH = 64
 
 _RECORD_HEADER = 13
 _APPLICATION_DATA = 23
+
+
+class Certificate(RTCCertificate):
+    """A certificate for many calls: what is computed from it is computed once."""
+
+    _context: SSL.Context | None = None
+    _fingerprints: list[RTCDtlsFingerprint] | None = None
+
+    @property
+    def is_stale(self) -> bool:
+        """Is it time for another one?"""
+        return self.expires - datetime.datetime.now(datetime.UTC) < REMAINING_LIFE
+
+    def getFingerprints(self) -> list[RTCDtlsFingerprint]:
+        if self._fingerprints is None:
+            self._fingerprints = super().getFingerprints()
+        return list(self._fingerprints)
+
+    def _create_ssl_context(self, srtp_profiles: list[SRTPProtectionProfile]) -> SSL.Context:
+        # aiortc always asks for the same profiles.
+        if self._context is None:
+            self._context = super()._create_ssl_context(srtp_profiles)
+            # Nothing resumes a session; a context that lives long would only collect them.
+            self._context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        return self._context
 
 
 class DtlsTransport(RTCDtlsTransport):

@@ -58,8 +58,15 @@ class PeerConnection(RTCPeerConnection):
     _RTCPeerConnection__updateIceConnectionState: Callable[[], None]
     _RTCPeerConnection__updateIceGatheringState: Callable[[], None]
 
-    def __init__(self, configuration: RTCConfiguration | None, settings: Settings) -> None:
+    def __init__(
+        self,
+        configuration: RTCConfiguration | None,
+        settings: Settings,
+        certificate: RTCCertificate | None = None,
+    ) -> None:
         super().__init__(configuration or RTCConfiguration())
+        if certificate is not None:
+            self._RTCPeerConnection__certificates = [certificate]
         #: Takes each local candidate found after the description it belongs to was made.
         self.on_candidate: Callable[[CandidateSignal], None] | None = None
         self._settings = settings
