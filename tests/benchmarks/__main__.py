@@ -1,6 +1,7 @@
 """How fast artico_sync is beside aiortc bare, measured in turns in the same run.
 
 Every end has a process of its own. The ratio of a line is the median of the rounds' ratios.
+Takes some eight minutes; one part, named, a minute or two.
 """
 
 from __future__ import annotations
@@ -13,7 +14,7 @@ import sys
 from importlib.metadata import version
 from pathlib import Path
 
-from tests.benchmarks.rows import QUICK, Row, Scale, table
+from tests.benchmarks.rows import FULL, NORMAL, QUICK, Row, table
 
 PARTS = (
     "import_time",
@@ -31,13 +32,15 @@ def main() -> None:
     parser = argparse.ArgumentParser(prog="python -m tests.benchmarks", description=__doc__)
     parser.add_argument("parts", nargs="*", metavar="part", help=f"of {', '.join(PARTS)}")
     parser.add_argument("--quick", action="store_true", help="few short rounds")
-    parser.add_argument("--full", action="store_true", help="also what takes many minutes")
+    parser.add_argument(
+        "--full", action="store_true", help="more and longer rounds, and 500 calls: half an hour"
+    )
     parser.add_argument("--json", type=Path, metavar="FILE", help="write the rows there as well")
     options = parser.parse_args()
     unknown = set(options.parts) - set(PARTS)
     if unknown:
         parser.error(f"unknown: {', '.join(sorted(unknown))}; choose from {', '.join(PARTS)}")
-    scale = QUICK if options.quick else Scale(full=options.full)
+    scale = QUICK if options.quick else FULL if options.full else NORMAL
     rows: list[Row] = []
     failed = False
     for name in options.parts or PARTS:

@@ -40,7 +40,7 @@ class Costs:
 def measure(scale: Scale) -> list[Row]:
     rows = []
     for count in (*COUNTS, MANY) if scale.full else COUNTS:
-        rounds = 1 if count >= JUDGED else max(scale.rounds // 2, 1)
+        rounds = (scale.rounds + 1) // 2
         found = [(costs_of(bare, count), costs_of(ours, count)) for _ in range(rounds)]
         judged = count == JUDGED
         for name, unit, field, target in (

@@ -39,7 +39,7 @@ def measure(scale: Scale) -> list[Row]:
 
 
 def rounds(scale: Scale) -> int:
-    return max(scale.rounds - 2, 1)
+    return (scale.rounds + 1) // 2
 
 
 def bottleneck(scale: Scale) -> list[Row]:

@@ -12,12 +12,14 @@ from typing import Any
 class Scale:
     """How long to measure."""
 
-    rounds: int = 5
-    seconds: float = 3.0
+    rounds: int
+    seconds: float
     full: bool = False
 
 
 QUICK = Scale(rounds=2, seconds=1.0)
+NORMAL = Scale(rounds=3, seconds=2.0)
+FULL = Scale(rounds=5, seconds=3.0, full=True)
 
 
 @dataclass(frozen=True)

@@ -36,7 +36,7 @@ Seen = list[tuple[int, float]]
 
 def measure(scale: Scale) -> list[Row]:
     seconds = 2 * scale.seconds
-    rounds = max(scale.rounds - 2, 1)
+    rounds = (scale.rounds + 1) // 2
     near = [tuple(latency(kind, None, seconds) for kind in (BARE, OURS)) for _ in range(rounds)]
     lossy = []
     for seed in range(1, rounds + 1):
