@@ -35,6 +35,12 @@ def page_stream(
     return PageStream(peer, made["id"], {kind: id for kind, id in made["tracks"]})
 
 
+def page_camera(peer: BrowserPeer, width: int = 320, height: int = 240) -> PageStream:
+    """Switch on the camera and microphone of the page."""
+    made = peer.invoke("makeCamera", width, height)
+    return PageStream(peer, made["id"], {kind: id for kind, id in made["tracks"]})
+
+
 class PageMedia:
     """The media of one call of a page."""
 

@@ -18,15 +18,14 @@ function videoTrack(colour) {
   const canvas = document.createElement("canvas");
   [canvas.width, canvas.height] = [160, 120];
   const context = canvas.getContext("2d");
-  const state = { colour };
   const draw = () => {
-    context.fillStyle = `rgb(${state.colour.join(",")})`;
+    context.fillStyle = `rgb(${colour.join(",")})`;
     context.fillRect(0, 0, canvas.width, canvas.height);
   };
   draw();
-  const timer = setInterval(draw, 1000 / FPS);
-  const [track] = canvas.captureStream(FPS).getTracks();
-  return { track, state, stop: () => clearInterval(timer) };
+  // A canvas gives a picture when it is drawn on.
+  setInterval(draw, 1000 / FPS);
+  return canvas.captureStream(FPS).getTracks()[0];
 }
 
 function audioTrack(frequency) {
@@ -35,8 +34,7 @@ function audioTrack(frequency) {
   oscillator.frequency.value = frequency;
   oscillator.connect(destination);
   oscillator.start();
-  const [track] = destination.stream.getTracks();
-  return { track, stop: () => oscillator.stop() };
+  return destination.stream.getTracks()[0];
 }
 
 // Look at something again and again until it is as wanted.
@@ -59,11 +57,20 @@ export function mediaFunctions(calls, until) {
   return {
     // A stream of the page's own; null leaves a kind out.
     makeStream(colour, frequency) {
-      const parts = [];
-      if (colour !== null) parts.push(videoTrack(colour));
-      if (frequency !== null) parts.push(audioTrack(frequency));
-      const stream = new MediaStream(parts.map((part) => part.track));
-      sources.set(stream.id, { stream, parts });
+      const tracks = [];
+      if (colour !== null) tracks.push(videoTrack(colour));
+      if (frequency !== null) tracks.push(audioTrack(frequency));
+      const stream = new MediaStream(tracks);
+      sources.set(stream.id, { stream });
+      return { id: stream.id, tracks: stream.getTracks().map((one) => [one.kind, one.id]) };
+    },
+    // The browser's own camera and microphone, which are made up: something that moves and beeps.
+    async makeCamera(width, height) {
+      const stream = await navigator.mediaDevices.getUserMedia({
+        video: { width, height },
+        audio: true,
+      });
+      sources.set(stream.id, { stream });
       return { id: stream.id, tracks: stream.getTracks().map((one) => [one.kind, one.id]) };
     },
     addStream: (session, id, metadata) =>
