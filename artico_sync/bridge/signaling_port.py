@@ -83,6 +83,9 @@ class SignalingPort:
     def join(self, room: str, metadata: str | None) -> None:
         self._do(self._signaling.join, room, metadata)
 
+    def check(self) -> None:
+        """The user's object knows its own connection best."""
+
     async def close(self) -> None:
         """Have the user's object disconnect, and wait for the worker thread."""
         thread, self._thread = self._thread, None

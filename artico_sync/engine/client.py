@@ -305,6 +305,11 @@ class Client:
             self._certificate = Certificate.generateCertificate()
         return self._certificate
 
+    def on_path_trouble(self) -> None:
+        """The path to a peer is silent or gone: so may be the one to the server."""
+        if self._state == "ready":
+            self._transport.check()
+
     def on_session_closed(self, session: Session) -> None:
         if self.sessions.pop(session.session, None) is None:
             return

@@ -58,6 +58,7 @@ class SessionHost(Protocol):
         self, message: dict[str, object], told: Callable[[bool | None], None]
     ) -> None: ...
     def send_bye(self, message: dict[str, object]) -> None: ...
+    def on_path_trouble(self) -> None: ...
     def on_session_closed(self, session: Session) -> None: ...
     def certificate(self) -> Certificate: ...
 
@@ -146,6 +147,7 @@ class Session:
         )
         if self._suspended:
             self.negotiation.suspend()
+        connection.on_restart_needed = self._find_another_path
         connection.on("connectionstatechange", self._on_connection_state)
         connection.on("datachannel", self._on_data_channel)
         self._consumer = asyncio.get_running_loop().create_task(self._consume(self.negotiation))
@@ -248,6 +250,12 @@ class Session:
             self._close(CloseReason.FAILED if lost else CloseReason.REMOTE)
         elif self.phase is Phase.CONNECTING:
             self._close(CloseReason.FAILED)
+
+    def _find_another_path(self) -> None:
+        """Restart ICE (RFC 8445 section 9): the network may have changed under the call."""
+        self._host.on_path_trouble()
+        if self.negotiation is not None:
+            self.negotiation.restart_ice()
 
     def _on_data_channel(self, channel: RTCDataChannel) -> None:
         if self.channel is not None or self.initiator:

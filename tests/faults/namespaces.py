@@ -12,8 +12,9 @@ from types import TracebackType
 
 import pytest
 
-#: Where the signalling server is, on a network apart from the one the calls use.
-SERVER = "10.198.0.1"
+#: Where the server is on a network apart from the one the calls use, and where it is on theirs.
+SERVER_APART = "10.198.0.1"
+SERVER = "10.199.0.1"
 
 
 class Host:
@@ -67,7 +68,8 @@ class Cables:
         except subprocess.CalledProcessError as error:
             self._remove()
             pytest.skip(f"no network namespaces here: {error.stderr.strip()}")
-        ip("-n", self.switch, "address", "add", f"{SERVER}/24", "dev", "signals-switch")
+        for network, address in (("signals", SERVER_APART), ("calls", SERVER)):
+            ip("-n", self.switch, "address", "add", f"{address}/24", "dev", f"{network}-switch")
         return self
 
     def __exit__(

@@ -13,7 +13,7 @@ import pytest
 
 from artico_sync.signaling import Message
 from tests.conftest import TIME_UNIT
-from tests.faults.namespaces import SERVER, Cables
+from tests.faults.namespaces import SERVER, SERVER_APART, Cables
 from tests.faults.network import Ends, Network
 from tests.faults.peer_process import ROOT, PeerProcess
 
@@ -108,27 +108,30 @@ def test_no_restart_that_finds_nothing_ends_a_call_early(network: Network) -> No
 
 
 @contextmanager
-def serving(cables: Cables) -> Iterator[str]:
-    """A signalling server where all hosts reach it."""
-    arguments = ("-m", "artico_sync", "serve", "--host", SERVER, "--port", "9000")
+def serving(cables: Cables, address: str) -> Iterator[str]:
+    """A signalling server at an address of the switch's."""
+    arguments = ("-m", "artico_sync", "serve", "--host", address, "--port", "9000")
     process = subprocess.Popen(
         (*cables.prefix, sys.executable, *arguments), cwd=ROOT, stdout=subprocess.PIPE
     )
     assert process.stdout is not None
     try:
-        assert SERVER in process.stdout.readline().decode()
-        yield f"http://{SERVER}:9000"
+        assert address in process.stdout.readline().decode()
+        yield f"http://{address}:9000"
     finally:
         process.terminate()
         process.wait()
         process.stdout.close()
 
 
-@pytest.mark.parametrize("gap", [0.0, 3.0])
+@pytest.mark.parametrize(
+    ("server", "gap"), [(SERVER_APART, 0.0), (SERVER_APART, 3.0), (SERVER, 0.0), (SERVER, 1.0)]
+)
 @pytest.mark.parametrize("moves", ["caller", "callee"])
-def test_an_address_goes_and_another_comes(moves: str, gap: float) -> None:
-    """As for a laptop that goes from one network into another."""
-    with Cables() as cables, serving(cables) as url:
+def test_an_address_goes_and_another_comes(moves: str, server: str, gap: float) -> None:
+    """As for a laptop that goes from one network into another. Where the server is reached over
+    the same network, that connection is gone as well."""
+    with Cables() as cables, serving(cables, server) as url:
         here, there = cables.host(), cables.host()
         here.add_address("10.199.0.11")
         there.add_address("10.199.0.12")

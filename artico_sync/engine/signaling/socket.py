@@ -3,7 +3,9 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
+import socket
 import ssl
 from collections.abc import Callable
 from typing import Any
@@ -150,6 +152,11 @@ class SocketTransport:
         self.state = "ready"
         return True
 
+    def check(self) -> None:
+        """See `SignalingTransport.check`."""
+        if self._connection is not None and self.state == "ready":
+            self._connection.check()
+
     def _connected(self, connection: _Connection) -> None:
         if self._connection is connection and self.state == "connecting":
             self.state = "connected"
@@ -184,6 +191,17 @@ def _fetch(task: asyncio.Future[None]) -> None:
         logger.debug("given up meanwhile: %r", task.exception())
 
 
+def _is_local(address: tuple[Any, ...]) -> bool:
+    """Whether the machine has the address of a socket."""
+    family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET
+    with socket.socket(family, socket.SOCK_DGRAM) as probe:
+        try:
+            probe.bind((address[0], 0, *address[2:]))
+        except OSError as error:
+            return error.errno != errno.EADDRNOTAVAIL
+    return True
+
+
 class _Connector(aiohttp.TCPConnector):
     """Remembers the transport, so that a connection that does not end can be cut."""
 
@@ -213,6 +231,17 @@ class _Http:
     async def ws_connect(self, url: str, **options: Any) -> aiohttp.ClientWebSocketResponse:
         self._socket = await self._session.ws_connect(url, **options)
         return self._socket
+
+    def check(self) -> None:
+        """Cut the connection if it stands on an address the machine no longer has: the system
+        would go on trying for minutes."""
+        transport = self._connector.transport
+        if not isinstance(transport, asyncio.WriteTransport) or transport.is_closing():
+            return
+        address = transport.get_extra_info("sockname")
+        if isinstance(address, tuple) and not _is_local(address):
+            logger.info("the connection to the server is cut: the address %s is gone", address[0])
+            transport.abort()
 
     async def close(self) -> None:
         """Close all there is; the WebSocket says good-bye, within its own time limit."""
@@ -246,6 +275,10 @@ class _Connection:
         self._http: _Http | None = None
         self._client: Any = None
         self._is_closed = False
+
+    def check(self) -> None:
+        if self._http is not None:
+            self._http.check()
 
     async def open(
         self, url: ServerUrl, auth: dict[str, str], ssl_context: ssl.SSLContext | None

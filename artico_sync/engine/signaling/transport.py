@@ -53,5 +53,9 @@ class SignalingTransport(Protocol):
     def join(self, room: str, metadata: str | None) -> None:
         """Enter a room, and be told of those who come later."""
 
+    def check(self) -> None:
+        """The network may have changed: a connection that cannot go on is lost now, rather than
+        when the server has been silent for long."""
+
     async def close(self) -> None:
         """Disconnect; nothing is left running. May be called at any time, and twice."""
