@@ -200,7 +200,7 @@ def remote_track(call: Call, stream_id: str, kind: str) -> RemoteTrack:
             for stream in call.streams
             if stream.id == stream_id
             for track in stream.tracks
-            if isinstance(track, RemoteTrack) and track.kind == kind
+            if track.kind == kind
         ]
         return bool(found)
 
