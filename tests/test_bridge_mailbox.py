@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import functools
+import sys
 import threading
 from collections.abc import Callable, Iterator
 from typing import Any
@@ -218,12 +219,14 @@ def test_an_exception_in_a_handler_ends_nothing(box: Box, caplog: pytest.LogCapt
         raise RuntimeError("the user's fault")
 
     box.mailbox.on("data", faulty)
+    box.mailbox.on("data", lambda data: sys.exit(3))
     box.mailbox.on("data", seen.append)
     box.mailbox.emit("data", 1)
     box.mailbox.emit("data", 2)
     box.settle()
     assert seen == [1, 2]
     assert "the user's fault" in caplog.text and "Traceback" in caplog.text
+    assert "SystemExit: 3" in caplog.text
 
 
 def test_consumed_is_told_after_the_handler_returned(box: Box) -> None:

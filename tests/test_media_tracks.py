@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import itertools
+import sys
 import threading
 from time import monotonic
 from typing import Any
@@ -205,6 +206,17 @@ def test_an_exception_in_a_function_ends_its_track_only(caplog: pytest.LogCaptur
     assert failing.ended and not fine.ended
     assert "StopIteration" in str(pair.errors[0])
     assert "StopIteration" in caplog.text
+
+
+@pytest.mark.logs_errors
+def test_a_function_that_leaves_the_program_ends_its_track_only() -> None:
+    track = VideoTrack.from_frames(lambda: sys.exit(3), fps=30)
+    with MediaPair() as pair:
+        pair.share(track)
+        end = monotonic() + 5
+        while not pair.errors and monotonic() < end:
+            threading.Event().wait(0.01)
+    assert track.ended and "SystemExit(3)" in str(pair.errors[0])
 
 
 def test_an_iterable_that_ends_ends_the_track() -> None:

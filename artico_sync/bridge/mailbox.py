@@ -262,8 +262,8 @@ class Mailbox:
             for registration in registrations:
                 try:
                     registration.call(event.arguments)
-                except Exception:
-                    # The user's fault must not end the user's other events.
+                except BaseException:
+                    # The user's fault must not end the user's other events, be it a sys.exit().
                     logger.exception("%s: exception in the handler of %r", self._owner, name)
         finally:
             if event.consumed is not None:

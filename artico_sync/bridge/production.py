@@ -317,8 +317,8 @@ class Pull:
                 self._source.stop()
             except ReadingInterrupted:
                 continue
-            except Exception as error:
-                # A user's function may raise anything: it ends its own track.
+            except BaseException as error:
+                # A user's function may raise anything, SystemExit too: it ends its own track.
                 if not self._source.ended:
                     fault = MediaError(f"A local {self._source.kind} track failed: {error!r}")
                     fault.__cause__ = error
