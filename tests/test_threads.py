@@ -242,6 +242,15 @@ def test_a_script_that_forgets_to_close_exits_at_once(ending: str, code: int) ->
     assert ended - float(done.stdout) < 3
 
 
+@pytest.mark.parametrize(
+    "wait", ["recv()", "wait_for('stream')", "wait_for('close') or call.recv()"]
+)
+def test_a_daemon_thread_that_waits_at_the_exit_says_nothing(wait: str) -> None:
+    waiting = f"import threading; threading.Thread(target=lambda: call.{wait}, daemon=True).start()"
+    done = run_program(textwrap.dedent(FORGETFUL) + waiting)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
 def test_a_script_that_raises_exits_with_its_own_traceback() -> None:
     done = run_program(textwrap.dedent(FORGETFUL) + "raise KeyError('mine')")
     assert done.returncode == 1

@@ -23,7 +23,7 @@ import janus
 from artico_sync.bridge.executor import DaemonExecutor
 from artico_sync.bridge.waiting import CancelledError, Deadline, FutureTimeout, result_of
 from artico_sync.bridge.wake_up import make_wake_up
-from artico_sync.errors import ArticoTimeoutError, SignalingError
+from artico_sync.errors import ArticoError, ArticoTimeoutError, SignalingError
 
 logger = logging.getLogger("artico_sync.bridge.loop")
 
@@ -263,6 +263,18 @@ def assert_not_loop_thread() -> None:
         )
 
 
+def _silence_daemon_threads() -> None:
+    """Have the user's daemon threads that still wait die in silence, as they would without us."""
+    original = threading.excepthook
+
+    def hook(arguments: threading.ExceptHookArgs) -> None:
+        is_daemon = arguments.thread is not None and arguments.thread.daemon
+        if not (is_daemon and isinstance(arguments.exc_value, ArticoError)):
+            original(arguments)
+
+    threading.excepthook = hook
+
+
 async def _say_goodbye(goodbyes: list[Callable[[], Coroutine[Any, Any, None]]]) -> None:
     await asyncio.gather(*(goodbye() for goodbye in goodbyes), return_exceptions=True)
 
@@ -274,6 +286,7 @@ def _stop_at_exit() -> None:
         _registry.goodbyes.clear()
     if thread is None:
         return
+    _silence_daemon_threads()
     done = threading.Event()
 
     def start() -> None:
