@@ -30,6 +30,9 @@ if TYPE_CHECKING:
 URL_VARIABLE = "ARTICO_URL"
 PUBLIC_URL = "https://0.artico.dev:443"
 
+#: Characters of metadata the servers relay: every signal of the caller carries it.
+LONGEST_METADATA = 65_536
+
 _SIGNALING_MEMBERS = ("id", "connect", "disconnect", "signal", "join", "on", "off")
 
 
@@ -234,13 +237,22 @@ class Artico(EventEmitter):
         Raises:
             NotReadyError: Signalling is not ready.
             TypeError: An argument is not a str.
-            ValueError: The target is empty, or this client itself.
+            ValueError: The target is empty, or this client itself; the metadata has more than
+                65 536 characters; either is no valid Unicode.
             ForkError: Connected in another process.
         """
         if not isinstance(target, str):
             raise TypeError(f"target must be a str, not {type(target).__name__}")
         if metadata is not None and not isinstance(metadata, str):
             raise TypeError(f"metadata must be a str or None, not {type(metadata).__name__}")
+        if metadata is not None and len(metadata) > LONGEST_METADATA:
+            raise ValueError(
+                f"metadata has {len(metadata)} characters, more than {LONGEST_METADATA}: send what"
+                " is that large once the call is open"
+            )
+        for text in (target, metadata or ""):
+            # Surrogates that stand alone cannot be sent.
+            text.encode()
         if not target:
             raise ValueError("target must not be empty")
         if target == self.id:

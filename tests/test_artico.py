@@ -124,7 +124,15 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any], error: type[Except
 
 @pytest.mark.parametrize(
     ("arguments", "error"),
-    [((5,), TypeError), (("",), ValueError), (("bob", 5), TypeError), (("me",), ValueError)],
+    [
+        ((5,), TypeError),
+        (("",), ValueError),
+        (("bob", 5), TypeError),
+        (("me",), ValueError),
+        (("bob", "x" * 65_537), ValueError),
+        (("bob", "\ud800"), ValueError),
+        (("\ud800",), ValueError),
+    ],
 )
 def test_bad_calls_are_refused(
     make_artico: MakeArtico, arguments: tuple[Any, ...], error: type[Exception]
@@ -133,6 +141,12 @@ def test_bad_calls_are_refused(
     with pytest.raises(error):
         rtco.call(*arguments)
     assert rtco.calls == ()
+
+
+def test_the_longest_metadata_arrives(make_artico: MakeArtico) -> None:
+    bob = make_artico("bob")
+    make_artico("alice").call("bob", "é" * 65_536)
+    assert bob.wait_for("call", TIMEOUT).metadata == "é" * 65_536
 
 
 def test_rtc_config_as_in_javascript_and_as_in_aiortc() -> None:
