@@ -19,7 +19,17 @@ from artico_sync.events import EventEmitter
 from artico_sync.sharing import MediaSharing
 
 if TYPE_CHECKING:
+    from typing_extensions import Buffer
+
     from artico_sync.event_types import CallRegister, CallWait
+
+
+def _bytes_of(data: object) -> bytes:
+    try:
+        view = memoryview(data)  # type: ignore[arg-type]
+    except TypeError:
+        raise TypeError(f"data must be str or bytes, not {type(data).__name__}") from None
+    return view.tobytes()
 
 
 class Call(MediaSharing, EventEmitter):
@@ -242,9 +252,7 @@ class Call(MediaSharing, EventEmitter):
 
     # messages
 
-    def send(
-        self, data: str | bytes | bytearray | memoryview, timeout: float | None = None
-    ) -> None:
+    def send(self, data: str | Buffer, timeout: float | None = None) -> None:
         """Send a message; blocks only while more than `send_buffer` (1 MiB) waits to be sent.
 
         Example:
@@ -253,7 +261,8 @@ class Call(MediaSharing, EventEmitter):
             'how are you?'
 
         Args:
-            data: Text, or bytes for a Python peer (JavaScript's drops bytes).
+            data: Text, or for a Python peer (JavaScript's drops them) bytes or whatever else has
+                a buffer, like a memoryview or an array: its bytes are sent.
             timeout: Seconds to wait for room in the buffer; None for ever, 0 not at all.
 
         Raises:
@@ -268,10 +277,8 @@ class Call(MediaSharing, EventEmitter):
         When it raises, nothing was sent.
         """
         if not isinstance(data, str):
-            if not isinstance(data, (bytes, bytearray, memoryview)):
-                raise TypeError(f"data must be str or bytes, not {type(data).__name__}")
             # A copy: what the user does to the buffer afterwards must not reach the wire.
-            data = bytes(data)
+            data = _bytes_of(data)
         size = message_size(data)
         deadline = Deadline(timeout)
         self._port.check()

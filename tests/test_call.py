@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -100,9 +101,11 @@ def test_bytes_like_messages_are_copied(pair: tuple[Call, Call]) -> None:
     buffer = bytearray(b"before")
     caller.send(buffer)
     caller.send(memoryview(b"0123456789")[::2])
+    caller.send(array("B", [7, 8]))
     buffer[:] = b"after!"
     assert callee.recv(TIMEOUT) == b"before"
     assert callee.recv(TIMEOUT) == b"02468"
+    assert callee.recv(TIMEOUT) == b"\x07\x08"
 
 
 @pytest.mark.parametrize(
