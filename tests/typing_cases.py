@@ -53,3 +53,14 @@ def waited(rtco: Artico, call: Call) -> None:
     nothing: int = call.wait_for("open")  # type: ignore[func-returns-value]  # wrong
     track: Call = call.wait_for("track")  # wrong
     print(incoming, message, nothing, track)
+
+
+def shared(call: Call) -> None:
+    for stream in call.streams:
+        for track in stream.tracks:
+            print(track.recv(timeout=1), track.read(), track.ended)
+            track.write(None)  # wrong
+        for video in stream.video_tracks:
+            print(video.snapshot().shape)
+        for audio in stream.audio_tracks:
+            print(audio.read().shape)

@@ -18,6 +18,8 @@ from artico_sync.media.remote import RemoteTrack
 if TYPE_CHECKING:
     from aiortc import MediaStreamTrack
 
+    from artico_sync.media.remote import RemoteAudioTrack, RemoteVideoTrack
+
 #: Whatever may be shared: tracks of ours, tracks of another call, any aiortc track.
 Track: TypeAlias = "LocalTrack | RemoteTrack | MediaStreamTrack"
 
@@ -162,6 +164,15 @@ class RemoteMediaStream(MediaStream):
     """
 
     _tracks: tuple[RemoteTrack, ...]
+
+    if TYPE_CHECKING:
+        # They are the other peer's, all of them.
+        @property
+        def tracks(self) -> tuple[RemoteTrack, ...]: ...
+        @property
+        def audio_tracks(self) -> tuple[RemoteAudioTrack, ...]: ...
+        @property
+        def video_tracks(self) -> tuple[RemoteVideoTrack, ...]: ...
 
     def __init__(self, id: str, metadata: str | None = None) -> None:
         super().__init__()
