@@ -379,6 +379,24 @@ def test_a_failing_function_ends_its_track_and_not_the_call(
     assert (len(own.errors), log.errors) == (1, [])
 
 
+@pytest.mark.logs_errors
+def test_a_failing_map_ends_what_is_sent_back_and_nothing_else(pair: tuple[Call, Call]) -> None:
+    alice, bob = pair
+    log, other = MediaLog(alice), MediaLog(bob)
+    stream, back = film(RED, 440), MediaStream()
+    alice.add_stream(stream)
+    other.wait(*told_of(stream))
+    video, audio = (other.tracks[track.id] for track in stream.tracks)
+    bob.add_track(bad := video.map(lambda picture: picture[0, 0, 5]), back)
+    error = other.wait_error()
+    assert isinstance(error, MediaError) and isinstance(error.__cause__, IndexError)
+    assert bad.ended and not video.ended
+    bob.add_track(good := audio.map(lambda sound: sound // 2), back)
+    wait_for_tone(log.wait_track(good.id), 440)
+    wait_for_colour(video, RED)
+    assert (len(other.errors), log.errors) == (1, [])
+
+
 @pytest.mark.parametrize("codec", ["VP8", "H264"])
 @pytest.mark.parametrize("caller_shares", [True, False])
 def test_the_codec_wished_for_is_on_the_wire(
