@@ -83,6 +83,8 @@ def test_each_python_program_is_tested() -> None:
         "answer without callbacks",
         "script",
         "notebook",
+        "show and look",
+        "play and record",
         "flask",
         "django",
         "unittest",
