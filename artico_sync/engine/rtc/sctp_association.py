@@ -290,16 +290,29 @@ class Association:
         alone = now - self._handled_at > ALONE_AFTER
         self._handled_at = now
         had_data = urgent = False
+        messages: list[Message] = []
         for kind, flags, start, end in chunks:
             try:
                 if kind == DATA:
                     had_data = True
-                    if not self._on_data(packet, flags, start, end) or flags & FLAG_IMMEDIATE:
+                    taken = self._on_data(packet, flags, start, end)
+                    if taken:
+                        messages += taken
+                    if taken is None or flags & FLAG_IMMEDIATE:
                         urgent = True
-                elif not self._on_chunk(kind, packet[start:end]):
+                    continue
+                if messages and kind != SACK:
+                    # What follows may end the association.
+                    self._owner.on_delivered(messages)
+                    messages = []
+                if not self._on_chunk(kind, packet[start:end]):
                     break
             except ValueError as exc:
                 logger.debug("SCTP chunk of type %d dropped: %s", kind, exc)
+            if self.is_closed():
+                return
+        if messages:
+            self._owner.on_delivered(messages)
             if self.is_closed():
                 return
         if had_data and self.is_up:
@@ -339,14 +352,11 @@ class Association:
             return self.peer is not None and tag == self.peer.tag
         return tag == self._tag
 
-    def _on_data(self, packet: bytes, flags: int, start: int, end: int) -> bool:
-        """Take in a DATA chunk. Was it new, and taken?"""
+    def _on_data(self, packet: bytes, flags: int, start: int, end: int) -> list[Message] | None:
+        """Take in a DATA chunk. The messages it completes; None if it was not new, or refused."""
         if not self.is_up:
-            return False
-        messages = self.receives.add(decode_data(packet, flags, start, end))
-        if messages:
-            self._owner.on_delivered(messages)
-        return messages is not None
+            return None
+        return self.receives.add(decode_data(packet, flags, start, end))
 
     def _on_chunk(self, kind: int, body: bytes) -> bool:
         """Take in a chunk other than DATA. False: ignore the rest of the packet."""
