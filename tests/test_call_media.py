@@ -14,7 +14,7 @@ import pytest
 
 from artico_sync import ArticoServer, Call, CallClosedError, InvalidStateError, MediaStream
 from artico_sync.errors import MediaError
-from artico_sync.media import AudioTrack, LocalTrack, VideoTrack
+from artico_sync.media import AudioTrack, LocalTrack, RemoteTrack, VideoTrack
 from tests.call_media import (
     LIMIT,
     MediaLog,
@@ -346,6 +346,23 @@ def test_a_track_nobody_reads_is_not_decoded(pair: tuple[Call, Call]) -> None:
     wait_for_colour(log.tracks[stream.tracks[0].id], RED)
     assert streams_of(bob, "inbound", "video")[0]["frames_decoded"] > 0
     assert streams_of(bob, "inbound", "audio")[0]["frames_decoded"] == 0
+
+
+def test_whoever_reads_at_once_sees_something_at_once(pair: tuple[Call, Call]) -> None:
+    alice, bob = pair
+    begun: list[float] = []
+
+    @bob.on("track")
+    def look(track: RemoteTrack) -> None:
+        start = monotonic()
+        track.recv(LIMIT)
+        begun.append(monotonic() - start)
+
+    for colour in (RED, GREEN, BLUE):
+        alice.add_stream(MediaStream([pictures(colour, fps=30)]))
+    wait_until(lambda: len(begun) == 3, "three pictures", LIMIT)
+    # The key frame a track begins with is over by then; the next does not have to wait.
+    assert sorted(begun)[0] < 0.2
 
 
 @pytest.mark.logs_errors

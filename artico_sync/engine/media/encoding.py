@@ -28,8 +28,10 @@ logger = logging.getLogger("artico_sync.engine.media")
 # Frames that may wait for the encoder.
 VIDEO_WAITING = 1
 AUDIO_WAITING = 10
-# Seconds between two key frames made on request.
+# Seconds between two key frames made on request; one more may follow at once where there was none
+# for a while: whoever begins to read a track has just missed the one it began with.
 KEY_FRAME_INTERVAL = 0.25
+KEY_FRAME_PAUSE = 1.0
 # Seconds without a frame after which a picture is sent again: at once for a receiver that
 # asked for a key frame, now and then for one that lost the last packets of a still picture.
 REPEAT_FOR_KEY = 0.05
@@ -90,7 +92,8 @@ class Encoding:
         self._busy = False
         self._encoder: VideoEncoder | AudioEncoder | None = None
         self._key_wanted = False
-        self._last_key = 0.0
+        # When the last key frame was made, and the one before.
+        self._last_key = self._earlier_key = 0.0
         self._last: tuple[Frame | Packet[Any], float] | None = None
         self._repeat: asyncio.TimerHandle | None = None
         self._next_timestamp: int | None = None
@@ -176,7 +179,9 @@ class Encoding:
             return
         frame, due = self._waiting.popleft()
         now = monotonic()
-        force_key = self._key_wanted and now - self._last_key >= KEY_FRAME_INTERVAL
+        force_key = self._key_wanted and (
+            now - self._last_key >= KEY_FRAME_INTERVAL or now - self._earlier_key >= KEY_FRAME_PAUSE
+        )
         if force_key:
             self._key_wanted = False
         limits = [limit for limit in self._consumers.values() if limit is not None]
@@ -248,7 +253,7 @@ class Encoding:
         self.frames_encoded += 1
         if self._video:
             if encoded.key:
-                self._last_key = monotonic()
+                self._earlier_key, self._last_key = self._last_key, monotonic()
             timestamp = round(due * self._codec.clockRate)
             if self._next_timestamp is not None:
                 timestamp = max(timestamp, self._next_timestamp)
