@@ -13,7 +13,7 @@ from typing import Protocol
 from aiortc import RTCConfiguration
 
 from artico_sync.engine import wire
-from artico_sync.engine.phase import CloseReason, Phase
+from artico_sync.engine.phase import Phase
 from artico_sync.engine.rate import RateLimits
 from artico_sync.engine.rtc.dtls import Certificate
 from artico_sync.engine.session import Session, SessionListener
@@ -25,9 +25,9 @@ logger = logging.getLogger("artico_sync.engine.client")
 
 # Seconds before the first attempt to come back; doubled for each that fails.
 FIRST_PAUSE = 0.1
-# The same for a goodbye to a peer that may be on its way back, and how often it is said at most.
-BYE_PAUSE = 0.5
-BYE_ATTEMPTS = 6
+# The same for what is told again to a peer on its way back, and how often it is told at most.
+INSIST_PAUSE = 0.5
+INSIST_ATTEMPTS = 6
 
 
 class ClientListener(Protocol):
@@ -59,14 +59,14 @@ class Client:
         self._settings = settings
         self._certificate: Certificate | None = None
         self._rates = RateLimits(settings.signals_per_second, settings.signals_burst)
-        # Session ids of calls that are over, each with the other peer's id.
-        self._finished: OrderedDict[str, str] = OrderedDict()
+        # Of calls that are over, by session: the other peer's id, and our goodbye.
+        self._finished: OrderedDict[str, tuple[str, dict[str, object]]] = OrderedDict()
         self._unsent: deque[tuple[dict[str, object], Told]] = deque()
         self._state = "disconnected"
         self._reconnecting: asyncio.Task[None] | None = None
         self._sends: dict[asyncio.Future[bool | None], tuple[dict[str, object], Told]] = {}
         self._closing = False
-        self._byes: list[asyncio.TimerHandle] = []
+        self._insisting: list[asyncio.TimerHandle] = []
 
     # signalling's life
 
@@ -87,7 +87,7 @@ class Client:
     async def close(self, timeout: float | None) -> None:
         """Hang up every call, each within `timeout` seconds, then leave the server."""
         self._closing = True
-        for timer in self._byes:
+        for timer in self._insisting:
             timer.cancel()
         if self._reconnecting is not None:
             self._reconnecting.cancel()
@@ -170,15 +170,15 @@ class Client:
         self._sends[future] = message, told
         future.add_done_callback(self._on_sent)
 
-    def send_bye(self, message: dict[str, object], attempt: int = 1) -> None:
-        """Tell a peer of ours about the end of a call, again where it has lost the server."""
+    def insist(self, message: dict[str, object], attempt: int = 1) -> None:
+        """Tell a peer of ours something, again while it has lost the server."""
 
         def told(delivered: bool | None) -> None:
-            if delivered is False and attempt < BYE_ATTEMPTS and not self._closing:
-                pause = BYE_PAUSE * 2 ** (attempt - 1)
+            if delivered is False and attempt < INSIST_ATTEMPTS and not self._closing:
+                pause = INSIST_PAUSE * 2 ** (attempt - 1)
                 loop = asyncio.get_running_loop()
-                self._byes = [timer for timer in self._byes if timer.when() > loop.time()]
-                self._byes.append(loop.call_later(pause, self.send_bye, message, attempt + 1))
+                self._insisting = [timer for timer in self._insisting if timer.when() > loop.time()]
+                self._insisting.append(loop.call_later(pause, self.insist, message, attempt + 1))
 
         self.send_signal(message, told)
 
@@ -217,25 +217,25 @@ class Client:
                 )
                 return
             if session.phase is Phase.CLOSED:
-                self._answer_late(signal)
+                self._answer_late(signal, session.goodbye)
             else:
                 session.feed(signal)
-        elif self._finished.get(signal.session) == signal.source:
-            self._answer_late(signal)
+        elif (finished := self._finished.get(signal.session)) is not None:
+            if finished[0] == signal.source:
+                self._answer_late(signal, finished[1])
         elif self._is_new_call(signal):
             self._ring(signal)
 
-    def _answer_late(self, signal: wire.Signal) -> None:
+    def _answer_late(self, signal: wire.Signal, body: dict[str, object]) -> None:
         """A peer of ours that has not heard of the end of a call is told; anybody else is not
         answered."""
         logger.debug("a late %s for the finished session %s", signal.type, signal.session)
         if signal.from_ours and signal.type in (wire.RINGING, "sdp") and not self._closing:
-            body = wire.bye(CloseReason.HANGUP)
             message = wire.build_message(signal.source, signal.session, None, body)
             self.send_signal(message, lambda delivered: None)
 
     def _is_new_call(self, signal: wire.Signal) -> bool:
-        if not signal.session.startswith(wire.CALL_PREFIX) or signal.session in self._finished:
+        if not signal.session.startswith(wire.CALL_PREFIX):
             logger.debug("ignoring a signal of the session %s, which is not ours", signal.session)
             return False
         if not signal.is_offer or self._closing:
@@ -313,7 +313,7 @@ class Client:
     def on_session_closed(self, session: Session) -> None:
         if self.sessions.pop(session.session, None) is None:
             return
-        self._finished[session.session] = session.target
+        self._finished[session.session] = session.target, session.goodbye
         while len(self._finished) > self._settings.remembered_sessions:
             self._finished.popitem(last=False)
         self._listener.on_session_gone(session.session)

@@ -78,6 +78,11 @@ class DataChannel:
         """Grows with everything that comes from the peer."""
         return self._transport.progress
 
+    @property
+    def is_held(self) -> bool:
+        """Whether the peer cannot send, because what came is not read."""
+        return self._transport.is_shut
+
     def patience(self, least: float) -> float:
         """Seconds, at least so many, in which something lost on the way would come again."""
         return max(least, RETRANSMISSIONS * self._transport.retransmission_timeout)

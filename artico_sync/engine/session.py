@@ -29,8 +29,9 @@ from artico_sync.errors import ArticoTimeoutError, CallError, MediaError
 logger = logging.getLogger("artico_sync.engine.session")
 
 # Seconds the peer gets to confirm the closing of the channel before the connection goes; anew while
-# it is still sending.
+# it is still sending. One of ours never fails to, as long as it is there.
 CLOSE_CONFIRMATION = 0.5
+PEER_CONFIRMATION = 2.0
 # Seconds a browser's page may take to get round to a channel its transport has opened.
 BROWSER_START = 0.5
 # Seconds within which a peer of ours that got a call says that it rings.
@@ -57,7 +58,7 @@ class SessionHost(Protocol):
     def send_signal(
         self, message: dict[str, object], told: Callable[[bool | None], None]
     ) -> None: ...
-    def send_bye(self, message: dict[str, object]) -> None: ...
+    def insist(self, message: dict[str, object]) -> None: ...
     def on_path_trouble(self) -> None: ...
     def on_session_closed(self, session: Session) -> None: ...
     def certificate(self) -> Certificate: ...
@@ -113,6 +114,8 @@ class Session:
         self._remote_streams: RemoteStreams | None = None
         self._hanging: asyncio.Task[None] | None = None
         self._delivered = True
+        #: What a peer of ours is told that has not heard of the end.
+        self.goodbye = wire.bye(CloseReason.HANGUP)
 
     def __repr__(self) -> str:
         return f"<Session {self.session} with {self.target} {self.phase.value}>"
@@ -205,8 +208,8 @@ class Session:
     def _say_bye(self, reason: str, detail: str | None = None) -> None:
         # Only to a peer of ours, which still has the session: a JavaScript page would ring.
         if self._peer_is_ours:
-            body = wire.bye(reason, detail)
-            self._host.send_bye(wire.build_message(self.target, self.session, self.metadata, body))
+            self.goodbye = body = wire.bye(reason, detail)
+            self._host.insist(wire.build_message(self.target, self.session, self.metadata, body))
 
     def announce_ringing(self) -> None:
         """Tell a caller of ours that it reached one of ours, so that either can say goodbye."""
@@ -229,6 +232,11 @@ class Session:
     def resume(self) -> None:
         """Signalling is back."""
         self._suspended = False
+        if self.phase is Phase.RINGING and self._peer_is_ours:
+            # The caller may have given up meanwhile, not knowing that it could tell us so.
+            self._host.insist(
+                wire.build_message(self.target, self.session, self.metadata, wire.ringing())
+            )
         if self.negotiation is not None:
             self.negotiation.resume()
 
@@ -511,11 +519,14 @@ class Session:
         await self._let_browser_catch_up()
         channel.close()
         # The peer may be hanging up as well: it confirms once it has delivered all of its own.
+        patience = PEER_CONFIRMATION if self._peer_is_ours else CLOSE_CONFIRMATION
         received = -1
         while not self._channel_closed.is_set() and received != channel.received:
             received = channel.received
+            if channel.is_held:
+                patience = CLOSE_CONFIRMATION  # it cannot go on: here nobody reads any more
             try:
-                async with asyncio.timeout(channel.patience(CLOSE_CONFIRMATION)):
+                async with asyncio.timeout(channel.patience(patience)):
                     await self._channel_closed.wait()
             except TimeoutError:
                 logger.debug("%s: the peer has not confirmed the closing of the channel", self)

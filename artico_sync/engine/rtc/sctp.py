@@ -104,6 +104,11 @@ class SctpTransport(RTCSctpTransport):
         return receives.cumulative + receives.held
 
     @property
+    def is_shut(self) -> bool:
+        """Whether the peer may send nothing, because what came is not read."""
+        return self._association.receives.window == 0
+
+    @property
     def retransmission_timeout(self) -> float:
         """Seconds after which what was not acknowledged is sent again."""
         return self._association.sends.timeout.value

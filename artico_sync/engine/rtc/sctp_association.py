@@ -163,7 +163,12 @@ class Association:
             return
         if self.peer is not None:
             cause = encode_parameters(((CAUSE_USER_INITIATED_ABORT, b"closed"),))
-            self.write([chunk(ABORT, cause)])
+            parts: list[bytes | memoryview] = [chunk(ABORT, cause)]
+            if self.is_up:
+                # The peer must not take for lost what has come; nobody is there to say so again.
+                parts.insert(0, self.receives.sack(self.room - len(parts[0])).encode())
+                self.write(parts)
+            self.write(parts)
         self.close()
 
     def close(self) -> None:
