@@ -64,9 +64,12 @@ def costs_of(function: Callable[[Connection, int], None], count: int) -> Costs:
     try:
         if not here.poll(PATIENCE):
             raise RuntimeError(f"{count} calls took more than {PATIENCE:g} s")
-        costs = here.recv()
-        assert isinstance(costs, Costs)
-        return costs
+        try:
+            found = here.recv()
+        except EOFError:
+            raise RuntimeError(f"the process with {count} calls ended early") from None
+        assert isinstance(found, Costs)
+        return found
     finally:
         process.kill()
         process.join()

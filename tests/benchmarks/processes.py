@@ -50,7 +50,10 @@ class End:
         """
         if not self._orders.poll(patience):
             raise RuntimeError(f"{self._name}: nothing within {patience:g} s")
-        done, result = self._orders.recv()
+        try:
+            done, result = self._orders.recv()
+        except EOFError:
+            raise RuntimeError(f"{self._name}: the process has ended") from None
         if not done:
             raise RuntimeError(f"{self._name} failed:\n{result}")
         return result
