@@ -127,6 +127,7 @@ def test_a_users_own_signaling_carries_a_call(line_server: LineServer) -> None:
         Artico(signaling=LineSignaling(line_server.address, "b"), rtc_config=RTC_CONFIG) as bob,
     ):
         assert (alice.id, bob.id, alice.state) == ("a", "b", "ready")
+        wait_until(lambda: len(line_server.peers) == 2, "the server to know both")
         bob.on("call", lambda call: (call.on("data", lambda t: call.send(t[::-1])), call.answer()))
         with alice.call("b", metadata="over lines") as call:
             call.send("abc")
