@@ -37,7 +37,9 @@ def test_an_id_that_cannot_be_is_refused(server: ArticoServer, peer_id: str | No
     assert server.peers == ()
 
 
-@pytest.mark.parametrize("peer_id", ["a", "x" * 128, "Bob Smith", "Grüße-\U0001f600", "a&b=c?/#%"])
+@pytest.mark.parametrize(
+    "peer_id", ["a", "x" * 128, "Bob Smith", "Grüße-\U0001f600", "a&b=c?/#%", "%41", "a+b%2Bc"]
+)
 def test_every_printable_id_is_taken(server: ArticoServer, peer_id: str) -> None:
     async def visit() -> None:
         async with RawPeer(server.url, peer_id) as peer:

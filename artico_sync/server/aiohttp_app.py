@@ -61,7 +61,7 @@ async def _serve_socket(
         return request.headers.get(name)
 
     address = client_address(request.remote, request.headers.get, behind_proxy)
-    asked = Request(address, request.query_string, header)
+    asked = Request(address, request.rel_url.raw_query_string, header)
     refused = site.refusal(asked)
     if refused is not None:
         status, reason = refused
