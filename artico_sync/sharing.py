@@ -7,6 +7,8 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from artico_sync.bridge.call_port import CallPort
+from artico_sync.engine.settings import Settings
+from artico_sync.engine.wire import stream_metadata_message
 from artico_sync.errors import InvalidStateError
 from artico_sync.media.streams import MediaStream, RemoteMediaStream, Track, check_track, has_ended
 
@@ -66,7 +68,8 @@ class MediaSharing:
 
         Raises:
             TypeError: Not a `MediaStream`, or metadata that is not a str.
-            ValueError: The stream has no tracks.
+            ValueError: The stream has no tracks; the metadata does not fit into one message of
+                262 144 bytes, as JSON, or is no valid Unicode.
             InvalidStateError: One of its tracks is shared on this call already.
             CallClosedError: The call is over.
         """
@@ -76,6 +79,15 @@ class MediaSharing:
             raise TypeError(f"metadata must be a str or None, not {type(metadata).__name__}")
         if not stream.tracks:
             raise ValueError("the stream has no tracks to share")
+        if metadata is not None:
+            # Surrogates that stand alone cannot be sent.
+            metadata.encode()
+            size = len(stream_metadata_message(stream.id, metadata))
+            if size > Settings.maximum_message:
+                raise ValueError(
+                    f"the metadata takes {size} bytes on the wire, more than"
+                    f" {Settings.maximum_message}: send what is that large as a message"
+                )
         self.__share(stream.id, metadata, stream.tracks)
 
     def add_track(self, track: Track, stream: MediaStream) -> None:

@@ -218,6 +218,8 @@ BAD: list[tuple[Callable[[Any, Any], object], type[Exception]]] = [
     (lambda call, stream: call.add_stream("stream"), TypeError),
     (lambda call, stream: call.add_stream(stream, 5), TypeError),
     (lambda call, stream: call.add_stream(MediaStream()), ValueError),
+    (lambda call, stream: call.add_stream(MediaStream([VideoTrack()]), "x" * 262_144), ValueError),
+    (lambda call, stream: call.add_stream(MediaStream([VideoTrack()]), "\ud800"), ValueError),
     (lambda call, stream: call.add_stream(stream), InvalidStateError),
     (lambda call, stream: call.add_track(stream, stream), TypeError),
     (lambda call, stream: call.add_track(VideoTrack(), "stream"), TypeError),
