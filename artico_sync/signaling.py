@@ -130,12 +130,14 @@ def check_peer_id(id: object) -> str:
 
     Raises:
         TypeError: Not a str.
-        ValueError: Empty.
+        ValueError: Empty, or no valid Unicode.
     """
     if not isinstance(id, str):
         raise TypeError(f"a peer id must be a str, not {type(id).__name__}")
     if not id:
         raise ValueError("a peer id must not be empty")
+    # Surrogates that stand alone cannot be sent.
+    id.encode()
     return id
 
 

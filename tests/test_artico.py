@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import socket
 import threading
 from typing import Any
 
@@ -79,6 +80,19 @@ def test_no_server() -> None:
     assert rtco.state == "disconnected"
 
 
+def test_closing_ends_a_connect_under_way() -> None:
+    with socket.create_server(("127.0.0.1", 0)) as silent:
+        rtco = Artico(f"http://127.0.0.1:{silent.getsockname()[1]}")
+        for _ in range(2):
+            blocked = Blocked(lambda: rtco.connect(TIMEOUT * 6))
+            with pytest.raises(SignalingError, match="closed meanwhile"):
+                with blocked:
+                    rtco.close()
+                blocked.result()
+            assert rtco.state == "disconnected"
+            assert not [t for t in threading.enumerate() if t.name.startswith("artico_sync-")]
+
+
 def test_calling_before_connecting(make_artico: MakeArtico) -> None:
     rtco = make_artico(connect=False)
     for attempt in range(2):
@@ -96,6 +110,7 @@ def test_calling_before_connecting(make_artico: MakeArtico) -> None:
         ({"url": "ftp://x"}, ValueError),
         ({"url": "no url"}, ValueError),
         ({"id": ""}, ValueError),
+        ({"id": "\ud800"}, ValueError),
         ({"id": 5}, TypeError),
         ({"token": 5}, TypeError),
         ({"rtc_config": 5}, TypeError),

@@ -6,6 +6,7 @@ Lock order: `_condition` alone; it is never held while waiting for the loop or f
 
 from __future__ import annotations
 
+import asyncio
 import logging
 import threading
 from collections.abc import Callable
@@ -60,6 +61,8 @@ class ClientPort:
         )
         self.state = "disconnected"
         self._phase = "idle"  # idle, connecting, connected, closing, closed
+        self._opening: asyncio.Task[None] | None = None
+        self._connect_given_up = False
         self._lease: LoopLease | None = None
         self._client: Client | None = None
         self._guard: ForkGuard | None = None
@@ -147,6 +150,7 @@ class ClientPort:
                     raise self._ended_error()
                 raise deadline.error("signalling to be ready again")
             self._phase = "connecting"
+            self._connect_given_up = False
         try:
             self._connect(make_client, deadline)
         except BaseException:
@@ -170,7 +174,7 @@ class ClientPort:
         try:
             self._client = client = make_client(self)
             try:
-                loop_lease.run(client.open, timeout=deadline.remaining())
+                loop_lease.run(self._open, client, timeout=deadline.remaining())
             except ArticoTimeoutError as error:
                 raise deadline.error("signalling to be ready") from error
             loop_lease.at_exit(client.say_goodbye)
@@ -179,6 +183,26 @@ class ClientPort:
             self.state = "disconnected"
             loop_lease.release()
             raise
+
+    async def _open(self, client: Client) -> None:
+        self._opening = asyncio.current_task()
+        try:
+            if self._connect_given_up:
+                raise asyncio.CancelledError
+            await client.open()
+        finally:
+            self._opening = None
+
+    def _give_up_connecting(self) -> None:
+        # Either `_open` has not begun and sees the flag, or it is cancelled.
+        self._connect_given_up = True
+        loop_lease = self._lease
+        if loop_lease is not None:
+            loop_lease.post(self._cancel_opening)
+
+    def _cancel_opening(self) -> None:
+        if self._opening is not None:
+            self._opening.cancel()
 
     def place(self, session: str, target: str, metadata: str | None) -> Any:
         """Start a call; returns the user's object of it.
@@ -205,9 +229,14 @@ class ClientPort:
                 raise deadline.error("the client to close")
 
     def close(self, deadline: Deadline) -> None:
-        """Hang up all calls, disconnect and stop the threads; twice is harmless."""
+        """Hang up all calls, disconnect and stop the threads; twice is harmless.
+
+        A `connect` under way ends with an error.
+        """
         with self._condition:
             while self._phase in ("connecting", "closing"):
+                if self._phase == "connecting" and not self._connect_given_up:
+                    self._give_up_connecting()
                 if self._dispatcher.is_current or deadline.expired:
                     return
                 self._condition.wait(deadline.slice())
