@@ -1,7 +1,7 @@
 """How fast artico_sync is beside aiortc bare, measured in turns in the same run.
 
 Every end has a process of its own. The ratio of a line is the median of the rounds' ratios.
-Takes some eight minutes; one part, named, a minute or two.
+Takes some ten minutes; one part, named, a minute or two.
 """
 
 from __future__ import annotations
