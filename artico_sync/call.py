@@ -29,6 +29,9 @@ def _bytes_of(data: object) -> bytes:
         view = memoryview(data)  # type: ignore[arg-type]
     except TypeError:
         raise TypeError(f"data must be str or bytes, not {type(data).__name__}") from None
+    if "O" in view.format:
+        # Addresses of objects mean nothing elsewhere.
+        raise TypeError("data must be str or bytes, not an array of Python objects")
     return view.tobytes()
 
 

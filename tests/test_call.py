@@ -9,6 +9,7 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+import numpy as np
 import pytest
 
 from artico_sync import (
@@ -102,6 +103,9 @@ def test_bytes_like_messages_are_copied(pair: tuple[Call, Call]) -> None:
     caller.send(buffer)
     caller.send(memoryview(b"0123456789")[::2])
     caller.send(array("B", [7, 8]))
+    objects: Any = np.array([object()])
+    with pytest.raises(TypeError, match="objects"):
+        caller.send(objects)
     buffer[:] = b"after!"
     assert callee.recv(TIMEOUT) == b"before"
     assert callee.recv(TIMEOUT) == b"02468"
