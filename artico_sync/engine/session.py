@@ -116,6 +116,7 @@ class Session:
         self._delivered = True
         #: What a peer of ours is told that has not heard of the end.
         self.goodbye = wire.bye(CloseReason.HANGUP)
+        self._said_bye = False
 
     def __repr__(self) -> str:
         return f"<Session {self.session} with {self.target} {self.phase.value}>"
@@ -208,6 +209,7 @@ class Session:
     def _say_bye(self, reason: str, detail: str | None = None) -> None:
         # Only to a peer of ours, which still has the session: a JavaScript page would ring.
         if self._peer_is_ours:
+            self._said_bye = True
             self.goodbye = body = wire.bye(reason, detail)
             self._host.insist(wire.build_message(self.target, self.session, self.metadata, body))
 
@@ -492,7 +494,7 @@ class Session:
     async def _hang_up(self) -> None:
         if self.phase is Phase.CLOSING:
             await self._deliver()
-        elif self.phase is Phase.CALLING and not self._peer_is_ours:
+        elif self.phase is Phase.CALLING and not self._said_bye:
             await self._cancel_when_ringing()
         self._close(CloseReason.HANGUP)
 
@@ -503,7 +505,7 @@ class Session:
             async with asyncio.timeout(max(0.0, RINGING_DELAY - age)):
                 await self._heard.wait()
         except TimeoutError:
-            return
+            logger.debug("%s: cancelled before anybody rang", self)
         self._say_bye(CloseReason.HANGUP)
 
     async def _deliver(self) -> None:
