@@ -4,6 +4,7 @@ threads."""
 from __future__ import annotations
 
 import math
+import numbers
 import sys
 import threading
 from collections.abc import Callable
@@ -31,11 +32,17 @@ def check_timeout(timeout: float | None) -> float | None:
     """
     if timeout is None:
         return None
-    if isinstance(timeout, bool) or not isinstance(timeout, (int, float)):
-        raise TypeError(f"timeout must be seconds or None, not {type(timeout).__name__}")
-    if math.isnan(timeout) or timeout < 0:
-        raise ValueError(f"timeout must be 0 or more seconds, not {timeout}")
-    return None if math.isinf(timeout) else float(timeout)
+    given: object = timeout
+    if isinstance(given, bool) or not isinstance(given, numbers.Real):
+        raise TypeError(f"timeout must be seconds or None, not {type(given).__name__}")
+    try:
+        seconds = float(given)
+    except OverflowError:
+        # An int beyond all floats: longer than anybody waits.
+        seconds = math.inf if given > 0 else -math.inf
+    if math.isnan(seconds) or seconds < 0:
+        raise ValueError(f"timeout must be 0 or more seconds, not {seconds}")
+    return None if math.isinf(seconds) else abs(seconds)
 
 
 class Deadline:
