@@ -39,7 +39,7 @@ def check_timeout(timeout: float | None) -> float | None:
         seconds = float(given)
     except OverflowError:
         # An int beyond all floats: longer than anybody waits.
-        seconds = math.inf if given > 0 else -math.inf
+        seconds = -math.inf if given < 0 else math.inf
     if math.isnan(seconds) or seconds < 0:
         raise ValueError(f"timeout must be 0 or more seconds, not {seconds}")
     return None if math.isinf(seconds) else abs(seconds)
