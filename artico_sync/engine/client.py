@@ -293,6 +293,11 @@ class Client:
         placed: Callable[[Session], None],
     ) -> None:
         """Start calling `target`."""
+        if self._closing:
+            # Asked for while the client was still ready; it is not any more.
+            listener.on_phase(Phase.CLOSED, CloseReason.HANGUP, None, 0)
+            self._listener.on_session_gone(session_id)
+            return
         session = self._new_session(session_id, target, metadata, listener, initiator=True)
         if self._state != "ready":
             session.suspend()
