@@ -13,7 +13,7 @@ from typing import Protocol
 from aiortc import RTCConfiguration
 
 from artico_sync.engine import wire
-from artico_sync.engine.phase import Phase
+from artico_sync.engine.phase import CloseReason, Phase
 from artico_sync.engine.rate import RateLimits
 from artico_sync.engine.rtc.dtls import Certificate
 from artico_sync.engine.session import Session, SessionListener
