@@ -90,6 +90,7 @@ class IceConnection(Connection):
         self._checks_started = 0
         self._checking = False
         self._check_times: dict[CandidatePair, float] = {}
+        self._check_patience: dict[CandidatePair, float] = {}
         self._check_tasks: set[asyncio.Task[None]] = set()
         self._name_tasks: set[asyncio.Task[None]] = set()
         #: The pair in use, and what is heard over it.
@@ -332,6 +333,9 @@ class IceConnection(Connection):
         else:
             pair = self._find_pair(protocol, known)
             if pair is not None and self._is_stuck(pair):
+                # Longer each time: a check ended sooner than its answer can come back, again and
+                # again on both sides, would never be answered on a slow path.
+                self._check_patience[pair] = 2 * self._check_patience.get(pair, AGAIN_AFTER)
                 self._stop_check(pair)
         super().check_incoming(message, addr, protocol)
         self.path.accepted(addr)
@@ -342,7 +346,8 @@ class IceConnection(Connection):
         return (
             pair.state == CandidatePair.State.IN_PROGRESS
             and not self.remote_is_lite
-            and asyncio.get_running_loop().time() - started >= AGAIN_AFTER
+            and asyncio.get_running_loop().time() - started
+            >= self._check_patience.get(pair, AGAIN_AFTER)
         )
 
     # Data
