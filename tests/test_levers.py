@@ -23,7 +23,6 @@ LIMIT = 280
 WAYS = {
     "plain": {"ARTICO_SYNC_ACCELERATE": "0"},
     "uvloop": {"ARTICO_SYNC_LOOP": "uvloop"},
-    "plain uvloop": {"ARTICO_SYNC_ACCELERATE": "0", "ARTICO_SYNC_LOOP": "uvloop"},
 }
 
 

