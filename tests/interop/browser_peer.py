@@ -161,6 +161,10 @@ class BrowserCall:
         """Send `unit` repeated, made in the page."""
         self.peer.invoke("sendBuilt", self.session, unit, times)
 
+    def send_numbered(self, count: int, size: int) -> None:
+        """Send `count` texts of `size` characters, made in the page: a number, a space and x's."""
+        self.peer.invoke("sendNumbered", self.session, count, size)
+
     def receive(self, count: int, timeout: float = WAIT_LIMIT) -> list[str]:
         """Block until at least `count` messages came; the first `count` of them."""
         found = self.peer.invoke("receive", self.session, count, timeout * 1000)

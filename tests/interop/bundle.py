@@ -8,6 +8,8 @@ import shutil
 import subprocess
 from pathlib import Path
 
+from filelock import FileLock
+
 SOURCES = Path(__file__).parent
 INPUTS = ("package.json", "package-lock.json", "page.js", "page_media.js")
 STEP_LIMIT = 180
@@ -27,10 +29,12 @@ def build_page(cache: Path) -> Path:
         digest.update((SOURCES / name).read_bytes())
     folder = cache / digest.hexdigest()[:16]
     site = folder / "site"
-    if not site.exists():
-        shutil.rmtree(folder, ignore_errors=True)
-        folder.mkdir(parents=True)
-        _build(folder, site)
+    # Several processes of one test run want it at the same time: one builds, the others wait.
+    with FileLock(f"{folder}.lock", timeout=2 * STEP_LIMIT):
+        if not site.exists():
+            shutil.rmtree(folder, ignore_errors=True)
+            folder.mkdir(parents=True)
+            _build(folder, site)
     return site
 
 

@@ -135,6 +135,11 @@ window.interop = {
     await ready(call);
     await call.send(unit.repeat(times));
   },
+  async sendNumbered(session, count, size) {
+    const { call } = calls.get(session);
+    await ready(call);
+    for (let number = 0; number < count; number++) await call.send(`${number} `.padEnd(size, "x"));
+  },
   properties(session) {
     const { call } = calls.get(session);
     return {

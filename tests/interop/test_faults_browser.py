@@ -9,6 +9,7 @@ from artico_sync import ArticoTimeoutError
 from tests.conftest import TIME_UNIT, MakeArtico
 from tests.faults.memory import MIB, resident_memory
 from tests.interop.conftest import MakeBrowserPeer
+from tests.polling import wait_until
 
 LIMIT = 30.0 * TIME_UNIT
 BUFFER = 1 * MIB
@@ -27,14 +28,13 @@ def test_a_page_that_floods_is_held(
     before = resident_memory()
     # Less than what a page may queue before its `send` throws (16 MB).
     count, size = 120, 100_000
-    theirs.send(*(f"{number} ".ljust(size, "x") for number in range(count)))
-    # What was sent has filled the window when nothing more comes.
-    received = -1
-    while (stats := call.stats())["messages_received"] != received:
-        received = stats["messages_received"]
-        with pytest.raises(ArticoTimeoutError):
-            call.wait_closed(timeout=0.5)
-    assert 0 < received < count / 2
+    theirs.send_numbered(count, size)
+    # The window is full when not one more message fits into it.
+    wait_until(lambda: call.stats()["unread"] > BUFFER - 2 * size, "a full window", LIMIT)
+    with pytest.raises(ArticoTimeoutError):
+        call.wait_closed(timeout=0.5)
+    stats = call.stats()
+    assert stats["messages_received"] < count / 2
     assert stats["unread"] < 2 * BUFFER
     assert resident_memory() - before < BUFFER + 32 * MIB
     for number in range(count):
