@@ -18,7 +18,7 @@ import socketio
 from aiohttp import web
 
 from artico_sync import ArticoServer
-from artico_sync.engine.signaling import socket as socket_module
+from artico_sync.engine.signaling import socket_connection
 from artico_sync.engine.signaling.server_url import ServerUrl
 from artico_sync.engine.signaling.socket import SocketTransport
 from artico_sync.errors import IdTakenError, InvalidIdError, SignalingError
@@ -302,7 +302,7 @@ def test_acknowledgements_outstanding_at_the_loss_are_settled() -> None:
 def test_acknowledgements_asked_for_are_bounded(
     server: ArticoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(socket_module, "MAXIMUM_OUTSTANDING", 5)
+    monkeypatch.setattr(socket_connection, "MAXIMUM_OUTSTANDING", 5)
 
     async def scenario() -> None:
         async with connected(server.url, "alice") as (alice, at_alice):
@@ -317,7 +317,7 @@ def test_acknowledgements_asked_for_are_bounded(
 def test_what_waits_for_a_stuck_server_is_bounded(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(socket_module, "MAXIMUM_UNSENT", 10)
+    monkeypatch.setattr(socket_connection, "MAXIMUM_UNSENT", 10)
 
     async def scenario() -> None:
         async with connected(server.url, "alice") as (alice, _):
@@ -629,7 +629,7 @@ def test_a_websocket_server_that_is_no_signalling_server(words: list[str]) -> No
 
 @pytest.mark.parametrize("stage", ["accepts", "upgrades", "opens", "connects"])
 def test_a_server_that_falls_silent(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket_module, "HANDSHAKE_TIMEOUT", 0.3)
+    monkeypatch.setattr(socket_connection, "HANDSHAKE_TIMEOUT", 0.3)
 
     async def chat(request: web.Request) -> web.StreamResponse:
         response = web.WebSocketResponse()

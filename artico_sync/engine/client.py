@@ -16,7 +16,8 @@ from artico_sync.engine import wire
 from artico_sync.engine.phase import CloseReason, Phase
 from artico_sync.engine.rate import RateLimits
 from artico_sync.engine.rtc.dtls import Certificate
-from artico_sync.engine.session import Session, SessionListener
+from artico_sync.engine.session import Session
+from artico_sync.engine.session_listener import SessionListener
 from artico_sync.engine.settings import Settings
 from artico_sync.engine.signaling.transport import SignalingTransport
 from artico_sync.errors import IdTakenError, SignalingError
@@ -217,7 +218,7 @@ class Client:
                 )
                 return
             if session.phase is Phase.CLOSED:
-                self._answer_late(signal, session.goodbye)
+                self._answer_late(signal, session.signaling.goodbye)
             else:
                 session.feed(signal)
         elif (finished := self._finished.get(signal.session)) is not None:
@@ -257,7 +258,7 @@ class Client:
             signal.session, signal.source, signal.metadata, None, initiator=False
         )
         session.feed(signal)
-        session.announce_ringing()
+        session.signaling.say_ringing()
         session.listener = self._listener.on_incoming(session)
 
     # sessions
@@ -318,7 +319,7 @@ class Client:
     def on_session_closed(self, session: Session) -> None:
         if self.sessions.pop(session.session, None) is None:
             return
-        self._finished[session.session] = session.target, session.goodbye
+        self._finished[session.session] = session.target, session.signaling.goodbye
         while len(self._finished) > self._settings.remembered_sessions:
             self._finished.popitem(last=False)
         self._listener.on_session_gone(session.session)

@@ -9,59 +9,31 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable
-from typing import Any, Protocol
+from typing import Any
 
 from aiortc import RTCConfiguration, RTCDataChannel
 
 from artico_sync.engine import wire
 from artico_sync.engine.data_channel import DataChannel
+from artico_sync.engine.delivery import deliver_and_close
 from artico_sync.engine.negotiation import Negotiation, RemoteChange
+from artico_sync.engine.peer_signaling import PeerSignaling
 from artico_sync.engine.phase import BYE_REASONS, CloseReason, Phase
 from artico_sync.engine.rtc.connection_stats import connection_stats
-from artico_sync.engine.rtc.dtls import Certificate
 from artico_sync.engine.rtc.peer_connection import PeerConnection
+from artico_sync.engine.session_listener import SessionHost, SessionListener
 from artico_sync.engine.settings import Settings
 from artico_sync.engine.sharing import Sharing
-from artico_sync.engine.streams import RemoteStreamListener, RemoteStreams
+from artico_sync.engine.stats_watch import StatsWatch
+from artico_sync.engine.streams import RemoteStreams
 from artico_sync.errors import ArticoTimeoutError, CallError, MediaError
 
 logger = logging.getLogger("artico_sync.engine.session")
 
-# Seconds the peer gets to confirm the closing of the channel before the connection goes; anew while
-# it is still sending. One of ours never fails to, as long as it is there.
-CLOSE_CONFIRMATION = 0.5
-PEER_CONFIRMATION = 2.0
-# Seconds a browser's page may take to get round to a channel its transport has opened.
-BROWSER_START = 0.5
 # Seconds within which a peer of ours that got a call says that it rings.
 RINGING_DELAY = 0.25
 # Seconds before a signal is sent again to a peer that has lost its server for a while.
 RESEND_PAUSE = 0.5
-
-
-class SessionListener(RemoteStreamListener, Protocol):
-    """Told what happens to a session; loop thread."""
-
-    def on_phase(
-        self, phase: Phase, reason: str | None, detail: str | None, maximum_message: int
-    ) -> None: ...
-    def on_stats(self, numbers: dict[str, Any]) -> None: ...
-    def on_event(self, name: str, *arguments: Any) -> None: ...
-    def on_message(self, data: str | bytes, size: int) -> None: ...
-    def on_delivered(self, delivered: int) -> None: ...
-
-
-class SessionHost(Protocol):
-    """The client a session belongs to; loop thread."""
-
-    def send_signal(
-        self, message: dict[str, object], told: Callable[[bool | None], None]
-    ) -> None: ...
-    def insist(self, message: dict[str, object]) -> None: ...
-    def on_path_trouble(self) -> None: ...
-    def on_session_closed(self, session: Session) -> None: ...
-    def certificate(self) -> Certificate: ...
 
 
 class Session:
@@ -89,6 +61,7 @@ class Session:
         self.connection: PeerConnection | None = None
         self.negotiation: Negotiation | None = None
         self.channel: DataChannel | None = None
+        self.signaling = PeerSignaling(host, target, session, metadata)
         self._host = host
         self._configuration = configuration
         self._settings = settings
@@ -98,14 +71,13 @@ class Session:
         self._connect_timer: asyncio.TimerHandle | None = None
         self._channel_closed = asyncio.Event()
         self._ended = asyncio.Event()
-        self._peer_is_ours = False
         self._suspended = False
         self._reached = not initiator
         self._opened = 0.0
         self._started = asyncio.get_running_loop().time()
         self._heard = asyncio.Event()
         self._detail: str | None = None
-        self._watcher: asyncio.Task[None] | None = None
+        self._stats_watch = StatsWatch(self.stats, self._on_stats)
         self._ring_timer: asyncio.TimerHandle | None = None
         if settings.ring_timeout is not None:
             loop = asyncio.get_running_loop()
@@ -114,9 +86,6 @@ class Session:
         self._remote_streams: RemoteStreams | None = None
         self._hanging: asyncio.Task[None] | None = None
         self._delivered = True
-        #: What a peer of ours is told that has not heard of the end.
-        self.goodbye = wire.bye(CloseReason.HANGUP)
-        self._said_bye = False
 
     def __repr__(self) -> str:
         return f"<Session {self.session} with {self.target} {self.phase.value}>"
@@ -163,7 +132,8 @@ class Session:
         """Take a signal of this session from the client, in order."""
         if self.phase is Phase.CLOSED:
             return
-        self._peer_is_ours = self._peer_is_ours or signal.from_ours
+        if signal.from_ours:
+            self.signaling.peer_is_ours = True
         self._heard.set()
         self._reached = True
         if signal.type == wire.BYE:
@@ -187,11 +157,7 @@ class Session:
             return
         if body.get("type") == "sdp":
             body = {**body, "agent": wire.AGENT}
-        self._signal(body, lambda delivered: self._on_told(delivered, body))
-
-    def _signal(self, body: dict[str, Any], told: Callable[[bool | None], None]) -> None:
-        metadata = self.metadata
-        self._host.send_signal(wire.build_message(self.target, self.session, metadata, body), told)
+        self.signaling.send(body, lambda delivered: self._on_told(delivered, body))
 
     def _on_told(self, delivered: bool | None, body: dict[str, Any]) -> None:
         if delivered:
@@ -205,18 +171,6 @@ class Session:
     def _send_again(self, body: dict[str, Any]) -> None:
         if self.phase in (Phase.CALLING, Phase.CONNECTING):
             self._send(body)
-
-    def _say_bye(self, reason: str, detail: str | None = None) -> None:
-        # Only to a peer of ours, which still has the session: a JavaScript page would ring.
-        if self._peer_is_ours:
-            self._said_bye = True
-            self.goodbye = body = wire.bye(reason, detail)
-            self._host.insist(wire.build_message(self.target, self.session, self.metadata, body))
-
-    def announce_ringing(self) -> None:
-        """Tell a caller of ours that it reached one of ours, so that either can say goodbye."""
-        if self._peer_is_ours:
-            self._signal(wire.ringing(), lambda delivered: None)
 
     def _on_bye(self, reason: str, detail: str | None) -> None:
         if self.phase is Phase.OPEN or self.phase is Phase.CLOSING:
@@ -234,11 +188,9 @@ class Session:
     def resume(self) -> None:
         """Signalling is back."""
         self._suspended = False
-        if self.phase is Phase.RINGING and self._peer_is_ours:
+        if self.phase is Phase.RINGING:
             # The caller may have given up meanwhile, not knowing that it could tell us so.
-            self._host.insist(
-                wire.build_message(self.target, self.session, self.metadata, wire.ringing())
-            )
+            self.signaling.insist_ringing()
         if self.negotiation is not None:
             self.negotiation.resume()
 
@@ -371,7 +323,7 @@ class Session:
     def _on_connect_timeout(self) -> None:
         self._connect_timer = None
         logger.info("%s: not connected within %g s", self, self._settings.connect_timeout)
-        self._say_bye(CloseReason.FAILED)
+        self.signaling.say_bye(CloseReason.FAILED)
         self._close(CloseReason.FAILED)
 
     def _close(self, reason: str) -> None:
@@ -383,10 +335,10 @@ class Session:
 
     async def _tear_down(self) -> None:
         try:
-            for task in (self._consumer, self._watcher):
-                if task is not None:
-                    task.cancel()
-                    await asyncio.gather(task, return_exceptions=True)
+            await self._stats_watch.close()
+            if self._consumer is not None:
+                self._consumer.cancel()
+                await asyncio.gather(self._consumer, return_exceptions=True)
             await self.sharing.close()
             if self._remote_streams is not None:
                 self._remote_streams.close()
@@ -410,6 +362,15 @@ class Session:
         if self.connection is not None:
             numbers.update(await connection_stats(self.connection))
         return numbers
+
+    def watch_stats(self, interval: float) -> None:
+        """Tell the listener the numbers every `interval` seconds, until the call is over."""
+        if self.phase is not Phase.CLOSED:
+            self._stats_watch.start(interval)
+
+    def _on_stats(self, numbers: dict[str, Any]) -> None:
+        if self.listener is not None:
+            self.listener.on_stats(numbers)
 
     async def ended(self) -> None:
         """Wait until nothing of the session is left."""
@@ -451,28 +412,13 @@ class Session:
     def _on_ring_timeout(self) -> None:
         self._ring_timer = None
         if self.phase is Phase.CALLING:
-            self._say_bye(CloseReason.HANGUP)
+            self.signaling.say_bye(CloseReason.HANGUP)
             self._detail = "nobody answered"
             self._close(CloseReason.UNAVAILABLE)
         elif self.phase is Phase.RINGING:
             self._detail = "nobody answered"
-            self._say_bye(CloseReason.REJECTED, self._detail)
+            self.signaling.say_bye(CloseReason.REJECTED, self._detail)
             self._close(CloseReason.HANGUP)
-
-    def watch_stats(self, interval: float) -> None:
-        """Tell the listener the numbers every `interval` seconds, until the call is over."""
-        if self.phase is Phase.CLOSED:
-            return
-        if self._watcher is not None:
-            self._watcher.cancel()
-        self._watcher = asyncio.get_running_loop().create_task(self._watch(interval))
-
-    async def _watch(self, interval: float) -> None:
-        while True:
-            await asyncio.sleep(interval)
-            numbers = await self.stats()
-            if self.listener is not None:
-                self.listener.on_stats(numbers)
 
     def _report_undelivered(self, timeout: float | None) -> None:
         if self._delivered and self.listener is not None:
@@ -487,14 +433,20 @@ class Session:
         if self.phase is Phase.OPEN:
             self._enter(Phase.CLOSING, CloseReason.HANGUP)
         elif self.phase is Phase.RINGING:
-            self._say_bye(CloseReason.REJECTED, self._detail)
+            self.signaling.say_bye(CloseReason.REJECTED, self._detail)
         elif self.phase in (Phase.CALLING, Phase.CONNECTING):
-            self._say_bye(CloseReason.HANGUP)
+            self.signaling.say_bye(CloseReason.HANGUP)
 
     async def _hang_up(self) -> None:
         if self.phase is Phase.CLOSING:
-            await self._deliver()
-        elif self.phase is Phase.CALLING and not self._said_bye:
+            assert self.channel is not None
+            self._delivered = await deliver_and_close(
+                self.channel,
+                self._channel_closed,
+                opened=self._opened,
+                peer_is_ours=self.signaling.peer_is_ours,
+            )
+        elif self.phase is Phase.CALLING and not self.signaling.said_bye:
             await self._cancel_when_ringing()
         self._close(CloseReason.HANGUP)
 
@@ -506,49 +458,11 @@ class Session:
                 await self._heard.wait()
         except TimeoutError:
             logger.debug("%s: cancelled before anybody rang", self)
-        self._say_bye(CloseReason.HANGUP)
-
-    async def _deliver(self) -> None:
-        channel = self.channel
-        assert channel is not None
-        try:
-            if not channel.drained:
-                await channel.wait_drained()
-        except ConnectionError:
-            logger.debug("%s: the association ended while delivering", self)
-            self._delivered = channel.drained
-            return
-        await self._let_browser_catch_up()
-        channel.close()
-        # The peer may be hanging up as well: it confirms once it has delivered all of its own.
-        patience = PEER_CONFIRMATION if self._peer_is_ours else CLOSE_CONFIRMATION
-        received = -1
-        while not self._channel_closed.is_set() and received != channel.received:
-            received = channel.received
-            if channel.is_held:
-                patience = CLOSE_CONFIRMATION  # it cannot go on: here nobody reads any more
-            try:
-                async with asyncio.timeout(channel.patience(patience)):
-                    await self._channel_closed.wait()
-            except TimeoutError:
-                logger.debug("%s: the peer has not confirmed the closing of the channel", self)
-
-    async def _let_browser_catch_up(self) -> None:
-        # A page that has not got round to a new channel when it closes never sees its messages,
-        # though its transport has acknowledged them; it does not say when it has.
-        if self._peer_is_ours or self.channel is None or not self.channel.messages_sent:
-            return
-        age = asyncio.get_running_loop().time() - self._opened
-        if age < BROWSER_START:
-            try:
-                async with asyncio.timeout(BROWSER_START - age):
-                    await self._channel_closed.wait()
-            except TimeoutError:
-                logger.debug("%s: the page has had time to take over the channel", self)
+        self.signaling.say_bye(CloseReason.HANGUP)
 
     async def abort(self) -> None:
         """Close at once, without delivering what still waits."""
         if self.phase in (Phase.CALLING, Phase.CONNECTING, Phase.RINGING):
-            self._say_bye(CloseReason.HANGUP)
+            self.signaling.say_bye(CloseReason.HANGUP)
         self._close(CloseReason.HANGUP)
         await self.ended()
