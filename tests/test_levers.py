@@ -25,16 +25,22 @@ WAYS = {
     "uvloop": {"ARTICO_SYNC_LOOP": "uvloop"},
 }
 
+INTEROP = sorted(path.stem for path in (ROOT / "tests" / "interop").glob("test_*.py"))
+
 
 def run_suite(way: str, *paths: str) -> None:
     """Run test modules in one of the ways; fails as they do."""
     if "ARTICO_SYNC_LOOP" in WAYS[way] and importlib.util.find_spec("uvloop") is None:
         pytest.skip("uvloop is not installed")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", *paths]
+    # A run of its own, even where this one is divided among several processes.
+    inherited = {
+        name: value for name, value in os.environ.items() if not name.startswith("PYTEST_")
+    }
     done = subprocess.run(
         command,
         cwd=ROOT,
-        env={**os.environ, **WAYS[way]},
+        env={**inherited, **WAYS[way]},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
@@ -63,8 +69,9 @@ def test_calls(way: str) -> None:
 
 
 @pytest.mark.timeout(LIMIT + 10)
-@pytest.mark.parametrize("way", ["plain", "uvloop"])
-def test_calls_with_a_browser(way: str) -> None:
+@pytest.mark.parametrize("module", INTEROP)
+@pytest.mark.parametrize("way", WAYS)
+def test_calls_with_a_browser(way: str, module: str) -> None:
     if find_chromium() is None or shutil.which("npm") is None:
         pytest.skip("Chromium or npm is not installed")
-    run_suite(way, "tests/interop/test_messages.py")
+    run_suite(way, f"tests/interop/{module}.py")
