@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import os
 from dataclasses import replace
-from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
 from artico_sync.bridge.client_port import CLIENT_EVENTS, ClientPort
@@ -72,6 +71,10 @@ class Artico(EventEmitter):
     """
 
     _EVENTS = CLIENT_EVENTS
+    _INSTEAD = (
+        "make another Artico with the same arguments; each process needs one of its own, and each"
+        " id can be connected once."
+    )
 
     if TYPE_CHECKING:
         # Which handler fits which event; the methods themselves are the base's.
@@ -198,7 +201,7 @@ class Artico(EventEmitter):
         self._port.connect(self._make_client, deadline)
         return self
 
-    def stands_for(self, other: Artico) -> bool:
+    def _stands_for(self, other: Artico) -> bool:
         """Whether this client is connected with the very id that another one wants."""
         same_server = self._address is not None and self._address == other._address
         return same_server and self.state != "disconnected" and self.id == other.id
@@ -305,12 +308,7 @@ class Artico(EventEmitter):
     def __enter__(self) -> Artico:
         return self.connect()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
 

@@ -3,11 +3,9 @@
 from __future__ import annotations
 
 import logging
-import signal
 import ssl as tls
 import threading
 from collections.abc import Callable, Iterable
-from types import FrameType, TracebackType
 from typing import TYPE_CHECKING
 
 from artico_sync.bridge.fork import ForkGuard
@@ -18,6 +16,8 @@ from artico_sync.server.gate import AuthFunction, Gate
 from artico_sync.server.limits import ServerLimits
 from artico_sync.server.origins import OriginPolicy, is_loopback
 from artico_sync.server.site import Site
+from artico_sync.termination import SLICE, until_asked_to_end
+from artico_sync.unique import Unique
 
 # The web server's own modules are imported when one is needed, which most programs never do.
 if TYPE_CHECKING:
@@ -31,11 +31,8 @@ __all__ = ["ArticoServer", "AuthFunction", "ServerLimits", "serve_forever"]
 
 logger = logging.getLogger("artico_sync.server")
 
-# Where a lock cannot be interrupted by a signal (Windows), `serve_forever` looks up this often.
-SLICE = 0.2
 
-
-class ArticoServer:
+class ArticoServer(Unique):
     """Artico's signalling server; JavaScript and Python clients use it alike.
 
     Creating one starts nothing. ::
@@ -69,6 +66,8 @@ class ArticoServer:
         TypeError, ValueError: An argument cannot be used.
         OSError: A certificate file cannot be read.
     """
+
+    _INSTEAD = "one server has the port; give others its `url`."
 
     def __init__(
         self,
@@ -171,6 +170,7 @@ class ArticoServer:
                 leased.release()
                 raise
             self._lease, self._running = leased, running
+            leased.at_exit(running.say_goodbye)
             self._guard = ForkGuard("ArticoServer")
             self._stopped.clear()
         logger.info("serving signalling at %s", self.url)
@@ -220,12 +220,7 @@ class ArticoServer:
     def __enter__(self) -> ArticoServer:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.stop()
 
     @property
@@ -297,35 +292,21 @@ def serve_forever(server: ArticoServer, *, on_started: Callable[[], object] | No
     Raises:
         OSError: The host or port cannot be had.
     """
-    asked = threading.Event()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    earlier = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            earlier[number] = signal.signal(number, ask)
-    try:
-        server.start()
-        if on_started is not None:
-            on_started()
-        while not asked.is_set():
-            try:
-                server.wait_stopped(SLICE)
-            except ArticoTimeoutError:
-                continue
-            break
-    except KeyboardInterrupt:
-        logger.info("interrupted")
-    finally:
+    with until_asked_to_end() as asked:
         try:
-            server.stop()
+            server.start()
+            if on_started is not None:
+                on_started()
+            while not asked.is_set():
+                try:
+                    server.wait_stopped(SLICE)
+                except ArticoTimeoutError:
+                    continue
+                break
+        except KeyboardInterrupt:
+            logger.info("interrupted")
         finally:
-            for number, handler in earlier.items():
-                signal.signal(number, handler)
+            server.stop()
 
 
 def _check_whole(name: str, value: object, least: int, most: int) -> None:

@@ -2,8 +2,6 @@
 
 from __future__ import annotations
 
-import json
-from collections.abc import Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -12,30 +10,17 @@ from artico_sync.bridge.call_port import CALL_EVENTS, CallPort
 from artico_sync.bridge.mailbox import Mailbox
 from artico_sync.bridge.waiting import Deadline, check_timeout
 from artico_sync.display import Stats, table
-from artico_sync.engine.data_channel_size import message_size
 from artico_sync.engine.phase import Phase
-from artico_sync.errors import ArticoTimeoutError, CallClosedError
+from artico_sync.errors import ArticoTimeoutError
 from artico_sync.events import EventEmitter
+from artico_sync.messaging import Messaging
 from artico_sync.sharing import MediaSharing
 
 if TYPE_CHECKING:
-    from typing_extensions import Buffer
-
     from artico_sync.event_types import CallRegister, CallWait
 
 
-def _bytes_of(data: object) -> bytes:
-    try:
-        view = memoryview(data)  # type: ignore[arg-type]
-    except TypeError:
-        raise TypeError(f"data must be str or bytes, not {type(data).__name__}") from None
-    if "O" in view.format:
-        # Addresses of objects mean nothing elsewhere.
-        raise TypeError("data must be str or bytes, not an array of Python objects")
-    return view.tobytes()
-
-
-class Call(MediaSharing, EventEmitter):
+class Call(Messaging, MediaSharing, EventEmitter):
     """A session between two peers, made by `Artico.call` or by an incoming call, never by the user.
 
     Events: `open()`, `close()`, `error(err)`, `data(data)`, `stream(stream, metadata)`,
@@ -50,6 +35,10 @@ class Call(MediaSharing, EventEmitter):
     """
 
     _EVENTS = CALL_EVENTS
+    _INSTEAD = (
+        "a call belongs to the process that made it, whose threads can all use the same object;"
+        " another process places its own, to the same `target`."
+    )
 
     if TYPE_CHECKING:
         # Which handler fits which event; the methods themselves are the base's.
@@ -58,6 +47,7 @@ class Call(MediaSharing, EventEmitter):
         wait_for: CallWait  # type: ignore[assignment]
 
     def __init__(self, port: CallPort, metadata: str | None, *, initiator: bool) -> None:
+        Messaging.__init__(self, port)
         MediaSharing.__init__(self, port)
         self._port = port
         self._metadata = metadata
@@ -252,137 +242,6 @@ class Call(MediaSharing, EventEmitter):
             # What went wrong inside the block matters more; the `error` event tells of this one.
             if error is None:
                 raise
-
-    # messages
-
-    def send(self, data: str | Buffer, timeout: float | None = None) -> None:
-        """Send a message; blocks only while more than `send_buffer` (1 MiB) waits to be sent.
-
-        Example:
-            >>> call.send("how are you?")
-            >>> incoming.recv(timeout=5)
-            'how are you?'
-
-        Args:
-            data: Text, or for a Python peer (JavaScript's drops them) bytes or whatever else has
-                a buffer, like a memoryview or an array: its bytes are sent.
-            timeout: Seconds to wait for room in the buffer; None for ever, 0 not at all.
-
-        Raises:
-            NotOpenError: The call is not open yet.
-            CallClosedError: The call is over.
-            MessageTooLargeError: The peer does not accept messages that large.
-            ArticoTimeoutError: The time ran out.
-            TypeError: Neither text nor bytes.
-            ValueError: Text that is no valid Unicode.
-            RuntimeError: On the library's loop thread.
-
-        When it raises, nothing was sent.
-        """
-        if not isinstance(data, str):
-            # A copy: what the user does to the buffer afterwards must not reach the wire.
-            data = _bytes_of(data)
-        size = message_size(data)
-        deadline = Deadline(timeout)
-        self._port.check()
-        self._port.send(data, size, deadline)
-
-    def flush(self, timeout: float | None = None) -> None:
-        """Block until the peer's transport has acknowledged all that was sent (RFC 9260 section
-        6.2).
-
-        Example:
-            >>> call.send(b"x" * 100_000)
-            >>> call.flush(timeout=5)
-            >>> call.stats()["pending"]
-            0
-
-        Args:
-            timeout: Seconds to wait; None for ever, 0 polls.
-
-        Raises:
-            NotOpenError: The call is not open yet.
-            CallClosedError: The call ended before that.
-            ArticoTimeoutError: The time ran out.
-            RuntimeError: On the library's loop thread.
-        """
-        deadline = Deadline(timeout)
-        self._port.check()
-        self._port.flush(deadline)
-
-    def recv(self, timeout: float | None = None) -> str | bytes:
-        """Block for the next message that no handler took; those that came before the close can
-        still be read.
-
-        Example:
-            >>> incoming.send("fine")
-            >>> call.recv(timeout=5)
-            'fine'
-            >>> call.recv(timeout=0)
-            Traceback (most recent call last):
-            artico_sync.errors.ArticoTimeoutError: ...
-
-        Args:
-            timeout: Seconds to wait; None for ever, 0 polls.
-
-        Raises:
-            CallClosedError: The call is over and everything was read.
-            ArticoTimeoutError: The time ran out.
-            RuntimeError: On the library's loop thread.
-        """
-        deadline = Deadline(timeout)
-        self._port.check()
-        arguments = self._port.mailbox.take("data", deadline, "a message", observe=False)
-        assert arguments is not None
-        message: str | bytes = arguments[0]
-        return message
-
-    def __iter__(self) -> Iterator[str | bytes]:
-        """Receive until the call is over.
-
-        Example:
-            >>> for text in ("one", "two"):
-            ...     incoming.send(text)
-            >>> incoming.hangup()
-            >>> list(call)
-            ['one', 'two']
-        """
-        while True:
-            try:
-                message = self.recv()
-            except CallClosedError:
-                return
-            yield message
-
-    def send_json(self, value: Any, timeout: float | None = None) -> None:
-        """Send a value as JSON text, which JavaScript peers understand as well.
-
-        Example:
-            >>> call.send_json({"question": 6 * 7})
-            >>> incoming.recv_json(timeout=5)
-            {'question': 42}
-
-        Args:
-            value: Whatever `json.dumps` takes; not-a-number and infinity are no JSON.
-            timeout: As for `send`.
-
-        Raises:
-            TypeError, ValueError: The value cannot be told in JSON.
-            Exception: As `send` does.
-        """
-        self.send(json.dumps(value, allow_nan=False), timeout)
-
-    def recv_json(self, timeout: float | None = None) -> Any:
-        """Like `recv`, for a message that is JSON.
-
-        Args:
-            timeout: Seconds to wait; None for ever, 0 polls.
-
-        Raises:
-            ValueError: The message is no JSON; it has been taken.
-            Exception: As `recv` does.
-        """
-        return json.loads(self.recv(timeout))
 
     # numbers
 

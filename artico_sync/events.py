@@ -7,11 +7,12 @@ from typing import Any, TypeVar, overload
 
 from artico_sync.bridge.mailbox import Mailbox
 from artico_sync.bridge.waiting import Deadline
+from artico_sync.unique import Unique
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 
 
-class EventEmitter:
+class EventEmitter(Unique):
     """Base of the objects that emit events."""
 
     _EVENTS: dict[str, int] = {}

@@ -25,6 +25,6 @@ def close_former(rtco: Artico) -> None:
     if shell is None:
         return
     for value in list(shell.user_ns.values()):
-        if isinstance(value, type(rtco)) and value is not rtco and value.stands_for(rtco):
+        if isinstance(value, type(rtco)) and value is not rtco and value._stands_for(rtco):
             logger.info("closing the client that holds the id %s since an earlier run", rtco.id)
             value.close(CLOSE_TIMEOUT)

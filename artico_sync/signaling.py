@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 from artico_sync.bridge.socket_port import SIGNALING_EVENTS, SocketPort
 from artico_sync.engine.wire import new_peer_id
 from artico_sync.errors import IdTakenError, NotReadyError
+from artico_sync.unique import Unique
 
 if TYPE_CHECKING:
     from artico_sync.engine.signaling.transport import SignalingTransport
@@ -21,7 +22,7 @@ if TYPE_CHECKING:
 Message = Mapping[str, Any]
 
 
-class Signaling:
+class Signaling(Unique):
     """Carries signals to and from other peers under one id; a subclass says how.
 
     A subclass implements `connect`, `disconnect`, `signal` and `join`. They are called on a worker
@@ -39,6 +40,8 @@ class Signaling:
     """
 
     EVENTS = frozenset(SIGNALING_EVENTS)
+
+    _INSTEAD = "make another; each connects with an id of its own."
 
     def __init__(self, id: str | None = None) -> None:
         self._id = check_peer_id(id) if id is not None else new_peer_id()
@@ -209,7 +212,7 @@ class SocketSignaling(Signaling):
         self._port.join(room, metadata)
 
 
-class MemoryHub:
+class MemoryHub(Unique):
     """Joins the peers of one process; what a server is to `SocketSignaling`.
 
     Example:
@@ -218,6 +221,8 @@ class MemoryHub:
         ...     hub.peers
         ('carol',)
     """
+
+    _INSTEAD = "the peers to meet must share one hub; between processes they need a server."
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

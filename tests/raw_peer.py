@@ -6,10 +6,14 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
+from collections.abc import AsyncIterator
+from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any
 
 import aiohttp
+
+from artico_sync import ArticoServer
 
 # Bound on every single wait of a test, in seconds.
 WAIT = 5.0
@@ -137,6 +141,15 @@ class RawPeer:
                 await self.frame()
         except ConnectionError:
             return
+
+
+@asynccontextmanager
+async def two_peers(server: ArticoServer) -> AsyncIterator[tuple[RawPeer, RawPeer]]:
+    """Alice and Bob, connected and welcomed."""
+    async with RawPeer(server.url, "alice") as alice, RawPeer(server.url, "bob") as bob:
+        await alice.enter()
+        await bob.enter()
+        yield alice, bob
 
 
 async def eventually(condition: Any, what: str) -> None:

@@ -15,7 +15,7 @@ import pytest
 
 from artico_sync import ArticoServer, ForkError
 from artico_sync.bridge.loop import lease
-from tests.raw_peer import RawPeer, eventually
+from tests.raw_peer import RawPeer, eventually, two_peers
 
 
 def get(url: str, method: str = "GET") -> tuple[int, bytes]:
@@ -136,9 +136,7 @@ def test_peers_lists_who_is_connected_in_the_order_they_came() -> None:
 
 def test_stop_tells_the_peers_and_is_prompt() -> None:
     async def visit(server: ArticoServer) -> float:
-        async with RawPeer(server.url, "alice") as alice, RawPeer(server.url, "bob") as bob:
-            await alice.enter()
-            await bob.enter()
+        async with two_peers(server) as (alice, bob):
             # A connection that never says anything must not hold the stop up either.
             async with RawPeer(server.url, "mute"):
                 begun = time.monotonic()

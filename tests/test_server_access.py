@@ -17,7 +17,7 @@ from artico_sync.server.origins import OriginPolicy, normalised
 from artico_sync.server.proxies import client_address
 from artico_sync.server.rates import network_of
 from tests.certificates import make_certificate, trusting
-from tests.raw_peer import WAIT, RawPeer
+from tests.raw_peer import WAIT, RawPeer, two_peers
 
 TOKENS: dict[str | None, str | bool | None] = {
     "for-alice": "alice",
@@ -95,9 +95,7 @@ def test_auth_may_block_without_holding_anybody_up() -> None:
         async with RawPeer(server.url, "late", auth={"token": "slow"}) as late:
             entering = asyncio.ensure_future(late.enter())
             assert await asyncio.to_thread(asked.wait, WAIT)
-            async with RawPeer(server.url, "alice") as alice, RawPeer(server.url, "bob") as bob:
-                await alice.enter()
-                await bob.enter()
+            async with two_peers(server) as (alice, bob):
                 await alice.signal("bob", {"type": "sdp"}, request=1)
                 assert await alice.acknowledged(1) == {"delivered": True}
                 assert "late" not in server.peers

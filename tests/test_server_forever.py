@@ -81,14 +81,27 @@ def test_a_server_that_cannot_start_says_why() -> None:
         assert signal.getsignal(signal.SIGINT) is before
 
 
-def test_a_script_that_forgets_to_stop_exits_at_once_and_silently() -> None:
-    program = """
-from artico_sync import ArticoServer
-ArticoServer(port=0).start()
+FORGETFUL = """
+import gc, sys
+from artico_sync import Artico, ArticoServer
+server = ArticoServer(port=0).start()
+if "peers" in sys.argv:
+    alice, bob = (Artico(server.url, rtc_config={"iceServers": []}).connect() for _ in range(2))
+    call = alice.call(bob.id)
+    bob.wait_for("call", 10).answer()
+    call.wait_open(10)
+if "collected" in sys.argv:
+    del server
+    gc.collect()
 raise SystemExit(3)
 """
+
+
+@pytest.mark.parametrize("how", ["alone", "peers", "collected"])
+def test_a_script_that_forgets_to_stop_exits_at_once_and_silently(how: str) -> None:
+    # Development mode shows what was not closed.
     done = subprocess.run(
-        [sys.executable, "-c", program],
+        [sys.executable, "-X", "dev", "-c", FORGETFUL, how],
         capture_output=True,
         text=True,
         timeout=3 * WAIT,

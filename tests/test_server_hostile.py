@@ -17,7 +17,7 @@ from hypothesis import strategies as st
 from artico_sync import ArticoServer
 from artico_sync.artico_server import ServerLimits
 from artico_sync.server.rates import REMEMBERED_ADDRESSES, AddressBook, TokenBucket
-from tests.raw_peer import WAIT, RawPeer
+from tests.raw_peer import WAIT, RawPeer, two_peers
 
 NESTED = "[" * 5_000 + "]" * 5_000
 
@@ -99,9 +99,7 @@ MALFORMED_ARGUMENTS: list[list[object]] = [
 @asynccontextmanager
 async def bystanders(server: ArticoServer) -> AsyncIterator[tuple[RawPeer, RawPeer]]:
     """Two honest peers, who can still reach one another at the end and heard nothing else."""
-    async with RawPeer(server.url, "alice") as alice, RawPeer(server.url, "bob") as bob:
-        await alice.enter()
-        await bob.enter()
+    async with two_peers(server) as (alice, bob):
         yield alice, bob
         await alice.signal("bob", {"type": "still there?"}, request=7)
         assert await alice.acknowledged(7) == {"delivered": True}
@@ -224,9 +222,7 @@ def test_a_message_beyond_the_limit_ends_its_sender(server: ArticoServer) -> Non
 
 def test_a_description_of_a_large_call_passes(server: ArticoServer) -> None:
     async def visit() -> None:
-        async with RawPeer(server.url, "alice") as alice, RawPeer(server.url, "bob") as bob:
-            await alice.enter()
-            await bob.enter()
+        async with two_peers(server) as (alice, bob):
             sdp = "a=candidate:1 1 udp 1 192.0.2.1 1 typ host\r\n" * 6_000
             await alice.signal("bob", {"type": "sdp", "data": {"type": "offer", "sdp": sdp}})
             assert (await bob.event())[1][0]["signal"]["data"]["sdp"] == sdp
@@ -245,9 +241,7 @@ def test_a_connection_that_says_nothing_is_dropped() -> None:
 
 def test_a_fast_sender_is_slowed_down_and_loses_nothing() -> None:
     async def visit(server: ArticoServer) -> float:
-        async with RawPeer(server.url, "alice") as alice, RawPeer(server.url, "bob") as bob:
-            await alice.enter()
-            await bob.enter()
+        async with two_peers(server) as (alice, bob):
             begun = time.monotonic()
             for number in range(60):
                 await alice.signal("bob", {"number": number})
@@ -262,9 +256,7 @@ def test_a_fast_sender_is_slowed_down_and_loses_nothing() -> None:
 
 def test_the_peers_of_one_address_share_a_rate() -> None:
     async def visit(server: ArticoServer) -> float:
-        async with RawPeer(server.url, "alice") as alice, RawPeer(server.url, "bob") as bob:
-            await alice.enter()
-            await bob.enter()
+        async with two_peers(server) as (alice, bob):
             begun = time.monotonic()
             for _ in range(30):
                 await alice.signal("nobody", {})

@@ -9,7 +9,7 @@ import pytest
 import socketio
 
 from artico_sync import ArticoServer
-from tests.raw_peer import WAIT, RawPeer, eventually
+from tests.raw_peer import WAIT, RawPeer, eventually, two_peers
 
 
 def test_welcome_and_handshake(server: ArticoServer) -> None:
@@ -51,9 +51,7 @@ def test_every_printable_id_is_taken(server: ArticoServer, peer_id: str) -> None
 
 def test_an_id_in_use_is_refused_and_its_holder_unharmed(server: ArticoServer) -> None:
     async def visit() -> None:
-        async with RawPeer(server.url, "alice") as alice, RawPeer(server.url, "bob") as bob:
-            await alice.enter()
-            await bob.enter()
+        async with two_peers(server) as (alice, bob):
             async with RawPeer(server.url, "alice") as other:
                 assert await other.refused() == "id-taken"
             await bob.signal("alice", {"type": "sdp"})
@@ -64,9 +62,7 @@ def test_an_id_in_use_is_refused_and_its_holder_unharmed(server: ArticoServer) -
 
 def test_a_signal_is_relayed_with_the_true_source(server: ArticoServer) -> None:
     async def visit() -> None:
-        async with RawPeer(server.url, "alice") as alice, RawPeer(server.url, "bob") as bob:
-            await alice.enter()
-            await bob.enter()
+        async with two_peers(server) as (alice, bob):
             await alice.emit(
                 "signal",
                 {
@@ -96,9 +92,7 @@ def test_a_signal_is_relayed_with_the_true_source(server: ArticoServer) -> None:
 
 def test_acknowledgements_tell_whether_it_was_delivered(server: ArticoServer) -> None:
     async def visit() -> None:
-        async with RawPeer(server.url, "alice") as alice, RawPeer(server.url, "bob") as bob:
-            await alice.enter()
-            await bob.enter()
+        async with two_peers(server) as (alice, bob):
             await alice.signal("bob", {"type": "sdp"}, request=0)
             assert await alice.acknowledged(0) == {"delivered": True}
             await alice.signal("nobody", {"type": "sdp"}, request=1)
@@ -113,9 +107,7 @@ def test_acknowledgements_tell_whether_it_was_delivered(server: ArticoServer) ->
 
 def test_signals_keep_their_order(server: ArticoServer) -> None:
     async def visit() -> list[int]:
-        async with RawPeer(server.url, "alice") as alice, RawPeer(server.url, "bob") as bob:
-            await alice.enter()
-            await bob.enter()
+        async with two_peers(server) as (alice, bob):
             for number in range(500):
                 await alice.signal("bob", {"type": "candidate", "data": number})
             return [(await bob.event())[1][0]["signal"]["data"] for _ in range(500)]
@@ -196,9 +188,7 @@ def test_a_dead_connection_gives_its_id_back() -> None:
 
 def test_a_living_connection_is_kept() -> None:
     async def visit(server: ArticoServer) -> None:
-        async with RawPeer(server.url, "alice") as alice, RawPeer(server.url, "bob") as bob:
-            await alice.enter()
-            await bob.enter()
+        async with two_peers(server) as (alice, bob):
             answered = 0
             while answered < 3:
                 text = (await asyncio.wait_for(alice.socket.receive(), WAIT)).data
@@ -236,9 +226,7 @@ def test_the_resume_secret_takes_an_id_over(server: ArticoServer) -> None:
 @pytest.mark.parametrize("resume", ["", "guess", "\ud800", 5, None, ["x"], "é"])
 def test_no_other_secret_does(server: ArticoServer, resume: object) -> None:
     async def visit() -> None:
-        async with RawPeer(server.url, "alice") as alice, RawPeer(server.url, "bob") as bob:
-            await alice.enter()
-            await bob.enter()
+        async with two_peers(server) as (alice, bob):
             for wrong in (resume, bob.open["resume"]):
                 async with RawPeer(server.url, "alice", auth={"resume": wrong}) as thief:
                     assert await thief.refused() == "id-taken"

@@ -60,6 +60,20 @@ class Source:
         self._resting = False
 
     @property
+    def enabled(self) -> bool:
+        """Whether the frames are sent; blank ones are while it is False."""
+        return self._enabled
+
+    @enabled.setter
+    def enabled(self, enabled: bool) -> None:
+        self._enabled = enabled
+        if not enabled:
+            self._hide()
+
+    def _hide(self) -> None:
+        """What was sent last must not stay at the other side."""
+
+    @property
     def attached(self) -> bool:
         """Whether somebody takes the frames."""
         return self._put is not None
@@ -152,16 +166,9 @@ class VideoSource(Source):
         self._next: float | None = None
         self._last: VideoFrame | None = None
 
-    @property
-    def enabled(self) -> bool:
-        return self._enabled
-
-    @enabled.setter
-    def enabled(self, enabled: bool) -> None:
-        self._enabled = enabled
-        # The last picture must not stay on the other side's screen.
+    def _hide(self) -> None:
         with self._condition:
-            if not enabled and self._last is not None:
+            if self._last is not None:
                 self._last = self._blank(self._last.width, self._last.height)
                 self._emit(self._last, monotonic())
 
@@ -217,14 +224,6 @@ class AudioSource(Source):
         self._position: float | None = None
         # What a producer had made and nobody took.
         self._rest: list[AudioFrame] = []
-
-    @property
-    def enabled(self) -> bool:
-        return self._enabled
-
-    @enabled.setter
-    def enabled(self, enabled: bool) -> None:
-        self._enabled = enabled
 
     def write(self, pieces: list[AudioFrame]) -> None:
         """Send sound at its pace, and block until little of it is left to be played.

@@ -14,6 +14,7 @@ from artico_sync.bridge.production import AudioSource, Pull, Source, VideoSource
 from artico_sync.bridge.waiting import Deadline
 from artico_sync.errors import MediaError
 from artico_sync.media.arrays import array_of, picture_of, sound_of
+from artico_sync.unique import Unique
 
 if TYPE_CHECKING:
     import av
@@ -24,8 +25,10 @@ VIDEO_CODECS = ("VP8", "H264")
 RATES = range(8000, 384001)
 
 
-class LocalTrack:
+class LocalTrack(Unique):
     """A track to share with `Call.add_stream` or `Call.add_track`."""
+
+    _INSTEAD = "share the track itself, on as many calls at once as you like."
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -44,6 +47,15 @@ class LocalTrack:
     def ended(self) -> bool:
         """Whether the track was stopped or has nothing more to send."""
         return self._source.ended
+
+    @property
+    def enabled(self) -> bool:
+        """Whether the track is sent; while False, black pictures or silence are."""
+        return self._source.enabled
+
+    @enabled.setter
+    def enabled(self, enabled: bool) -> None:
+        self._source.enabled = bool(enabled)
 
     def stop(self) -> None:
         """End the track in every call that shares it; harmless twice."""
@@ -158,15 +170,6 @@ class VideoTrack(LocalTrack):
             codec = codec.upper()
         self._source.codec = codec
 
-    @property
-    def enabled(self) -> bool:
-        """Whether the pictures are sent; black is sent while False."""
-        return self._source.enabled
-
-    @enabled.setter
-    def enabled(self, enabled: bool) -> None:
-        self._source.enabled = bool(enabled)
-
     def write(self, frame: Any) -> None:
         """Send one picture; blocks so that a loop of writes runs at `fps`.
 
@@ -253,15 +256,6 @@ class AudioTrack(LocalTrack):
         )
         return track
 
-    @property
-    def enabled(self) -> bool:
-        """Whether the sound is sent; silence is sent while False."""
-        return self._source.enabled
-
-    @enabled.setter
-    def enabled(self, enabled: bool) -> None:
-        self._source.enabled = bool(enabled)
-
     def write(self, frame: Any) -> None:
         """Send sound of any length; blocks until no more than a moment of it is left to be played.
 
@@ -308,15 +302,6 @@ class FileTrack(LocalTrack):
 
     def __init__(self, source: VideoSource | AudioSource) -> None:
         super().__init__(source)
-
-    @property
-    def enabled(self) -> bool:
-        """Whether it is sent; black or silence is sent while False."""
-        return self._source.enabled
-
-    @enabled.setter
-    def enabled(self, enabled: bool) -> None:
-        self._source.enabled = bool(enabled)
 
 
 def _check_fps(fps: float) -> float:

@@ -7,24 +7,26 @@ import os
 import threading
 import weakref
 from collections.abc import Callable
-from types import TracebackType
 from typing import TYPE_CHECKING
 
 from artico_sync.bridge.frames import FrameReader
 from artico_sync.bridge.loop import assert_not_loop_thread
 from artico_sync.bridge.waiting import Deadline
 from artico_sync.errors import MediaError
+from artico_sync.unique import Unique
 
 if TYPE_CHECKING:
     from artico_sync.media.remote import RemoteTrack
 
 
-class Recorder:
+class Recorder(Unique):
     """A recording under way, started by `stream.record(path)`; `stop()` or the end of `with` ends
     it.
 
     Tracks that the stream gets later are recorded as well, in their place.
     """
+
+    _INSTEAD = "`stream.record(path)` starts another recording."
 
     def __init__(self, path: str, forget: Callable[[Recorder], None]) -> None:
         from artico_sync.bridge.recording import AUDIO_BACKLOG, VIDEO_BACKLOG, Recording
@@ -82,12 +84,7 @@ class Recorder:
     def __enter__(self) -> Recorder:
         return self
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.stop()
 
     def __repr__(self) -> str:

@@ -16,6 +16,7 @@ from artico_sync.errors import MediaError
 from artico_sync.media.arrays import array_of, numpy
 from artico_sync.media.local import AudioTrack, LocalTrack, VideoTrack
 from artico_sync.media.pictures import display_live, png_of
+from artico_sync.unique import Unique
 
 if TYPE_CHECKING:
     import numpy as np
@@ -29,11 +30,13 @@ if TYPE_CHECKING:
 REPR_TIMEOUT = 2.0
 
 
-class RemoteTrack(ABC):
+class RemoteTrack(Unique, ABC):
     """A track another peer shares; made by a call, never by the user.
 
     Iterating gives the frames until the track ends.
     """
+
+    _INSTEAD = "pass the track itself on; `snapshot()` takes what it shows now."
 
     def __init__(self, track: ReceivedTrack, stream: RemoteMediaStream | None, post: Post) -> None:
         self._track = track

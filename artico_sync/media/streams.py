@@ -14,6 +14,7 @@ from artico_sync.display import table
 from artico_sync.media.local import FileTrack, LocalTrack
 from artico_sync.media.recorder import Recorder
 from artico_sync.media.remote import RemoteTrack
+from artico_sync.unique import Unique
 
 if TYPE_CHECKING:
     from aiortc import MediaStreamTrack
@@ -52,7 +53,7 @@ def has_ended(track: Track) -> bool:
     return state == "ended"
 
 
-class MediaStream:
+class MediaStream(Unique):
     """Tracks that belong together, to share with `Call.add_stream`.
 
     Example:
@@ -68,6 +69,8 @@ class MediaStream:
         TypeError: Something that is not a track, or an id that is not a string.
         ValueError: The same track twice, or an id that cannot be signalled.
     """
+
+    _INSTEAD = "`MediaStream(stream.tracks)` makes another with the same tracks."
 
     def __init__(self, tracks: Iterable[Track] = (), id: str | None = None) -> None:
         if id is None:

@@ -46,6 +46,10 @@ class RunningServer:
             await self._site.close(0.0)
             raise
 
+    async def say_goodbye(self) -> None:
+        """Listen no longer; the program ends, and its connections with it."""
+        await self._listener.close()
+
     async def stop(self, timeout: float | None) -> None:
         """Disconnect everybody within `timeout` seconds, then close what is left."""
         await self._listener.close()

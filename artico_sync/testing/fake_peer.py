@@ -5,7 +5,6 @@ from __future__ import annotations
 
 import logging
 import threading
-from types import TracebackType
 
 from artico_sync.artico import Artico
 from artico_sync.artico_server import ArticoServer
@@ -110,12 +109,7 @@ class FakePeer:
     def __enter__(self) -> FakePeer:
         return self.start()
 
-    def __exit__(
-        self,
-        kind: type[BaseException] | None,
-        error: BaseException | None,
-        traceback: TracebackType | None,
-    ) -> None:
+    def __exit__(self, *exception: object) -> None:
         self.close()
 
     def call(

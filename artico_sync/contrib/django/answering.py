@@ -4,11 +4,8 @@ from __future__ import annotations
 
 import inspect
 import logging
-import signal
 import threading
-from collections.abc import Callable, Iterator
-from contextlib import contextmanager
-from types import FrameType
+from collections.abc import Callable
 from typing import Any
 
 from django.db import close_old_connections
@@ -19,8 +16,6 @@ from artico_sync.errors import ArticoError, CallError
 
 logger = logging.getLogger("artico_sync.contrib")
 
-# Where a lock cannot be interrupted by a signal (Windows), the wait looks up this often.
-SLICE = 0.2
 # Seconds the handlers get to end after their calls have.
 END_LIMIT = 5.0
 
@@ -87,27 +82,6 @@ class Answering:
             threads = list(self._threads)
         for thread in threads:
             thread.join(END_LIMIT)
-
-
-@contextmanager
-def until_asked_to_end() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set, on the main thread; a second one ends at once."""
-    asked = threading.Event()
-
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
-            raise KeyboardInterrupt
-        asked.set()
-
-    earlier = {}
-    if threading.current_thread() is threading.main_thread():
-        for number in (signal.SIGINT, signal.SIGTERM):
-            earlier[number] = signal.signal(number, ask)
-    try:
-        yield asked
-    finally:
-        for number, previous in earlier.items():
-            signal.signal(number, previous)
 
 
 def _count_arguments(handler: Callable[..., Any]) -> int:

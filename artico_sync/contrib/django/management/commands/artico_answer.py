@@ -8,9 +8,10 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 
-from artico_sync.contrib.django.answering import SLICE, Answering, until_asked_to_end
+from artico_sync.contrib.django.answering import Answering
 from artico_sync.contrib.django.client import make_artico, read_settings
 from artico_sync.errors import ArticoError
+from artico_sync.termination import SLICE, until_asked_to_end
 
 DEFAULT_CALLS = 100
 
