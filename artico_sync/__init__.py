@@ -1,4 +1,9 @@
-"""Place and answer WebRTC calls from blocking Python, speaking the protocol of Artico."""
+"""Place and answer WebRTC calls from blocking Python, speaking the protocol of Artico.
+
+Begin with `help(Artico)` and `help(Call)`. In the examples `rtco` is a connected `Artico`, `call`
+an open call of it, `incoming` the same call at the other end, `server` an `ArticoServer`, and "bob"
+a peer that answers with what it was sent, in capitals. Times are in seconds.
+"""
 
 from __future__ import annotations
 
@@ -24,7 +29,8 @@ from artico_sync.errors import (
     SignalingError,
 )
 from artico_sync.media import AudioTrack, MediaStream, Recorder, VideoTrack
-from artico_sync.signaling import MemoryHub, MemorySignaling, Signaling, SocketSignaling
+from artico_sync.memory_signaling import MemoryHub, MemorySignaling
+from artico_sync.signaling import Signaling, SocketSignaling
 
 __version__ = "0.1.0"
 

@@ -36,13 +36,19 @@ _SIGNALING_MEMBERS = ("id", "connect", "disconnect", "signal", "join", "on", "of
 
 
 class Artico(EventEmitter):
-    """A peer, known to others by its id.
+    """A peer, known to others by its id; every method may be called from any thread.
 
     Creating one starts nothing; `connect()` does. Used as a context manager it connects and closes
-    by itself::
+    by itself.
 
-        with Artico("http://localhost:9000") as rtco:
-            call = rtco.call("bob", metadata="hi").wait_open()
+    Events: `open(id)`, `close()`, `error(err)`, `call(call, metadata)`, `reconnecting()`.
+
+    Example:
+        >>> with Artico(server.url) as rtco:
+        ...     with rtco.call("bob", metadata="hi") as call:
+        ...         call.send("how are you?")
+        ...         call.recv(timeout=5)
+        'HOW ARE YOU?'
 
     Args:
         url: The signalling server; else the environment variable `ARTICO_URL`, else Artico's
@@ -50,8 +56,8 @@ class Artico(EventEmitter):
         id: The wanted peer id, else 24 random letters and digits.
         signaling: Another way to carry the signals, in place of `url`: a `Signaling`.
         rtc_config: An `aiortc.RTCConfiguration`, or a mapping as in JavaScript with `iceServers`
-            and
-            `iceTransportPolicy`; default: Artico's two public STUN servers.
+            and `iceTransportPolicy` (W3C WebRTC, RTCConfiguration); default: Artico's two public
+            STUN servers.
         token: Shown to a signalling server that wants to know who connects.
         connect_timeout: Seconds an answered call may take to connect before it fails.
         silence_timeout: Seconds of silence from the peer after which a call is lost.
@@ -66,8 +72,6 @@ class Artico(EventEmitter):
     Raises:
         TypeError: An argument of the wrong type.
         ValueError: A malformed URL, an empty id, two arguments that exclude one another.
-
-    Events: `open(id)`, `close()`, `error(err)`, `call(call, metadata)`, `reconnecting()`.
     """
 
     _EVENTS = CLIENT_EVENTS
@@ -159,12 +163,12 @@ class Artico(EventEmitter):
 
     @property
     def state(self) -> str:
-        """`"disconnected"`, `"connecting"`, `"connected"` or `"ready"`."""
+        """`"disconnected"`, `"connecting"`, `"connected"` or `"ready"`; calls need `"ready"`."""
         return self._port.state
 
     @property
     def calls(self) -> tuple[Call, ...]:
-        """The live calls.
+        """The live calls, those that still ring included.
 
         Raises:
             ForkError: Connected in another process.
@@ -174,14 +178,19 @@ class Artico(EventEmitter):
     def connect(self, timeout: float | None = 10) -> Artico:
         """Block until signalling is ready; harmless when connected.
 
+        After a lost connection it waits for the next one, which the client makes by itself.
+
         Example:
-            >>> Artico(server.url, id="carol").connect().close()
+            >>> carol = Artico(server.url, id="carol").connect()
+            >>> carol.state
+            'ready'
+            >>> carol.close()
             >>> Artico("http://127.0.0.1:9").connect()
             Traceback (most recent call last):
             artico_sync.errors.SignalingError: ...
 
         Args:
-            timeout: Seconds to wait; None for ever.
+            timeout: Seconds to wait; None for ever, 0 polls.
 
         Returns:
             The client itself.
@@ -218,7 +227,7 @@ class Artico(EventEmitter):
 
     def _make_transport(self, port: ClientPort) -> SignalingTransport:
         if self._user_signaling is None:
-            return self._socket_signaling.make_transport(self.id)
+            return self._socket_signaling._make_transport(self.id)
         from artico_sync.bridge.signaling_port import SignalingPort
 
         return SignalingPort(self._user_signaling, port.lease)
@@ -228,14 +237,18 @@ class Artico(EventEmitter):
         connection.
 
         Example:
-            >>> bob = make_artico("bob")
-            >>> calling = rtco.call("bob", metadata="about lunch")
-            >>> bob.wait_for("call", timeout=5).metadata
-            'about lunch'
+            >>> ringing = rtco.call("bob", metadata="about lunch")
+            >>> ringing.open
+            False
+            >>> ringing.wait_open(timeout=5).open
+            True
 
         Args:
             target: The other peer's id.
-            metadata: Shown to the other side with the call.
+            metadata: Shown to the other side with the call; at most 65 536 characters.
+
+        Returns:
+            The call, ringing.
 
         Raises:
             NotReadyError: Signalling is not ready.
@@ -264,7 +277,14 @@ class Artico(EventEmitter):
         return call
 
     def wait_closed(self, timeout: float | None = None) -> None:
-        """Block until the client is closed; Ctrl-C ends the wait.
+        """Block until `close()` has been called and has done its work; Ctrl-C ends the wait.
+
+        A lost connection to the signalling server does not end it.
+
+        Example:
+            >>> import threading
+            >>> threading.Timer(0.1, rtco.close).start()
+            >>> rtco.wait_closed(timeout=5)
 
         Args:
             timeout: Seconds to wait; None for ever, 0 polls.
@@ -272,6 +292,7 @@ class Artico(EventEmitter):
         Raises:
             NotReadyError: Never connected.
             ArticoTimeoutError: The time ran out.
+            ForkError: Connected in another process.
             RuntimeError: On the library's loop thread.
         """
         deadline = Deadline(timeout)
@@ -279,8 +300,9 @@ class Artico(EventEmitter):
         self._port.wait_closed(deadline)
 
     def close(self, timeout: float | None = 5) -> None:
-        """Hang up every call, delivering what was sent, disconnect, and stop the threads; twice is
-        harmless.
+        """Hang up every call, delivering what was sent, disconnect, and stop the threads.
+
+        Twice is harmless, and `connect()` may follow.
 
         Example:
             >>> rtco.close()
@@ -289,8 +311,7 @@ class Artico(EventEmitter):
 
         Args:
             timeout: Seconds for delivering; None for ever. What could not be delivered then is
-                told by an
-                `error` event of its call.
+                told by an `error` event of its call.
 
         Raises:
             ForkError: Connected in another process.

@@ -33,13 +33,15 @@ logger = logging.getLogger("artico_sync.server")
 
 
 class ArticoServer(Unique):
-    """Artico's signalling server; JavaScript and Python clients use it alike.
+    """Artico's signalling server; JavaScript and Python clients use it alike, from any thread.
 
-    Creating one starts nothing. ::
+    Creating one starts nothing; `start()` or `with` does, and `asgi_app` or `aiohttp_app` put it
+    into a web application of your own.
 
-        with ArticoServer(port=0) as server:
-            with Artico(server.url) as rtco:
-                ...
+    Example:
+        >>> with ArticoServer(port=0) as server, Artico(server.url, id="carol") as carol:
+        ...     server.peers
+        ('carol',)
 
     Args:
         host: Where to listen: a name or address; "0.0.0.0" for every IPv4 interface, "" for all.
@@ -138,20 +140,25 @@ class ArticoServer(Unique):
     # -- alone, on a port of its own ------------------------------------------------------------
 
     def start(self, timeout: float | None = 10) -> ArticoServer:
-        """Listen and serve; harmless when started. Returns self.
+        """Listen and serve; harmless when started.
 
         Example:
-            >>> with ArticoServer(port=0) as here:
-            ...     print(here.url.rpartition(":")[0], here.peers)
-            http://127.0.0.1 ()
+            >>> here = ArticoServer(port=0).start()
+            >>> here.url.rpartition(":")[0]
+            'http://127.0.0.1'
+            >>> here.stop()
 
         Args:
-            timeout: Seconds to wait, None for ever.
+            timeout: Seconds to wait; None for ever.
+
+        Returns:
+            The server itself.
 
         Raises:
             OSError: The host or port cannot be had.
             ArticoTimeoutError: The time ran out.
             ForkError: It was started in the parent of this process.
+            RuntimeError: On the library's loop thread.
         """
         from artico_sync.server.running import RunningServer
 
@@ -179,11 +186,18 @@ class ArticoServer(Unique):
     def stop(self, timeout: float | None = 5) -> None:
         """Disconnect every peer and stop; harmless when stopped. `start()` may follow.
 
+        Example:
+            >>> here = ArticoServer(port=0).start()
+            >>> here.stop()
+            >>> here
+            <ArticoServer 127.0.0.1:0 stopped, 0 peers>
+
         Args:
-            timeout: Seconds for the farewell, None for ever; what has not ended by then is cut off.
+            timeout: Seconds for the farewell; None for ever. What has not ended by then is cut off.
 
         Raises:
             ForkError: It was started in the parent of this process.
+            RuntimeError: On the library's loop thread.
         """
         assert_not_loop_thread()
         deadline = Deadline(timeout)
@@ -201,10 +215,16 @@ class ArticoServer(Unique):
         logger.info("stopped serving signalling")
 
     def wait_stopped(self, timeout: float | None = None) -> None:
-        """Block until the server is stopped.
+        """Block until the server is stopped; Ctrl-C ends the wait. One never started is stopped.
+
+        Example:
+            >>> import threading
+            >>> here = ArticoServer(port=0).start()
+            >>> threading.Timer(0.1, here.stop).start()
+            >>> here.wait_stopped(timeout=5)
 
         Args:
-            timeout: Seconds to wait, None for ever.
+            timeout: Seconds to wait; None for ever, 0 polls.
 
         Raises:
             ArticoTimeoutError: The time ran out.
@@ -228,7 +248,7 @@ class ArticoServer(Unique):
         """What clients on this machine connect to.
 
         Raises:
-            RuntimeError: It has not been started, and its port is not known before.
+            RuntimeError: It has not been started, and its port 0 is not chosen before.
         """
         running = self._running
         port = running.port if running is not None else self._port
@@ -256,13 +276,21 @@ class ArticoServer(Unique):
     def asgi_app(self, other: ASGIApplication | None = None) -> ASGIApplication:
         """This signalling server as an ASGI application, in place of `start()`.
 
+        JavaScript clients look for `/socket.io/` at the root of the host. Peers that came in by the
+        applications of one ArticoServer meet; one event loop at a time may serve them, so run one
+        worker process.
+
+        Example:
+            >>> async def pages(scope, receive, send):
+            ...     "Or what Django's `get_asgi_application()`, FastAPI, Starlette give you."
+            >>> application = ArticoServer().asgi_app(pages)    # uvicorn module:application
+
         Args:
             other: Gets every request but those to `/socket.io/`, so that one port serves pages and
                 signalling. Without it, mount this application under a path of yours.
 
-        JavaScript clients look for `/socket.io/` at the root of the host. Peers that came in by the
-        applications of one ArticoServer meet; one event loop at a time may serve them, so run one
-        worker process.
+        Returns:
+            The application.
         """
         from artico_sync.server.asgi_app import SignalingASGI
 
@@ -271,8 +299,15 @@ class ArticoServer(Unique):
     def aiohttp_app(self) -> web.Application:
         """This signalling server as an aiohttp application, in place of `start()`.
 
-        For JavaScript clients, `application.add_subapp("/socket.io/", server.aiohttp_app())`. See
-        `asgi_app` for what holds for both.
+        See `asgi_app` for what holds for both.
+
+        Example:
+            >>> from aiohttp import web
+            >>> application = web.Application()
+            >>> part = application.add_subapp("/socket.io/", ArticoServer().aiohttp_app())
+
+        Returns:
+            The application; JavaScript clients look for it under `/socket.io/`.
         """
         from artico_sync.server.aiohttp_app import make_application
 
@@ -283,7 +318,12 @@ def serve_forever(server: ArticoServer, *, on_started: Callable[[], object] | No
     """Start a server, and return when it was stopped: by Ctrl-C, SIGTERM, or `server.stop()`.
 
     On the main thread SIGINT and SIGTERM stop it gracefully, a second one at once; their earlier
-    handlers are put back at the end.
+    handlers are put back at the end. On another thread only `server.stop()` ends it.
+
+    Example:
+        >>> import threading
+        >>> here = ArticoServer(port=0)
+        >>> serve_forever(here, on_started=threading.Timer(0.1, here.stop).start)
 
     Args:
         server: Started here unless it is running.
@@ -291,6 +331,8 @@ def serve_forever(server: ArticoServer, *, on_started: Callable[[], object] | No
 
     Raises:
         OSError: The host or port cannot be had.
+        ForkError: It was started in the parent of this process.
+        RuntimeError: On the library's loop thread.
     """
     with until_asked_to_end() as asked:
         try:

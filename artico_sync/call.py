@@ -23,15 +23,20 @@ if TYPE_CHECKING:
 class Call(Messaging, MediaSharing, EventEmitter):
     """A session between two peers, made by `Artico.call` or by an incoming call, never by the user.
 
+    Every method may be called from any thread. Used as a context manager it waits until it is open,
+    30 s at most, and hangs up at the end.
+
     Events: `open()`, `close()`, `error(err)`, `data(data)`, `stream(stream, metadata)`,
     `removestream(stream, metadata)`, `track(track, stream, metadata)`, `removetrack(track, stream,
-    metadata)`.
+    metadata)`, and `stats(stats)` after `watch_stats`.
 
-    Used as a context manager it waits until it is open and hangs up at the end::
-
-        with rtco.call("bob") as call:
-            call.send("how are you?")
-            print(call.recv(timeout=5))
+    Example:
+        >>> with rtco.call("bob") as call:
+        ...     call.send("how are you?")
+        ...     call.recv(timeout=5)
+        'HOW ARE YOU?'
+        >>> call.closed, call.close_reason
+        (True, 'hangup')
     """
 
     _EVENTS = CALL_EVENTS
@@ -70,12 +75,12 @@ class Call(Messaging, MediaSharing, EventEmitter):
 
     @property
     def session(self) -> str:
-        """Session id: `call:` and a random token."""
+        """Session id: `call:` and a random token, the same at both ends."""
         return self._port.session_id
 
     @property
     def metadata(self) -> str | None:
-        """What the caller gave when placing the call."""
+        """What the caller gave when placing the call, at both ends; None where that was nothing."""
         return self._metadata
 
     @property
@@ -101,8 +106,8 @@ class Call(Messaging, MediaSharing, EventEmitter):
     @property
     def close_reason(self) -> str | None:
         """Why the call is over: None while it is not, "hangup" (we did), "remote" (they did),
-        "rejected",
-        "unavailable" (the target is not connected) or "failed" (connection lost or never made).
+        "rejected", "unavailable" (the target is not connected) or "failed" (connection lost or
+        never made).
         """
         return self._port.reason if self._port.is_closed else None
 
@@ -112,9 +117,9 @@ class Call(Messaging, MediaSharing, EventEmitter):
         """Accept an incoming call; returns at once, `wait_open` or `with` wait for the connection.
 
         Example:
-            >>> bob = make_artico("bob")
-            >>> calling = rtco.call("bob")
-            >>> bob.wait_for("call", timeout=5).answer().wait_open().open
+            >>> carol = Artico(server.url, id="carol").connect()
+            >>> ringing = rtco.call("carol")
+            >>> carol.wait_for("call", timeout=5).answer().wait_open(timeout=5).open
             True
 
         Returns:
@@ -122,6 +127,7 @@ class Call(Messaging, MediaSharing, EventEmitter):
 
         Raises:
             InvalidStateError: For the caller, a second time, or after the call closed.
+            ForkError: The call was made in another process.
         """
         self._port.guard.check()
         self._port.answer()
@@ -147,6 +153,7 @@ class Call(Messaging, MediaSharing, EventEmitter):
             ConnectionFailedError: No path to the peer was found.
             CallClosedError: The call was ended otherwise.
             ArticoTimeoutError: The time ran out; the call goes on ringing.
+            ForkError: The call was made in another process.
             RuntimeError: On the library's loop thread.
         """
         deadline = Deadline(timeout)
@@ -168,6 +175,7 @@ class Call(Messaging, MediaSharing, EventEmitter):
 
         Raises:
             ArticoTimeoutError: The time ran out.
+            ForkError: The call was made in another process.
             RuntimeError: On the library's loop thread.
         """
         deadline = Deadline(timeout)
@@ -176,6 +184,8 @@ class Call(Messaging, MediaSharing, EventEmitter):
 
     def hangup(self, timeout: float | None = 5) -> None:
         """Deliver what was sent, tell the peer, and close; before `answer()` this rejects the call.
+
+        Twice is harmless. What the peer had sent before can still be read.
 
         Example:
             >>> call.send("last words")
@@ -189,8 +199,8 @@ class Call(Messaging, MediaSharing, EventEmitter):
 
         Raises:
             ArticoTimeoutError: Not everything could be delivered in time; the call is closed all
-                the same,
-                and an `error` event says so as well.
+                the same, and an `error` event says so as well.
+            ForkError: The call was made in another process.
             RuntimeError: On the library's loop thread.
         """
         timeout = check_timeout(timeout)
@@ -201,10 +211,10 @@ class Call(Messaging, MediaSharing, EventEmitter):
         """Decline an incoming call, with words for a caller that is of this library.
 
         Example:
-            >>> bob = make_artico("bob")
-            >>> calling = rtco.call("bob")
-            >>> bob.wait_for("call", timeout=5).reject("at lunch")
-            >>> calling.wait_open(timeout=5)
+            >>> carol = Artico(server.url, id="carol").connect()
+            >>> ringing = rtco.call("carol")
+            >>> carol.wait_for("call", timeout=5).reject("at lunch")
+            >>> ringing.wait_open(timeout=5)
             Traceback (most recent call last):
             artico_sync.errors.CallRejectedError: The peer rejected the call: at lunch ...
 
@@ -214,6 +224,7 @@ class Call(Messaging, MediaSharing, EventEmitter):
         Raises:
             TypeError: A reason that is not a str.
             InvalidStateError: For the caller, or after the call was answered or ended.
+            ForkError: The call was made in another process.
             RuntimeError: On the library's loop thread.
         """
         if reason is not None and not isinstance(reason, str):
@@ -256,10 +267,13 @@ class Call(Messaging, MediaSharing, EventEmitter):
         Returns:
             `messages_sent`, `bytes_sent` and the same received; `round_trip_time` in seconds;
             `pending` and `unread` bytes; `local` and `remote`: the selected candidate pair;
-            `streams`: a dict for each RTP stream with packets, losses, frames and codec.
+            `streams`: a dict for each RTP stream with its packets, losses, frames and codec. The
+            names are those of W3C WebRTC Statistics, in snake_case.
 
         Raises:
             CallClosedError: The call is over.
+            ArticoTimeoutError: The loop thread did not answer within 10 s.
+            ForkError: The call was made in another process.
             RuntimeError: On the library's loop thread.
         """
         self._port.check()
@@ -279,6 +293,7 @@ class Call(Messaging, MediaSharing, EventEmitter):
         Raises:
             TypeError, ValueError: Not such a number.
             CallClosedError: The call is over.
+            ForkError: The call was made in another process.
         """
         if isinstance(interval, bool) or not isinstance(interval, (int, float)):
             raise TypeError(f"interval must be seconds, not {type(interval).__name__}")
@@ -290,7 +305,18 @@ class Call(Messaging, MediaSharing, EventEmitter):
     def stats_history(self) -> list[dict[str, Any]]:
         """The newest hour of what `watch_stats` saw, as flat rows ready for `pandas.DataFrame`.
 
-        Each row has `time` (seconds since the epoch) and the numbers of `stats()`.
+        Each row has `time` (seconds since the epoch) and the numbers of `stats()` that stand for
+        themselves. It can also be had after the call.
+
+        Example:
+            >>> call.watch_stats(interval=0.1)
+            >>> call.wait_for("stats", timeout=5)["phase"]
+            'open'
+            >>> call.stats_history()[0]["messages_sent"]
+            0
+
+        Returns:
+            A dict for each row, oldest first; 3 600 at most.
         """
         return self._port.stats_history()
 

@@ -26,8 +26,15 @@ from __future__ import annotations
 class ArticoError(Exception):
     """Root of everything this library raises on purpose.
 
+    Example:
+        >>> try:
+        ...     rtco.call("nobody").wait_open(timeout=5)
+        ... except ArticoError as error:
+        ...     type(error).__name__, error.peer
+        ('PeerUnavailableError', 'nobody')
+
     Args:
-        message: What happened and what to do next.
+        message: What happened and what to do next; an attribute, as the others.
         session: The session id of the call concerned, if there is one.
         peer: The other peer's id, if there is one.
     """
@@ -53,60 +60,164 @@ class ArticoError(Exception):
 
 
 class SignalingError(ArticoError):
-    """The signalling server cannot be reached, or refuses."""
+    """The signalling server cannot be reached, or refuses.
+
+    Example:
+        >>> Artico("http://127.0.0.1:9").connect()
+        Traceback (most recent call last):
+        artico_sync.errors.SignalingError: ...
+    """
 
 
 class NotReadyError(SignalingError):
-    """Signalling is not ready: call `Artico.connect()` first, or wait for the next `open`."""
+    """Signalling is not ready: call `Artico.connect()` first, or wait for the next `open`.
+
+    Example:
+        >>> Artico(server.url).call("bob")
+        Traceback (most recent call last):
+        artico_sync.errors.NotReadyError: ...
+    """
 
 
 class IdTakenError(SignalingError):
-    """Another peer is connected with the wanted id."""
+    """Another peer is connected with the wanted id.
+
+    Example:
+        >>> Artico(server.url, id="bob").connect()
+        Traceback (most recent call last):
+        artico_sync.errors.IdTakenError: ...
+    """
 
 
 class InvalidIdError(SignalingError):
-    """The signalling server does not accept the wanted id."""
+    """The signalling server does not accept the wanted id.
+
+    Example:
+        >>> Artico(server.url, id="bob\\n").connect()
+        Traceback (most recent call last):
+        artico_sync.errors.InvalidIdError: ...
+    """
 
 
 class CallError(ArticoError):
-    """Something about one call."""
+    """Something about one call.
+
+    Example:
+        >>> try:
+        ...     call.answer()
+        ... except CallError as error:
+        ...     error.session == call.session
+        True
+    """
 
 
 class NotOpenError(CallError):
-    """The call is not open yet: `Call.wait_open()` first."""
+    """The call is not open yet: `Call.wait_open()` first.
+
+    Example:
+        >>> carol = Artico(server.url, id="carol").connect()    # lets it ring
+        >>> rtco.call("carol").send("too early")
+        Traceback (most recent call last):
+        artico_sync.errors.NotOpenError: ...
+    """
 
 
 class CallClosedError(CallError):
-    """The call is over."""
+    """The call is over.
+
+    Example:
+        >>> call.hangup()
+        >>> call.send("too late")
+        Traceback (most recent call last):
+        artico_sync.errors.CallClosedError: ...
+    """
 
 
 class PeerUnavailableError(CallClosedError):
-    """The target is not connected to the signalling server."""
+    """The target is not connected to the signalling server.
+
+    Example:
+        >>> rtco.call("nobody").wait_open(timeout=5)
+        Traceback (most recent call last):
+        artico_sync.errors.PeerUnavailableError: ...
+    """
 
 
 class CallRejectedError(CallClosedError):
-    """The peer declined the call."""
+    """The peer declined the call.
+
+    Example:
+        >>> carol = Artico(server.url, id="carol").connect()
+        >>> ringing = rtco.call("carol")
+        >>> carol.wait_for("call", timeout=5).hangup()
+        >>> ringing.wait_open(timeout=5)
+        Traceback (most recent call last):
+        artico_sync.errors.CallRejectedError: ...
+    """
 
 
 class ConnectionFailedError(CallClosedError):
-    """No network path to the peer was found, or the one in use was lost."""
+    """No network path to the peer was found, or the one in use was lost.
+
+    Example:
+        >>> relayed = {"iceTransportPolicy": "relay"}    # and no TURN server
+        >>> carol = Artico(server.url, rtc_config=relayed, connect_timeout=0.5).connect()
+        >>> carol.call("bob").wait_open(timeout=5)
+        Traceback (most recent call last):
+        artico_sync.errors.ConnectionFailedError: ...
+    """
 
 
 class InvalidStateError(CallError):
-    """The call is not in a state in which this can be done."""
+    """The call is not in a state in which this can be done.
+
+    Example:
+        >>> call.answer()
+        Traceback (most recent call last):
+        artico_sync.errors.InvalidStateError: ...
+    """
 
 
 class MessageTooLargeError(CallError, ValueError):
-    """The message is larger than the peer accepts; nothing was sent."""
+    """The message is larger than the peer accepts; nothing was sent.
+
+    Example:
+        >>> call.send("x" * 300_000)
+        Traceback (most recent call last):
+        artico_sync.errors.MessageTooLargeError: ...
+    """
 
 
 class MediaError(ArticoError):
-    """A media source, track or recording failed."""
+    """A media source, track or recording failed.
+
+    Example:
+        >>> MediaStream.from_file("nothing.mp4")
+        Traceback (most recent call last):
+        artico_sync.errors.MediaError: ...
+    """
 
 
 class ArticoTimeoutError(ArticoError, TimeoutError):
-    """The time given to a wait ran out."""
+    """The time given to a wait ran out.
+
+    Example:
+        >>> call.recv(timeout=0)
+        Traceback (most recent call last):
+        artico_sync.errors.ArticoTimeoutError: ...
+    """
 
 
 class ForkError(ArticoError, RuntimeError):
-    """A connected object was used in a forked child process."""
+    """A connected object was used in a forked child process: make and connect one there.
+
+    Example:
+        >>> import os
+        >>> if os.fork() == 0:
+        ...     try:
+        ...         call.send("from the child")
+        ...     except ForkError:
+        ...         os._exit(7)
+        >>> os.waitstatus_to_exitcode(os.wait()[1])
+        7
+    """

@@ -13,7 +13,7 @@ HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 
 
 class EventEmitter(Unique):
-    """Base of the objects that emit events."""
+    """Base of the objects that emit events; every method may be called from any thread."""
 
     _EVENTS: dict[str, int] = {}
 
@@ -45,8 +45,8 @@ class EventEmitter(Unique):
         """Have `handler` called for every event of that name, those kept so far included.
 
         Handlers run on one dispatcher thread per client, one at a time and in the order of the
-        events; they may
-        block and call anything here. A handler may take fewer arguments than the event has.
+        events; they may block and call anything here. A handler may take fewer arguments than the
+        event has. An exception in one is logged, and ends nothing.
 
         Example:
             >>> @call.on("data")
@@ -80,9 +80,27 @@ class EventEmitter(Unique):
     def once(self, event: str, handler: HandlerT | None = None) -> Any:
         """Like `on`, for the next event only.
 
+        Example:
+            >>> @call.once("data")
+            ... def first(text):
+            ...     call.send(f"first: {text}")
+            >>> incoming.send("one")
+            >>> incoming.send("two")
+            >>> incoming.recv(timeout=5), call.recv(timeout=5)
+            ('first: one', 'two')
+
+        Args:
+            event: The event's name.
+            handler: Called with the event's arguments. Left out, `once` works as a decorator.
+
+        Returns:
+            The handler, or the decorator.
+
         Raises:
-            ValueError: Unknown event.
-            TypeError: As for `on`.
+            ValueError: Unknown event; the message names the valid ones.
+            ForkError: Connected in another process.
+            TypeError: The handler is not callable, is a coroutine function, or needs more
+                arguments.
         """
         return self._register(event, handler, once=True)
 
@@ -103,8 +121,22 @@ class EventEmitter(Unique):
         """Remove a handler, or without one all handlers of the event; what is not registered is
         ignored.
 
+        Example:
+            >>> heard = []
+            >>> handler = call.on("data", heard.append)
+            >>> call.off("data", handler)
+            >>> incoming.send("hello")
+            >>> call.recv(timeout=5), heard
+            ('hello', [])
+
+        Args:
+            event: The event's name.
+            handler: What `on` was given; None for all.
+
         Raises:
+            TypeError: The event's name is not a str.
             ValueError: Unknown event.
+            ForkError: Connected in another process.
         """
         self._check_event(event)
         self._check_process()
@@ -114,10 +146,10 @@ class EventEmitter(Unique):
         """Block for the next event of a name: a kept one if there is one, else the next to come.
 
         Example:
-            >>> bob = make_artico("bob")
-            >>> calling = rtco.call("bob")
-            >>> bob.wait_for("call", timeout=5).target == rtco.id
-            True
+            >>> carol = Artico(server.url, id="carol").connect()
+            >>> ringing = rtco.call("carol", metadata="about lunch")
+            >>> carol.wait_for("call", timeout=5).metadata
+            'about lunch'
 
         Args:
             event: The event's name.
@@ -131,6 +163,7 @@ class EventEmitter(Unique):
             CallClosedError: It is a call's event and the call is over (`NotReadyError` for a
                 client).
             ValueError: Unknown event.
+            ForkError: Connected in another process.
             RuntimeError: On the library's loop thread.
         """
         self._check_event(event)

@@ -28,10 +28,10 @@ class RemoteObjects:
         self, track: MediaStreamTrack, stream: RemoteMediaStream, post: Callable[..., None]
     ) -> RemoteTrack:
         from artico_sync.engine.media.received import ReceivedTrack
-        from artico_sync.media.remote import RemoteTrack
+        from artico_sync.media.remote import make_remote_track
 
         assert isinstance(track, ReceivedTrack)
-        return RemoteTrack.create(track, stream, post)
+        return make_remote_track(track, stream, post)
 
     def add(self, stream: RemoteMediaStream, track: RemoteTrack) -> None:
         stream._add(track)
@@ -55,12 +55,10 @@ class MediaSharing:
         Returns at once; before the call is open, the stream is shared as soon as it is.
 
         Example:
-            >>> import av
-            >>> camera = VideoTrack.from_frames(lambda: av.VideoFrame(64, 48, "rgb24"), fps=10)
-            >>> call.add_stream(MediaStream([camera]), metadata="camera")
+            >>> camera = VideoTrack(fps=15)
+            >>> call.add_stream(MediaStream([camera]), metadata="from the roof")
             >>> incoming.wait_for("stream", timeout=5).metadata
-            'camera'
-            >>> camera.stop()
+            'from the roof'
 
         Args:
             stream: What to share, with at least one track.
@@ -72,6 +70,7 @@ class MediaSharing:
                 262 144 bytes, as JSON, or is no valid Unicode.
             InvalidStateError: One of its tracks is shared on this call already.
             CallClosedError: The call is over.
+            ForkError: The call was made in another process.
         """
         if not isinstance(stream, MediaStream):
             raise TypeError(f"stream must be a MediaStream, not {type(stream).__name__}")
@@ -93,6 +92,11 @@ class MediaSharing:
     def add_track(self, track: Track, stream: MediaStream) -> None:
         """Share one track with the peer, as part of a stream; returns at once.
 
+        Example:
+            >>> call.add_track(VideoTrack(fps=15), MediaStream(id="desk"))
+            >>> incoming.wait_for("track", timeout=5).stream.id
+            'desk'
+
         Args:
             track: A local track of ours, a remote one of any call, or an `aiortc.MediaStreamTrack`.
             stream: The stream it is to belong to at the other end; the object itself does not
@@ -102,6 +106,7 @@ class MediaSharing:
             TypeError: Not a track, or not a `MediaStream`.
             InvalidStateError: The track is shared on this call already.
             CallClosedError: The call is over.
+            ForkError: The call was made in another process.
         """
         check_track(track)
         if not isinstance(stream, MediaStream):
@@ -124,10 +129,25 @@ class MediaSharing:
     def remove_stream(self, stream: MediaStream) -> None:
         """Share a stream no longer; the peer gets `removetrack` for each track and `removestream`.
 
+        Its tracks go on for other calls; `stop()` of the stream ends them.
+
+        Example:
+            >>> stream = MediaStream([VideoTrack(fps=15)], id="desk")
+            >>> call.add_stream(stream)
+            >>> incoming.wait_for("stream", timeout=5).id
+            'desk'
+            >>> call.remove_stream(stream)
+            >>> incoming.wait_for("removestream", timeout=5).id
+            'desk'
+
+        Args:
+            stream: One given to `add_stream`, or to `add_track` with a track.
+
         Raises:
             TypeError: Not a `MediaStream`.
             ValueError: The stream is not shared on this call.
             CallClosedError: The call is over.
+            ForkError: The call was made in another process.
         """
         if not isinstance(stream, MediaStream):
             raise TypeError(f"stream must be a MediaStream, not {type(stream).__name__}")
@@ -139,12 +159,25 @@ class MediaSharing:
             self.__unshare(tracks)
 
     def remove_track(self, track: Track) -> None:
-        """Share one track no longer.
+        """Share one track no longer; the peer gets `removetrack`, and `removestream` with the last.
+
+        Example:
+            >>> camera = VideoTrack(fps=15)
+            >>> call.add_track(camera, MediaStream())
+            >>> incoming.wait_for("track", timeout=5).ended
+            False
+            >>> call.remove_track(camera)
+            >>> incoming.wait_for("removetrack", timeout=5).ended
+            True
+
+        Args:
+            track: One that is shared on this call, alone or with its stream.
 
         Raises:
             TypeError: Not a track.
             ValueError: The track is not shared on this call.
             CallClosedError: The call is over.
+            ForkError: The call was made in another process.
         """
         check_track(track)
         self.__port.check_live()
@@ -159,10 +192,18 @@ class MediaSharing:
         self.__port.unshare(tracks)
 
     def replace_track(self, old: Track, new: Track) -> None:
-        """Send another track of the same kind in the place of one, without telling the peer.
+        """Send another track of the same kind in the place of one, without telling the peer (W3C
+        WebRTC, RTCRtpSender.replaceTrack).
 
         In the place of one that has ended already, and so has gone for the peer, the new one comes
         as another track of the same stream.
+
+        Example:
+            >>> camera, slides = VideoTrack(fps=15), VideoTrack(fps=1)
+            >>> call.add_stream(MediaStream([camera]))
+            >>> call.replace_track(camera, slides)
+            >>> incoming.wait_for("track", timeout=5).id == camera.id
+            True
 
         Args:
             old: A track shared on this call.
@@ -173,6 +214,7 @@ class MediaSharing:
             ValueError: `old` is not shared on this call, or the kinds differ.
             InvalidStateError: `new` is shared on this call already.
             CallClosedError: The call is over.
+            ForkError: The call was made in another process.
         """
         check_track(old)
         check_track(new)
@@ -195,6 +237,10 @@ class MediaSharing:
 
     @property
     def streams(self) -> tuple[RemoteMediaStream, ...]:
-        """The streams the peer shares with us now."""
+        """The streams the peer shares with us now.
+
+        Raises:
+            ForkError: The call was made in another process.
+        """
         self.__port.guard.check()
         return self.__port.media.streams

@@ -1,8 +1,7 @@
 """Ways to carry the signals between peers, for code without asyncio; user threads.
 
-`SocketSignaling` is what `Artico` uses by itself: Socket.IO, as Artico's server speaks it.
-`MemorySignaling` joins peers
-of one process, for tests. Another way is a subclass of `Signaling` with four methods.
+`SocketSignaling` is what `Artico` uses by itself: Socket.IO, as Artico's server speaks it. Another
+way is a subclass of `Signaling` with four methods, as `MemorySignaling` is.
 """
 
 from __future__ import annotations
@@ -13,7 +12,6 @@ from typing import TYPE_CHECKING, Any
 
 from artico_sync.bridge.socket_port import SIGNALING_EVENTS, SocketPort
 from artico_sync.engine.wire import new_peer_id
-from artico_sync.errors import IdTakenError, NotReadyError
 from artico_sync.unique import Unique
 
 if TYPE_CHECKING:
@@ -26,8 +24,7 @@ class Signaling(Unique):
     """Carries signals to and from other peers under one id; a subclass says how.
 
     A subclass implements `connect`, `disconnect`, `signal` and `join`. They are called on a worker
-    thread, one at a
-    time, and may block. It reports with `emit`, from any thread:
+    thread, one at a time, and may block. It reports with `emit`, from any thread:
 
     - `emit("connect", id)`: ready, known to the others as `id`;
     - `emit("disconnect")`: the connection was lost; `connect` is called again after a pause;
@@ -35,8 +32,27 @@ class Signaling(Unique):
     - `emit("signal", message)`: a mapping with `source`, `session`, `signal`, maybe `metadata`;
     - `emit("join", room, peer_id, metadata)`: a peer came into a room.
 
+    Example:
+        >>> class Nowhere(Signaling):
+        ...     def connect(self):
+        ...         self.emit("connect", self.id)
+        ...     def disconnect(self):
+        ...         pass
+        ...     def signal(self, message):
+        ...         return False    # there is nobody to hear it
+        ...     def join(self, room, metadata=None):
+        ...         pass
+        >>> with Artico(signaling=Nowhere("carol")) as carol:
+        ...     carol.call("bob").wait_open(timeout=5)
+        Traceback (most recent call last):
+        artico_sync.errors.PeerUnavailableError: ...
+
     Args:
         id: The wanted peer id, else 24 random letters and digits.
+
+    Raises:
+        TypeError: An id that is not a str.
+        ValueError: An empty id, or one that is no valid Unicode.
     """
 
     EVENTS = frozenset(SIGNALING_EVENTS)
@@ -60,25 +76,82 @@ class Signaling(Unique):
         return self._state
 
     def connect(self) -> None:
-        """Begin to connect; `emit("connect", id)` when ready, now or later."""
+        """Begin to connect; `emit("connect", id)` when ready, now or later.
+
+        Example:
+            >>> plain = MemoryHub().signaling("dave")
+            >>> plain.on("connect", lambda id: print(f"ready as {id}"))
+            >>> plain.connect()
+            ready as dave
+
+        Raises:
+            Exception: Whatever is wrong; `Artico.connect` raises it, as a `SignalingError` where it
+                is none, and tries again later where the connection had been lost.
+            TypeError: The subclass does not implement it.
+        """
         raise self._missing("connect")
 
     def disconnect(self) -> None:
-        """Disconnect; no event follows."""
+        """Disconnect; no event follows.
+
+        Example:
+            >>> plain = MemoryHub().signaling("dave")
+            >>> plain.connect()
+            >>> plain.disconnect()
+            >>> plain.state
+            'disconnected'
+
+        Raises:
+            TypeError: The subclass does not implement it.
+        """
         raise self._missing("disconnect")
 
     def signal(self, message: Message) -> bool | None:
-        """Send a message with `target`, `session`, `signal` and maybe `metadata`, keeping the
-        order of calls.
+        """Send a message, keeping the order of calls.
+
+        Example:
+            >>> hub = MemoryHub()
+            >>> dave, erin = hub.signaling("dave"), hub.signaling("erin")
+            >>> dave.connect(), erin.connect()
+            (None, None)
+            >>> erin.on("signal", lambda message: print(message["source"], message["signal"]))
+            >>> dave.signal({"target": "erin", "session": "call:x", "signal": {"type": "x"}})
+            dave {'type': 'x'}
+            True
+
+        Args:
+            message: A mapping with `target`, `session`, `signal` and maybe `metadata`.
 
         Returns:
             False where the target is known to be unknown, True where it got it, None where nobody
             says.
+
+        Raises:
+            NotReadyError: Not connected.
+            TypeError: The subclass does not implement it.
         """
         raise self._missing("signal")
 
     def join(self, room: str, metadata: str | None = None) -> None:
-        """Enter a room."""
+        """Enter a room: the others in it get the event `join`.
+
+        Example:
+            >>> hub = MemoryHub()
+            >>> dave, erin = hub.signaling("dave"), hub.signaling("erin")
+            >>> dave.connect(), erin.connect()
+            (None, None)
+            >>> dave.on("join", lambda room, id, metadata: print(room, id))
+            >>> dave.join("kitchen")
+            >>> erin.join("kitchen")
+            kitchen erin
+
+        Args:
+            room: The room's name.
+            metadata: Shown to the others.
+
+        Raises:
+            TypeError: The subclass does not implement it.
+        """
         raise self._missing("join")
 
     def _missing(self, method: str) -> TypeError:
@@ -87,6 +160,16 @@ class Signaling(Unique):
     def on(self, event: str, handler: Callable[..., Any]) -> None:
         """Have `handler` called, on the thread that emits.
 
+        Example:
+            >>> plain = MemoryHub().signaling("dave")
+            >>> plain.on("connect", lambda id: print(f"ready as {id}"))
+            >>> plain.connect()
+            ready as dave
+
+        Args:
+            event: One of `EVENTS`.
+            handler: Called with what `emit` was given.
+
         Raises:
             ValueError: Unknown event.
         """
@@ -94,7 +177,17 @@ class Signaling(Unique):
             self._of(event).append(handler)
 
     def off(self, event: str, handler: Callable[..., Any] | None = None) -> None:
-        """Remove a handler, or all of an event.
+        """Remove a handler, or all of an event; what is not registered is ignored.
+
+        Example:
+            >>> plain = MemoryHub().signaling("dave")
+            >>> plain.on("connect", print)
+            >>> plain.off("connect", print)
+            >>> plain.connect()
+
+        Args:
+            event: One of `EVENTS`.
+            handler: What `on` was given; None for all.
 
         Raises:
             ValueError: Unknown event.
@@ -104,7 +197,17 @@ class Signaling(Unique):
             handlers[:] = [] if handler is None else [h for h in handlers if h != handler]
 
     def emit(self, event: str, *arguments: Any) -> None:
-        """Report an event, from any thread.
+        """Report an event, from any thread; for subclasses. The handlers run before it returns.
+
+        Example:
+            >>> plain = MemoryHub().signaling("dave")
+            >>> plain.on("join", lambda room, id, metadata: print(room, id, metadata))
+            >>> plain.emit("join", "kitchen", "erin", None)
+            kitchen erin None
+
+        Args:
+            event: One of `EVENTS`.
+            arguments: What the handlers are called with; see `Signaling`.
 
         Raises:
             ValueError: Unknown event.
@@ -150,11 +253,9 @@ class SocketSignaling(Signaling):
     Handlers run on a dispatcher thread of its own and may block.
 
     Example:
-        >>> plain = SocketSignaling(server.url, "dave")
-        >>> plain.connect()
-        >>> plain.signal({"target": "nobody", "session": "call:x", "signal": {"type": "x"}})
-        False
-        >>> plain.disconnect()
+        >>> with Artico(signaling=SocketSignaling(server.url, "dave")) as dave:
+        ...     dave.id, dave.state
+        ('dave', 'ready')
 
     Args:
         url: The server's URL.
@@ -162,7 +263,8 @@ class SocketSignaling(Signaling):
         token: Shown to a server that wants to know who connects.
 
     Raises:
-        ValueError: The URL cannot be one of a server.
+        TypeError: An argument of the wrong type.
+        ValueError: The URL cannot be one of a server, or the id is empty.
     """
 
     def __init__(self, url: str, id: str | None = None, *, token: str | None = None) -> None:
@@ -173,12 +275,19 @@ class SocketSignaling(Signaling):
     def state(self) -> str:
         return self._port.state or self._state
 
-    def make_transport(self, id: str) -> SignalingTransport:
+    def _make_transport(self, id: str) -> SignalingTransport:
         """The engine's side of it, for an `Artico` that takes it over."""
         return self._port.make_transport(id)
 
     def connect(self, timeout: float | None = 10) -> None:
-        """Block until ready.
+        """Block until ready; harmless when connected, any thread.
+
+        Example:
+            >>> plain = SocketSignaling(server.url, "dave")
+            >>> plain.connect(timeout=5)
+            >>> plain.state
+            'ready'
+            >>> plain.disconnect()
 
         Args:
             timeout: Seconds to wait; None for ever.
@@ -186,133 +295,64 @@ class SocketSignaling(Signaling):
         Raises:
             IdTakenError, InvalidIdError, SignalingError: As the server says.
             ArticoTimeoutError: The time ran out.
+            RuntimeError: On the library's loop thread.
         """
         self._port.connect(timeout)
 
     def disconnect(self) -> None:
-        """Disconnect and stop the threads."""
+        """Disconnect and stop the threads; harmless when disconnected.
+
+        Example:
+            >>> plain = SocketSignaling(server.url, "dave")
+            >>> plain.connect(timeout=5)
+            >>> plain.disconnect()
+            >>> plain.state
+            'disconnected'
+
+        Raises:
+            RuntimeError: On the library's loop thread.
+        """
         self._port.disconnect()
         self._state = "disconnected"
 
     def signal(self, message: Message) -> bool | None:
-        """Send a message and wait for the server to say whether it was delivered; None where it
-        does not.
+        """Send a message and wait for the server to say whether it was delivered.
+
+        Example:
+            >>> plain = SocketSignaling(server.url, "dave")
+            >>> plain.connect(timeout=5)
+            >>> plain.signal({"target": "nobody", "session": "call:x", "signal": {"type": "x"}})
+            False
+            >>> plain.disconnect()
+
+        Args:
+            message: A mapping with `target`, `session`, `signal` and maybe `metadata`.
+
+        Returns:
+            Whether the target got it; None where the server does not say, as Artico's own.
 
         Raises:
             NotReadyError: Not connected.
+            ForkError: Connected in another process.
+            RuntimeError: On the library's loop thread.
         """
         return self._port.signal(dict(message))
 
     def join(self, room: str, metadata: str | None = None) -> None:
-        """Enter a room.
+        """Enter a room: the others in it get the event `join`.
+
+        Example:
+            >>> plain = SocketSignaling(server.url, "dave")
+            >>> plain.connect(timeout=5)
+            >>> plain.join("kitchen")
+            >>> plain.disconnect()
+
+        Args:
+            room: The room's name.
+            metadata: Shown to the others.
 
         Raises:
             NotReadyError: Not connected.
+            ForkError: Connected in another process.
         """
         self._port.join(room, metadata)
-
-
-class MemoryHub(Unique):
-    """Joins the peers of one process; what a server is to `SocketSignaling`.
-
-    Example:
-        >>> hub = MemoryHub()
-        >>> with Artico(signaling=hub.signaling("carol")) as carol:
-        ...     hub.peers
-        ('carol',)
-    """
-
-    _INSTEAD = "the peers to meet must share one hub; between processes they need a server."
-
-    def __init__(self) -> None:
-        self._lock = threading.Lock()
-        self._peers: dict[str, MemorySignaling] = {}
-        self._rooms: dict[str, list[str]] = {}
-
-    @property
-    def peers(self) -> tuple[str, ...]:
-        """Ids of the connected peers."""
-        with self._lock:
-            return tuple(self._peers)
-
-    def signaling(self, id: str | None = None) -> MemorySignaling:
-        """A new peer's signalling, for `Artico(signaling=...)`."""
-        return MemorySignaling(self, id)
-
-    def disconnect(self, id: str) -> None:
-        """Cut a peer's connection, as a network fault would."""
-        with self._lock:
-            peer = self._peers.pop(id, None)
-        if peer is not None:
-            peer.emit("disconnect")
-
-    def _enter(self, peer: MemorySignaling) -> bool:
-        with self._lock:
-            return self._peers.setdefault(peer.id, peer) is peer
-
-    def _leave(self, peer: MemorySignaling) -> None:
-        with self._lock:
-            if self._peers.get(peer.id) is peer:
-                del self._peers[peer.id]
-            for members in self._rooms.values():
-                if peer.id in members:
-                    members.remove(peer.id)
-
-    def _find(self, id: object) -> MemorySignaling | None:
-        with self._lock:
-            return self._peers.get(id) if isinstance(id, str) else None
-
-    def _join(self, peer: MemorySignaling, room: str) -> list[MemorySignaling]:
-        with self._lock:
-            members = self._rooms.setdefault(room, [])
-            others = [
-                self._peers[member]
-                for member in members
-                if member in self._peers and member != peer.id
-            ]
-            if peer.id not in members:
-                members.append(peer.id)
-            return others
-
-
-class MemorySignaling(Signaling):
-    """A peer's signalling on a `MemoryHub`: no sockets, for tests.
-
-    Args:
-        hub: Where the other peers are.
-        id: The wanted peer id, else 24 random letters and digits.
-    """
-
-    def __init__(self, hub: MemoryHub, id: str | None = None) -> None:
-        super().__init__(id)
-        self._hub = hub
-
-    def connect(self) -> None:
-        if self._hub._enter(self):
-            self.emit("connect", self.id)
-        else:
-            self.emit(
-                "error", IdTakenError("Another client is connected with this id.", peer=self.id)
-            )
-
-    def disconnect(self) -> None:
-        self._hub._leave(self)
-        self._state = "disconnected"
-
-    def signal(self, message: Message) -> bool | None:
-        """Hand the message to its target; returns whether there is one.
-
-        Raises:
-            NotReadyError: Not connected.
-        """
-        if self._hub._find(self.id) is not self:
-            raise NotReadyError("Not connected to the hub: connect() first.")
-        target = self._hub._find(message.get("target"))
-        if target is None:
-            return False
-        target.emit("signal", {**message, "source": self.id})
-        return True
-
-    def join(self, room: str, metadata: str | None = None) -> None:
-        for other in self._hub._join(self, room):
-            other.emit("join", room, self.id, metadata)

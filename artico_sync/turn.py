@@ -19,15 +19,19 @@ def turn_server(
     secret can make (draft-uberti-behave-turn-rest-00): give each user one, never the secret.
 
     Example:
-        >>> server = turn_server("turn:turn.example:3478", "the secret", user="alice")
-        >>> server["urls"], server["username"].partition(":")[2]
+        >>> relay = turn_server("turn:turn.example:3478", "the secret", user="alice", seconds=3600)
+        >>> relay["urls"], relay["username"].partition(":")[2]
         (['turn:turn.example:3478'], 'alice')
+        >>> rtco = Artico("http://localhost:9000", rtc_config={"iceServers": [relay]})
 
     Args:
-        urls: One or several `turn:` or `turns:` URLs.
+        urls: One or several `turn:` or `turns:` URLs (RFC 7065).
         secret: What the TURN server and the application share.
         user: Shown in the server's log; may be empty.
         seconds: How long the credentials can be used to begin with a relay.
+
+    Returns:
+        A dict with `urls`, `username` and `credential`.
 
     Raises:
         TypeError: An argument of the wrong type.

@@ -18,6 +18,7 @@ from artico_sync.engine.rtc.rtp_receiver import RtpReceiver
 from artico_sync.engine.rtc.rtp_sender import RtpSender
 from artico_sync.errors import MediaError
 from artico_sync.media import RemoteMediaStream, RemoteTrack
+from artico_sync.media.remote import make_remote_track
 from artico_sync.media.streams import Track
 
 
@@ -73,7 +74,7 @@ class MediaPair:
         received: dict[str, RemoteTrack] = {}
 
         def on_track(track: ReceivedTrack) -> None:
-            remote = RemoteTrack.create(track, self.stream, self._lease.post)
+            remote = make_remote_track(track, self.stream, self._lease.post)
             received[remote.id] = remote
             self.stream._add(remote)
 

@@ -22,7 +22,8 @@ from artico_sync.engine.media.encoding import Encoding
 from artico_sync.engine.media.local import hub_of
 from artico_sync.engine.rtc.rtp_receiver import RtpReceiver, TolerantExtensionsMap
 from artico_sync.errors import MediaError
-from artico_sync.media import AudioTrack, RemoteTrack, VideoTrack
+from artico_sync.media import AudioTrack, VideoTrack
+from artico_sync.media.remote import make_remote_track
 from tests.media_content import BLUE, GREEN, RED, colour_of, plain, shows, tone
 from tests.media_pair import MediaPair
 
@@ -109,7 +110,7 @@ def test_decoding_stops_when_nobody_reads_any_more(monkeypatch: pytest.MonkeyPat
     monkeypatch.setattr(frames, "IDLE_SECONDS", 0.2)
     with MediaPair() as pair:
         (track,) = pair.share(endless(RED))
-        remote = RemoteTrack.create(track._track, None, pair.post)
+        remote = make_remote_track(track._track, None, pair.post)
         remote._reader._idle = 0.2
         remote.recv(timeout=10)
         wait_until(lambda: pair.receivers()[0]._decoding is None, "the end of decoding")
@@ -239,7 +240,7 @@ def test_a_renewed_track_ends_the_old_one_and_goes_on() -> None:
         with pytest.raises(MediaError):
             while True:
                 old.recv(timeout=1)
-        assert shows(RemoteTrack.create(track, None, pair.post).read(timeout=10), RED)
+        assert shows(make_remote_track(track, None, pair.post).read(timeout=10), RED)
 
 
 def test_asyncio_readers_are_served_as_well() -> None:

@@ -20,6 +20,9 @@ def greet(peer):
     with artico.calling(peer, timeout=5) as call:
         call.send("hello")
         return {"answer": call.recv(timeout=5)}
+
+`current_artico` stands for the current application's client in this process, connected when it is
+used: `current_artico.id`, say, in a view.
 """
 
 from __future__ import annotations
@@ -59,7 +62,21 @@ class ArticoExtension:
 
     Nothing is connected at import, so an application may be loaded before its workers are forked
     (gunicorn's `--preload`), and the reloader's watching process stays off the server. A process
-    that exits hangs up and disconnects.
+    that exits hangs up and disconnects. Every method may be called from any thread.
+
+    Example:
+        >>> artico = ArticoExtension()
+        >>> app = Flask("shop")
+        >>> app.config["ARTICO_URL"] = server.url
+        >>> artico.init_app(app)
+        >>> @app.get("/ask/<peer>")
+        ... def ask(peer):
+        ...     with artico.calling(peer, timeout=5) as call:
+        ...         call.send("how are you?")
+        ...         return {"answer": call.recv(timeout=5)}
+        >>> app.test_client().get("/ask/bob").json
+        {'answer': 'HOW ARE YOU?'}
+        >>> artico.close(app)
 
     The application's configuration:
 
@@ -74,6 +91,9 @@ class ArticoExtension:
 
     Args:
         app: The application; or call `init_app` later.
+
+    Raises:
+        RuntimeError: The application has an `ArticoExtension` already.
     """
 
     def __init__(self, app: Flask | None = None) -> None:
@@ -83,7 +103,20 @@ class ArticoExtension:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Take charge of an application.
+        """Take charge of an application: for each one that a factory makes.
+
+        Example:
+            >>> artico = ArticoExtension()
+            >>> def create_app():
+            ...     app = Flask("shop")
+            ...     app.config["ARTICO_URL"] = "http://localhost:9000"
+            ...     artico.init_app(app)
+            ...     return app
+            >>> create_app().config["ARTICO_CONNECT_TIMEOUT"]
+            10.0
+
+        Args:
+            app: The application; keys of the configuration it lacks get their defaults.
 
         Raises:
             RuntimeError: The application has an `ArticoExtension` already.
@@ -108,12 +141,29 @@ class ArticoExtension:
         """Have `handler` called for every event of that name of every process's client, within the
         application's context; also as a decorator.
 
-        A process that never asked for its client does not hear of calls: `connect()` in the
-        server's hook for a started worker (gunicorn's `post_worker_init`) changes that.
+        Handlers of the call's own events, such as `data`, run outside it: what they need of the
+        application is taken before, as in the example.
+
+        A process that never asked for its client does not hear of calls; `connect` tells how to
+        have each worker ask.
+
+        Example:
+            >>> @artico.on("call")
+            ... def incoming(call):
+            ...     shop = current_app.name
+            ...     call.on("data", lambda text: call.send(f"{shop}: {text}"))
+            ...     call.answer()
+            >>> with rtco.call(artico.connect(app).id) as call:
+            ...     call.send("hello")
+            ...     call.recv(timeout=5)
+            'shop: hello'
 
         Args:
             event: `"call"` for incoming calls; see `Artico` for the others.
-            handler: Called with the event's arguments.
+            handler: Called with the event's arguments. Left out, `on` works as a decorator.
+
+        Returns:
+            The handler, or the decorator.
 
         Raises:
             ValueError: Unknown event.
@@ -141,6 +191,20 @@ class ArticoExtension:
     def connect(self, app: Flask | None = None) -> Artico:
         """Connect this process's client now, rather than with the first request that needs it.
 
+        Workers that answer calls want that. In gunicorn's configuration file, where `app` is the
+        module that has the extension::
+
+            def post_worker_init(worker):
+                from app import artico
+
+                artico.connect(worker.wsgi)
+
+        A worker that cannot reach the signalling server then does not start, and gunicorn ends.
+
+        Example:
+            >>> artico.connect(app).state
+            'ready'
+
         Args:
             app: The application; else the current one.
 
@@ -149,6 +213,8 @@ class ArticoExtension:
 
         Raises:
             IdTakenError, InvalidIdError, SignalingError, ArticoTimeoutError: As `Artico.connect`.
+            RuntimeError: Outside an application's context, or the application has no
+                `ArticoExtension`.
         """
         return _client_of(app or current_app).connected()
 
@@ -158,17 +224,28 @@ class ArticoExtension:
         """Call a peer for the length of a `with` block, which begins when the call is open and
         hangs up at its end.
 
+        Example:
+            >>> with app.app_context(), artico.calling("bob", timeout=5) as call:
+            ...     call.send("hello")
+            ...     call.recv(timeout=5)
+            'HELLO'
+
         Args:
             target: The other peer's id.
             metadata: Given with the call.
             timeout: Seconds it may ring and connect; None for ever. A call that takes longer is
                 cancelled: the other side stops ringing.
 
+        Returns:
+            For `with`: the open `Call`.
+
         Raises:
             ArticoTimeoutError: Nobody answered in time.
             CallError: The call came to nothing otherwise: `PeerUnavailableError`,
                 `CallRejectedError`, `ConnectionFailedError`.
             SignalingError: The server cannot be reached.
+            RuntimeError: Outside an application's context, or the application has no
+                `ArticoExtension`.
         """
         return calling(self.client, target, metadata, timeout)
 
@@ -176,9 +253,19 @@ class ArticoExtension:
         """Hang up and disconnect this process's client; the next request that asks connects anew.
         Not needed at the exit of a process.
 
+        Example:
+            >>> rtco = artico.connect(app)
+            >>> artico.close(app)
+            >>> rtco.state
+            'disconnected'
+
         Args:
             app: The application; else the current one.
             timeout: Seconds for delivering what was sent; None for ever.
+
+        Raises:
+            RuntimeError: Outside an application's context, or the application has no
+                `ArticoExtension`.
         """
         _client_of(app or current_app).close(timeout)
 

@@ -59,8 +59,32 @@ def send_file(
 ) -> None:
     """Send a file to a Python peer that takes files; blocks until it is there and checked.
 
-    Reads the call's messages meanwhile; those that are not about the file go to `on_message`. For
-    the other arguments and what it raises see `FileSender.send`.
+    It reads the call's messages meanwhile. A file that was interrupted goes on where it ended when
+    it is sent again.
+
+    Example:
+        >>> from pathlib import Path
+        >>> receiver = FileReceiver(incoming, "inbox")
+        >>> taking = incoming.on("data", receiver.take)
+        >>> send_file(call, "letter.txt")
+        >>> Path("inbox/letter.txt").read_text()
+        'Dear Bob, '
+
+    Args:
+        call: An open call.
+        path: The file.
+        name: What to call it at the other end; else its own name.
+        on_progress: Told how far it is, on this thread.
+        on_message: Given the messages that are not about the file; without it they are dropped,
+            with a warning in the log.
+        timeout: Seconds to wait for each answer of the peer; None for ever.
+
+    Raises:
+        FileTransferError: The peer refused it, or it did not arrive whole.
+        ArticoTimeoutError: The peer does not answer; most likely it takes no files.
+        CallClosedError: The call ended first.
+        NotOpenError: The call is not open yet.
+        OSError: The file cannot be read.
     """
     sender = _ReadingSender(call, on_message)
     sender.send(path, name=name, on_progress=on_progress, timeout=timeout)
@@ -75,10 +99,23 @@ def receive_file(
     on_message: OnMessage | None = None,
     timeout: float | None = None,
 ) -> Path:
-    """Block until one file has come into `folder`, whole and checked.
+    """Block until one file has come into `folder`, whole and checked by its hash.
+
+    Example:
+        >>> import threading
+        >>> sending = threading.Thread(target=send_file, args=(incoming, "letter.txt"))
+        >>> sending.start()
+        >>> receive_file(call, "inbox", timeout=5).name
+        'letter.txt'
+        >>> sending.join()
 
     Args:
-        on_message: Given the messages that are not about the file.
+        call: An open call.
+        folder: An existing folder; nothing is written outside it.
+        maximum_size: Bytes; larger files are refused.
+        on_progress: Told how far it is, on this thread.
+        on_message: Given the messages that are not about the file; without it they are dropped,
+            with a warning in the log.
         timeout: Seconds for all of it; None for ever.
 
     Returns:

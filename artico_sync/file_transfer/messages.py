@@ -39,12 +39,38 @@ Body = dict[str, Any]
 
 
 class FileTransferError(CallError):
-    """A file was refused, or did not arrive whole."""
+    """A file was refused, or did not arrive whole.
+
+    Example:
+        >>> receiver = FileReceiver(incoming, "inbox", maximum_size=3)
+        >>> taking = incoming.on("data", receiver.take)
+        >>> send_file(call, "letter.txt")
+        Traceback (most recent call last):
+        artico_sync.file_transfer.messages.FileTransferError: ...
+    """
 
 
 @dataclass(frozen=True)
 class FileProgress:
-    """How far a file is; `path` and `reason` where `state` says that it came or failed."""
+    """How far a file is: what `on_progress` is told.
+
+    Example:
+        >>> receiver = FileReceiver(incoming, "inbox")
+        >>> taking = incoming.on("data", receiver.take)
+        >>> def show(progress):
+        ...     if progress.state == "done":
+        ...         print(progress.name, progress.moved, "of", progress.size)
+        >>> send_file(call, "letter.txt", on_progress=show)
+        letter.txt 10 of 10
+
+    Attributes:
+        state: Of these, `"begun"` and `"done"` or `"failed"` come once.
+        name: What the file is called.
+        size: Bytes in all.
+        moved: Bytes that are there, those of an earlier attempt included.
+        path: Where it is, for the receiver of one that came.
+        reason: Why it failed.
+    """
 
     state: Literal["begun", "moving", "done", "failed"]
     name: str

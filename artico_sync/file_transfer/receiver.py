@@ -32,6 +32,14 @@ class FileReceiver:
 
     Whoever reads the call's messages gives each to `take`; `receive_file` does so by itself.
 
+    Example:
+        >>> from pathlib import Path
+        >>> receiver = FileReceiver(incoming, "inbox", maximum_size=1_000_000)
+        >>> taking = incoming.on("data", receiver.take)
+        >>> send_file(call, "letter.txt")
+        >>> Path("inbox/letter.txt").read_text()
+        'Dear Bob, '
+
     Args:
         call: The call the files come on.
         folder: An existing folder. A file keeps its name, made safe, or gets a numbered one where
@@ -63,7 +71,18 @@ class FileReceiver:
         self._ended: deque[bytes] = deque(maxlen=REMEMBERED)
 
     def take(self, message: str | bytes) -> bool:
-        """Take an offer or a part of a file; False for any other message."""
+        """Take an offer or a part of a file, from the thread that reads the call's messages.
+
+        Example:
+            >>> FileReceiver(incoming, "inbox").take("hello")
+            False
+
+        Args:
+            message: Any message of the call.
+
+        Returns:
+            Whether it was one; any other is not the receiver's business.
+        """
         if isinstance(message, bytes):
             return self._take_content(message)
         body = parse(message)
@@ -76,7 +95,12 @@ class FileReceiver:
         return True
 
     def close(self) -> None:
-        """The call is over: keep what came of an unfinished file for the next attempt."""
+        """The call is over: keep what came of an unfinished file for the next attempt.
+
+        Example:
+            >>> receiver = FileReceiver(incoming, "inbox")
+            >>> handler = incoming.on("close", receiver.close)
+        """
         if self._file is not None:
             self._fail("the call ended", tell=False)
 

@@ -32,6 +32,16 @@ class FileSender:
 
     Whoever reads the call's messages gives each to `take`, on another thread than `send`;
     `send_file` does both by itself.
+
+    Example:
+        >>> receiver = FileReceiver(incoming, "inbox")
+        >>> taking = incoming.on("data", receiver.take)
+        >>> sender = FileSender(call)
+        >>> answers = call.on("data", sender.take)
+        >>> sender.send("letter.txt", timeout=5)
+
+    Args:
+        call: An open call.
     """
 
     def __init__(self, call: Call) -> None:
@@ -39,7 +49,18 @@ class FileSender:
         self._answers: queue.SimpleQueue[Body | None] = queue.SimpleQueue()
 
     def take(self, message: str | bytes) -> bool:
-        """Take an answer of the peer; False for any other message."""
+        """Take an answer of the peer, from the thread that reads the call's messages.
+
+        Example:
+            >>> FileSender(call).take("hello")
+            False
+
+        Args:
+            message: Any message of the call.
+
+        Returns:
+            Whether it was one; any other is not the sender's business.
+        """
         body = parse(message)
         if body is None or body.get("cmd") not in ANSWERS:
             return False
@@ -47,7 +68,12 @@ class FileSender:
         return True
 
     def close(self) -> None:
-        """The call is over: no answer comes any more."""
+        """The call is over, no answer comes any more: a `send` under way ends with that.
+
+        Example:
+            >>> sender = FileSender(call)
+            >>> handler = call.on("close", sender.close)
+        """
         self._answers.put(None)
 
     def _next(self, deadline: Deadline) -> Body:
@@ -70,6 +96,16 @@ class FileSender:
         timeout: float | None = 30,
     ) -> None:
         """Send a file and block until the peer has it and has checked it.
+
+        Example:
+            >>> receiver = FileReceiver(incoming, "inbox")
+            >>> taking = incoming.on("data", receiver.take)
+            >>> sender = FileSender(call)
+            >>> answers = call.on("data", sender.take)
+            >>> from pathlib import Path
+            >>> sender.send("letter.txt", name="to-bob.txt", timeout=5)
+            >>> Path("inbox/to-bob.txt").read_text()
+            'Dear Bob, '
 
         Args:
             path: The file.

@@ -6,14 +6,13 @@ A track starts nothing until a call shares it, and is produced once however many
 from __future__ import annotations
 
 import threading
-from collections.abc import Callable, Iterable, Iterator
+from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from artico_sync.bridge.frames import FrameReader
 from artico_sync.bridge.production import AudioSource, Pull, Source, VideoSource
-from artico_sync.bridge.waiting import Deadline
-from artico_sync.errors import MediaError
-from artico_sync.media.arrays import array_of, picture_of, sound_of
+from artico_sync.media.arrays import picture_of, sound_of
+from artico_sync.media.pulling import MappedItems, items_of
 from artico_sync.unique import Unique
 
 if TYPE_CHECKING:
@@ -26,7 +25,16 @@ RATES = range(8000, 384001)
 
 
 class LocalTrack(Unique):
-    """A track to share with `Call.add_stream` or `Call.add_track`."""
+    """A track to share with `Call.add_stream` or `Call.add_track`, on several calls if need be.
+
+    Every method may be called from any thread.
+
+    Example:
+        >>> camera = VideoTrack(fps=15)
+        >>> camera.enabled = False      # muted: the peer sees black, and is not told
+        >>> camera.kind, camera.ended
+        ('video', False)
+    """
 
     _INSTEAD = "share the track itself, on as many calls at once as you like."
 
@@ -58,7 +66,14 @@ class LocalTrack(Unique):
         self._source.enabled = bool(enabled)
 
     def stop(self) -> None:
-        """End the track in every call that shares it; harmless twice."""
+        """End the track in every call that shares it, for good; harmless twice.
+
+        Example:
+            >>> camera = VideoTrack(fps=15)
+            >>> camera.stop()
+            >>> camera.ended
+            True
+        """
         self._source.stop()
 
     def _frame_source(self) -> FrameSource:
@@ -75,18 +90,16 @@ class VideoTrack(LocalTrack):
 
     Example:
         >>> import numpy as np
-        >>> track = VideoTrack(fps=10)
-        >>> call.add_stream(MediaStream([track]))
-        >>> seen = incoming.wait_for("track", timeout=5)
+        >>> camera = VideoTrack(fps=10)
+        >>> call.add_stream(MediaStream([camera]))
         >>> for brightness in range(0, 250, 50):
-        ...     track.write(np.full((48, 64, 3), brightness, np.uint8))
-        >>> seen.recv(timeout=5).width
+        ...     camera.write(np.full((48, 64, 3), brightness, np.uint8))
+        >>> incoming.wait_for("track", timeout=5).recv(timeout=5).width
         64
-        >>> track.stop()
 
     Args:
-        fps: Pictures a second; `write` blocks to keep to it.
-        bitrate: Bits a second to encode with, None for what suits the network.
+        fps: Pictures a second, at most 1 000; `write` blocks to keep to it.
+        bitrate: Bits a second to encode with; None for what suits the network.
         codec: `"VP8"` or `"H264"`, used where the peer takes it; None for the peer's first choice.
 
     Raises:
@@ -115,18 +128,27 @@ class VideoTrack(LocalTrack):
         """A track whose pictures are pulled on a worker thread while a call shares it.
 
         Example:
-            >>> import av
-            >>> black = VideoTrack.from_frames(lambda: av.VideoFrame(64, 48, "rgb24"), fps=10)
-            >>> black.kind, black.ended
-            ('video', False)
+            >>> import itertools, numpy as np
+            >>> grey = np.full((48, 64, 3), 128, np.uint8)
+            >>> call.add_stream(MediaStream([VideoTrack.from_frames(itertools.repeat(grey))]))
+            >>> incoming.wait_for("track", timeout=5).read(timeout=5).shape
+            (48, 64, 3)
 
         Args:
             source: An iterable, or a function without arguments that returns the next picture or
                 None at the end. A picture is what `write` takes. An exception in it ends the track.
-            fps: Pictures a second.
+            fps: Pictures a second, at most 1 000.
+            bitrate: As for `VideoTrack`.
+            codec: As for `VideoTrack`.
+
+        Returns:
+            The track; the end of the source ends it.
+
+        Raises:
+            TypeError, ValueError: As `VideoTrack`, and for a source that is neither.
         """
         track = cls(fps, bitrate=bitrate, codec=codec)
-        track._source.producer = Pull("frames", _items(source), track.write, track._source)
+        track._source.producer = Pull("frames", items_of(source), track.write, track._source)
         return track
 
     @classmethod
@@ -135,13 +157,14 @@ class VideoTrack(LocalTrack):
         # The pictures come at the pace of the track they are made from.
         track._source = VideoSource(1000, _black, live=True)
         track._source.producer = Pull(
-            "map", _MappedItems(reader, function), track.write, track._source, reader
+            "map", MappedItems(reader, function), track.write, track._source, reader
         )
         return track
 
     @property
     def bitrate(self) -> int | None:
-        """Bits a second to encode with, at most what the receivers can take; may be changed."""
+        """Bits a second to encode with, at most what the receivers can take; may be changed, to
+        None as well. Anything but a whole number above 0 raises `TypeError` or `ValueError`."""
         return self._source.bitrate
 
     @bitrate.setter
@@ -157,7 +180,8 @@ class VideoTrack(LocalTrack):
 
     @property
     def codec(self) -> str | None:
-        """The codec preferred; a change counts for calls that share the track afterwards."""
+        """The codec preferred; a change counts for calls that share the track afterwards. Another
+        than `"VP8"`, `"H264"` or None raises `TypeError` or `ValueError`."""
         return self._source.codec
 
     @codec.setter
@@ -171,17 +195,21 @@ class VideoTrack(LocalTrack):
         self._source.codec = codec
 
     def write(self, frame: Any) -> None:
-        """Send one picture; blocks so that a loop of writes runs at `fps`.
+        """Send one picture; blocks so that a loop of writes runs at `fps`, shared or not.
+
+        Example:
+            >>> import numpy as np
+            >>> camera = VideoTrack(fps=10)
+            >>> camera.write(np.zeros((48, 64, 3), np.uint8))
 
         Args:
-            frame: A NumPy array (height, width, 3) of uint8 RGB, or an `av.VideoFrame`. The size
-            may
-                change from one to the next.
+            frame: A NumPy array (height, width, 3) of uint8 RGB, or an `av.VideoFrame`, from 2 to
+                16 383 pixels wide and high. The size may change from one to the next. It is copied.
 
         Raises:
             TypeError, ValueError: The picture cannot be sent.
             MediaError: The track has ended.
-            RuntimeError: Called on the library's loop thread.
+            RuntimeError: On the library's loop thread.
         """
         self._source.write(picture_of(frame))
 
@@ -191,14 +219,16 @@ class AudioTrack(LocalTrack):
 
     Example:
         >>> import numpy as np
-        >>> track = AudioTrack(rate=48000)
-        >>> track.write(np.zeros((960, 1), np.int16))
-        >>> track.stop()
-        >>> track.ended
-        True
+        >>> microphone = AudioTrack(rate=48000, channels=1)
+        >>> call.add_stream(MediaStream([microphone]))
+        >>> times = np.arange(4800) / 48000
+        >>> for _ in range(5):
+        ...     microphone.write(np.sin(2 * np.pi * 440 * times).astype(np.float32))
+        >>> incoming.wait_for("track", timeout=5).read(timeout=5).shape
+        (960, 2)
 
     Args:
-        rate: Samples a second of the arrays written.
+        rate: Samples a second of the arrays written, from 8 000 to 384 000.
         channels: Channels of the arrays written, 1 or 2.
 
     Raises:
@@ -230,21 +260,28 @@ class AudioTrack(LocalTrack):
         """A track whose sound is pulled on a worker thread while a call shares it.
 
         Example:
-            >>> import numpy as np
-            >>> silence = AudioTrack.from_chunks(lambda: np.zeros((960, 1), np.int16))
-            >>> silence.kind
-            'audio'
+            >>> import itertools, numpy as np
+            >>> silence = AudioTrack.from_chunks(itertools.repeat(np.zeros((960, 1), np.int16)))
+            >>> call.add_stream(MediaStream([silence]))
+            >>> incoming.wait_for("track", timeout=5).read(timeout=5).shape
+            (960, 2)
 
         Args:
             source: An iterable, or a function without arguments that returns the next chunk or None
                 at the end. A chunk is what `write` takes, of any length. An exception ends the
                 track.
-            rate: Samples a second.
+            rate: Samples a second, from 8 000 to 384 000.
             channels: 1 or 2.
+
+        Returns:
+            The track; the end of the source ends it.
+
+        Raises:
+            TypeError, ValueError: As `AudioTrack`, and for a source that is neither.
         """
         track = cls(rate, channels)
         track._source.producer = Pull(
-            "chunks", _items(source, track._flush), track.write, track._source
+            "chunks", items_of(source, track._flush), track.write, track._source
         )
         return track
 
@@ -252,7 +289,7 @@ class AudioTrack(LocalTrack):
     def _mapped(cls, reader: FrameReader, function: Callable[[Any], Any]) -> AudioTrack:
         track = cls(48000, 2)
         track._source.producer = Pull(
-            "map", _MappedItems(reader, function), track.write, track._source, reader
+            "map", MappedItems(reader, function), track.write, track._source, reader
         )
         return track
 
@@ -261,6 +298,11 @@ class AudioTrack(LocalTrack):
 
         A writer that pauses leaves silence; what it writes then is played at once.
 
+        Example:
+            >>> import numpy as np
+            >>> microphone = AudioTrack(rate=48000, channels=1)
+            >>> microphone.write(np.zeros((960, 1), np.int16))
+
         Args:
             frame: A NumPy array (samples, channels) of int16 or float32 (-1 to 1), or an
                 `av.AudioFrame` of any rate and layout.
@@ -268,7 +310,7 @@ class AudioTrack(LocalTrack):
         Raises:
             TypeError, ValueError: The sound cannot be sent.
             MediaError: The track has ended.
-            RuntimeError: Called on the library's loop thread.
+            RuntimeError: On the library's loop thread.
         """
         sound = sound_of(frame, self._rate, self._channels)
         # One writer at a time: the resampler remembers the end of the last chunk.
@@ -310,46 +352,6 @@ def _check_fps(fps: float) -> float:
     if not 0 < fps <= 1000:
         raise ValueError(f"fps must be above 0 and at most 1000, not {fps}")
     return float(fps)
-
-
-def _items(
-    source: Iterable[Any] | Callable[[], Any], flush: Callable[[], None] | None = None
-) -> Iterator[Any]:
-    """The items of an iterable or of a function called again and again, until None.
-
-    Raises:
-        TypeError: Neither of the two.
-    """
-    if not callable(source) and not isinstance(source, Iterable):
-        raise TypeError(f"expected an iterable or a function, not {type(source).__name__}")
-
-    def items() -> Iterator[Any]:
-        if isinstance(source, Iterable):
-            yield from source
-        else:
-            while (item := source()) is not None:
-                yield item
-        if flush is not None:
-            flush()
-
-    return items()
-
-
-class _MappedItems(Iterator[Any]):
-    """What a function makes of the frames of a remote track; an interrupted wait can go on
-    later."""
-
-    def __init__(self, reader: FrameReader, function: Callable[[Any], Any]) -> None:
-        self._reader = reader
-        self._function = function
-
-    def __next__(self) -> Any:
-        try:
-            frame, _ = self._reader.get(Deadline(None))
-        except MediaError:
-            # The end of the track it is made from ends the track.
-            raise StopIteration from None
-        return self._function(array_of(frame))
 
 
 def _black(width: int, height: int) -> av.VideoFrame:

@@ -23,7 +23,15 @@ class Recorder(Unique):
     """A recording under way, started by `stream.record(path)`; `stop()` or the end of `with` ends
     it.
 
-    Tracks that the stream gets later are recorded as well, in their place.
+    Tracks that the stream gets later are recorded as well, in their place. Every method may be
+    called from any thread. A recording that is not stopped is finished at the program's exit.
+
+    Example:
+        >>> stream = call.wait_for("stream", timeout=5)
+        >>> with stream.record("visit.mp4") as recorder:
+        ...     frame = stream.tracks[0].recv(timeout=5)    # or whatever there is to wait for
+        >>> recorder.path, recorder.stopped
+        ('visit.mp4', True)
     """
 
     _INSTEAD = "`stream.record(path)` starts another recording."
@@ -62,8 +70,16 @@ class Recorder(Unique):
     def stop(self, timeout: float | None = None) -> None:
         """End the recording and write the file; harmless twice.
 
+        Example:
+            >>> stream = call.wait_for("stream", timeout=5)
+            >>> recorder = stream.record("visit.mp4")
+            >>> frame = stream.tracks[0].recv(timeout=5)
+            >>> recorder.stop()
+            >>> recorder
+            <Recorder visit.mp4 stopped>
+
         Args:
-            timeout: Seconds to wait for what is not written yet, None for as long as it takes.
+            timeout: Seconds to wait for what is not written yet; None for as long as it takes.
 
         Raises:
             MediaError: Something could not be recorded or written.

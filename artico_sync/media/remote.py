@@ -33,7 +33,17 @@ REPR_TIMEOUT = 2.0
 class RemoteTrack(Unique, ABC):
     """A track another peer shares; made by a call, never by the user.
 
-    Iterating gives the frames until the track ends.
+    Iterating gives the frames until the track ends. Every method may be called from any thread; of
+    several readers of one track each frame goes to one.
+
+    Example:
+        >>> track = call.wait_for("track", timeout=5)
+        >>> track.kind, track.ended, track.stream.metadata
+        ('video', False, 'from the roof')
+        >>> for frame in track:
+        ...     break
+        >>> frame.width, frame.height
+        (64, 48)
     """
 
     _INSTEAD = "pass the track itself on; `snapshot()` takes what it shows now."
@@ -43,18 +53,6 @@ class RemoteTrack(Unique, ABC):
         self._stream = stream
         self._post = post
         self._reader = FrameReader(track, post)
-
-    @staticmethod
-    def create(track: ReceivedTrack, stream: RemoteMediaStream | None, post: Post) -> RemoteTrack:
-        """The remote track of the right kind.
-
-        Args:
-            track: The track on the loop.
-            stream: The stream it belongs to.
-            post: Runs a function on the loop soon (`LoopLease.post`).
-        """
-        kind = RemoteVideoTrack if track.kind == "video" else RemoteAudioTrack
-        return kind(track, stream, post)
 
     @property
     def kind(self) -> str:
@@ -80,18 +78,21 @@ class RemoteTrack(Unique, ABC):
         """The next `av` frame nobody has read, in order; a slow reader misses the oldest ones.
 
         Example:
-            >>> call.add_stream(MediaStream([picture()]))
-            >>> frame = incoming.wait_for("track", timeout=5).recv(timeout=5)
+            >>> track = call.wait_for("track", timeout=5)
+            >>> frame = track.recv(timeout=5)
             >>> frame.width, frame.height
             (64, 48)
 
         Args:
-            timeout: Seconds to wait, None for ever, 0 to poll.
+            timeout: Seconds to wait; None for ever, 0 polls.
+
+        Returns:
+            An `av.VideoFrame`, or an `av.AudioFrame`.
 
         Raises:
             ArticoTimeoutError: The time ran out.
-            MediaError: The track has ended.
-            RuntimeError: Called on the library's loop thread.
+            MediaError: The track has ended, and its last frames were read.
+            RuntimeError: On the library's loop thread.
         """
         return self._reader.get(Deadline(timeout))[0]
 
@@ -99,15 +100,21 @@ class RemoteTrack(Unique, ABC):
         """The same as `recv`, as a NumPy array.
 
         Example:
-            >>> call.add_stream(MediaStream([picture()]))
-            >>> incoming.wait_for("track", timeout=5).read(timeout=5).shape
+            >>> track = call.wait_for("track", timeout=5)
+            >>> track.read(timeout=5).shape
             (48, 64, 3)
+
+        Args:
+            timeout: Seconds to wait; None for ever, 0 polls.
 
         Returns:
             (height, width, 3) of uint8 RGB, or (samples, channels) of int16.
 
         Raises:
             ImportError: NumPy is not installed.
+            ArticoTimeoutError: The time ran out.
+            MediaError: The track has ended, and its last frames were read.
+            RuntimeError: On the library's loop thread.
         """
         numpy()
         return array_of(self.recv(timeout))
@@ -115,13 +122,22 @@ class RemoteTrack(Unique, ABC):
     def snapshot(self, timeout: float | None = 10) -> NDArray[np.uint8] | NDArray[np.int16]:
         """What the track shows now, as a NumPy array; takes nothing from `recv`.
 
+        Example:
+            >>> track = call.wait_for("track", timeout=5)
+            >>> track.snapshot(timeout=5).shape
+            (48, 64, 3)
+
         Args:
-            timeout: Seconds to wait for a frame, None for ever.
+            timeout: Seconds to wait for a frame; None for ever.
+
+        Returns:
+            (height, width, 3) of uint8 RGB, or (samples, channels) of int16.
 
         Raises:
             ImportError: NumPy is not installed.
             ArticoTimeoutError: The time ran out.
             MediaError: The track has ended.
+            RuntimeError: On the library's loop thread.
         """
         numpy()
         return array_of(self._current(Deadline(timeout)))
@@ -143,18 +159,25 @@ class RemoteTrack(Unique, ABC):
 
     @abstractmethod
     def map(self, function: Callable[[Any], Any]) -> LocalTrack:
-        """A local track whose frames are made from this one's.
+        """A local track whose frames are made from this one's, to share on any call.
 
         Example:
-            >>> call.add_stream(MediaStream([picture()]))
-            >>> negative = incoming.wait_for("track", timeout=5).map(lambda pixels: 255 - pixels)
-            >>> incoming.add_stream(MediaStream([negative]))
-            >>> bool(call.wait_for("track", timeout=5).read(timeout=5).mean() > 200)
+            >>> track = call.wait_for("track", timeout=5)
+            >>> negative = track.map(lambda picture: 255 - picture)
+            >>> call.add_stream(MediaStream([negative]))
+            >>> black, white = track, incoming.wait_for("track", timeout=5)
+            >>> bool(white.read(timeout=5).mean() - black.read(timeout=5).mean() > 200)
             True
 
         Args:
             function: Called on a worker thread with each frame as a NumPy array; returns what the
                 track's `write` takes. An exception in it ends the new track.
+
+        Returns:
+            A track of the same kind; it ends with this one.
+
+        Raises:
+            ImportError: NumPy is not installed.
         """
 
     def _frame_source(self) -> ReceivedTrack:
@@ -167,17 +190,32 @@ class RemoteTrack(Unique, ABC):
 
 
 class RemoteVideoTrack(RemoteTrack):
-    """Video another peer shares; a notebook shows its picture."""
+    """Video another peer shares; a notebook shows its picture.
+
+    Example:
+        >>> track = call.wait_for("track", timeout=5)
+        >>> track.read(timeout=5).shape
+        (48, 64, 3)
+    """
 
     def png(self, timeout: float | None = 10) -> bytes:
-        """What the track shows now, as a PNG file; needs no NumPy.
+        """What the track shows now, as a PNG file; needs no NumPy, takes nothing from `recv`.
+
+        Example:
+            >>> track = call.wait_for("track", timeout=5)
+            >>> with open("seen.png", "wb") as file:
+            ...     written = file.write(track.png(timeout=5))
 
         Args:
-            timeout: Seconds to wait for a picture, None for ever.
+            timeout: Seconds to wait for a picture; None for ever.
+
+        Returns:
+            The file's content.
 
         Raises:
             ArticoTimeoutError: The time ran out.
             MediaError: The track has ended.
+            RuntimeError: On the library's loop thread.
         """
         return png_of(self._current(Deadline(timeout)))
 
@@ -191,11 +229,17 @@ class RemoteVideoTrack(RemoteTrack):
     def display(self, timeout: float | None = None) -> None:
         """Show the track live in a notebook's cell, until it ends or the cell is interrupted.
 
+        Example:
+            >>> track = call.wait_for("track", timeout=5)
+            >>> track.display(timeout=0.2)
+            <IPython.core.display.Image object>...
+
         Args:
-            timeout: Seconds to show it, None for as long as it lasts.
+            timeout: Seconds to show it; None for as long as it lasts.
 
         Raises:
             ImportError: There is no IPython.
+            RuntimeError: On the library's loop thread.
         """
         # One picture kept: a browser slower than the track sees fewer, never old ones.
         reader = FrameReader(self._track, self._post, limit=1)
@@ -210,8 +254,28 @@ class RemoteVideoTrack(RemoteTrack):
 
 
 class RemoteAudioTrack(RemoteTrack):
-    """Sound another peer shares."""
+    """Sound another peer shares.
+
+    Example:
+        >>> track = call.wait_for("track", timeout=5)
+        >>> track.kind, track.recv(timeout=5).sample_rate
+        ('audio', 48000)
+    """
 
     def map(self, function: Callable[[Any], Any]) -> AudioTrack:
         numpy()
         return AudioTrack._mapped(FrameReader(self._track, self._post, idle=None), function)
+
+
+def make_remote_track(
+    track: ReceivedTrack, stream: RemoteMediaStream | None, post: Post
+) -> RemoteTrack:
+    """The user's object of a track that comes from a peer, of the right kind.
+
+    Args:
+        track: The track on the loop.
+        stream: The stream it belongs to.
+        post: Runs a function on the loop soon (`LoopLease.post`).
+    """
+    kind = RemoteVideoTrack if track.kind == "video" else RemoteAudioTrack
+    return kind(track, stream, post)

@@ -54,7 +54,8 @@ def has_ended(track: Track) -> bool:
 
 
 class MediaStream(Unique):
-    """Tracks that belong together, to share with `Call.add_stream`.
+    """Tracks that belong together, to share with `Call.add_stream`; any thread (W3C Media Capture
+    and Streams, MediaStream).
 
     Example:
         >>> stream = MediaStream([AudioTrack()], id="microphone")
@@ -62,12 +63,12 @@ class MediaStream(Unique):
         ('microphone', ['audio'])
 
     Args:
-        tracks: The tracks.
+        tracks: Tracks of ours, remote ones, or `aiortc.MediaStreamTrack`s.
         id: The stream's id, the same at the other end; by default a random one.
 
     Raises:
         TypeError: Something that is not a track, or an id that is not a string.
-        ValueError: The same track twice, or an id that cannot be signalled.
+        ValueError: The same track twice, or an id that cannot be signalled (RFC 8830 section 2).
     """
 
     _INSTEAD = "`MediaStream(stream.tracks)` makes another with the same tracks."
@@ -99,11 +100,22 @@ class MediaStream(Unique):
 
         It plays while a call shares it, and ends its tracks at the end.
 
+        Example:
+            >>> film = MediaStream.from_file("film.mp4", loop=True)
+            >>> [track.kind for track in film.tracks]
+            ['audio', 'video']
+            >>> call.add_stream(film)
+            >>> incoming.wait_for("stream", timeout=5).id == film.id
+            True
+
         Args:
             path: Whatever FFmpeg opens.
             loop: Start again at the end.
             format: FFmpeg's name of the input format, for devices (`"v4l2"`, `"avfoundation"`).
             options: FFmpeg's options for it, like `{"video_size": "640x480"}`.
+
+        Returns:
+            A stream with what it has of the two, sound first.
 
         Raises:
             MediaError: It cannot be opened, or has neither picture nor sound.
@@ -144,7 +156,14 @@ class MediaStream(Unique):
         return all(has_ended(track) for track in self.tracks)
 
     def stop(self) -> None:
-        """End every track, in every call that shares it; harmless twice."""
+        """End every track of ours, in every call that shares it; harmless twice, any thread.
+
+        Example:
+            >>> stream = MediaStream([VideoTrack(), AudioTrack()])
+            >>> stream.stop()
+            >>> stream.ended
+            True
+        """
         for track in self._tracks:
             if not isinstance(track, RemoteTrack):
                 track.stop()
@@ -160,6 +179,15 @@ class MediaStream(Unique):
 
 class RemoteMediaStream(MediaStream):
     """A stream another peer shares; made by a call, never by the user.
+
+    It comes with the `stream` event and stands in `Call.streams` until the peer shares it no more.
+
+    Example:
+        >>> stream = call.wait_for("stream", timeout=5)
+        >>> stream.metadata, [track.kind for track in stream.tracks]
+        ('from the roof', ['video'])
+        >>> stream in call.streams
+        True
 
     Args:
         id: The id the other peer gave it.
@@ -190,14 +218,31 @@ class RemoteMediaStream(MediaStream):
         return self._metadata
 
     def stop(self) -> None:
-        """Nothing: the tracks are the other peer's."""
+        """Nothing: the tracks are the other peer's.
+
+        Example:
+            >>> stream = call.wait_for("stream", timeout=5)
+            >>> stream.stop()
+            >>> stream.ended
+            False
+        """
 
     def record(self, path: str | os.PathLike[str]) -> Recorder:
         """Record the stream from now on, until `stop()` of the recorder or the end of its `with`.
 
+        Example:
+            >>> stream = call.wait_for("stream", timeout=5)
+            >>> with stream.record("visit.webm") as recorder:
+            ...     frame = stream.tracks[0].recv(timeout=5)    # or whatever there is to wait for
+            >>> recorder.stopped
+            True
+
         Args:
             path: The file to write; its suffix says what kind: `.mp4`, `.webm`, `.mkv`, `.mov`, or
                 for sound alone `.wav`, `.ogg`, `.opus`, `.m4a`.
+
+        Returns:
+            The recorder, at work.
 
         Raises:
             ValueError: Another suffix.

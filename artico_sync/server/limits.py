@@ -12,42 +12,57 @@ MIB = 1024 * KIB
 class ServerLimits:
     """Limits of an `ArticoServer`; the defaults are ones an honest client never meets.
 
+    Example:
+        >>> server = ArticoServer(limits=ServerLimits(max_peers=100, handshake_timeout=2.0))
+
+    Args:
+        max_peers: Most peers connected at once.
+        max_peers_per_address: The same from one address (an IPv6 /64 counts as one).
+        connections_per_second: New connections from one address.
+        connections_burst: What may come above that at once.
+        signals_per_second: Messages from one peer. A faster one is read more slowly; nothing of
+            what it sends is lost.
+        signals_burst: What may come above that at once.
+        address_signals_per_second: Messages from all peers of one address together.
+        address_signals_burst: What may come above that at once.
+        max_message: Largest message taken from a peer, in bytes; a description of a call is some
+            10 KiB.
+        max_unsent: Bytes that may wait for a peer that does not read, before it is disconnected.
+        max_id: Longest peer id, in characters.
+        max_room_id: Longest name of a room, in characters.
+        max_session: Longest session id, in characters.
+        max_metadata: Longest metadata, in characters.
+        max_depth: Deepest nesting of a signal.
+        max_rooms_per_peer: Rooms one peer may be in.
+        max_peers_per_room: Peers that may be in one room.
+        handshake_timeout: Seconds a new connection has to present itself, and `auth` to decide.
+        send_timeout: Seconds a peer may leave one message unread before it is disconnected.
+        max_auth_at_once: Calls of `auth` at once.
+
     Raises:
+        TypeError: A limit is not a number.
         ValueError: A limit is not positive.
     """
 
-    #: Most peers connected at once, and most from one address (an IPv6 /64 counts as one).
     max_peers: int = 10_000
     max_peers_per_address: int = 2_000
-    #: New connections a second from one address, and the burst above it.
     connections_per_second: float = 100.0
     connections_burst: int = 1_000
-    #: Messages a second from one peer, and the burst above it. A faster peer is read more slowly;
-    #: nothing of what it sends is lost.
     signals_per_second: float = 200.0
     signals_burst: int = 2_000
-    #: The same for all peers of one address together.
     address_signals_per_second: float = 2_000.0
     address_signals_burst: int = 20_000
-    #: Largest message taken from a peer, in bytes; a description of a call is some 10 KiB.
     max_message: int = 512 * KIB
-    #: Bytes that may wait for a peer that does not read, before it is disconnected.
     max_unsent: int = 8 * MIB
-    #: Longest ids, and longest metadata, in characters.
     max_id: int = 128
     max_room_id: int = 256
     max_session: int = 512
     max_metadata: int = 64 * KIB
-    #: Deepest nesting of a signal.
     max_depth: int = 32
-    #: Rooms of one peer, and peers in one room.
     max_rooms_per_peer: int = 64
     max_peers_per_room: int = 256
-    #: Seconds a new connection has to present itself; the same for `auth` to decide.
     handshake_timeout: float = 10.0
-    #: Seconds a peer may leave one message unread before it is disconnected.
     send_timeout: float = 10.0
-    #: Calls of `auth` at once.
     max_auth_at_once: int = 16
 
     def __post_init__(self) -> None:

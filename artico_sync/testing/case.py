@@ -17,14 +17,7 @@ from artico_sync.testing.peers import Peers, TestClient
 
 
 class ArticoTestCase(unittest.TestCase):
-    """A test case with a signalling server and peers, all closed after each test. ::
-
-        class GreetingTest(ArticoTestCase):
-            def test_it_greets(self):
-                greeter = Greeter(self.server.url, id="greeter")
-                self.addCleanup(greeter.close)
-                with self.make_artico().call("greeter") as call:
-                    self.assertEqual(call.recv(timeout=5), "Hello!")
+    """A test case with a signalling server and peers, all closed after each test.
 
     A test fails when a handler raised an exception, or when a thread or a UDP socket of this
     library is left after it. A test that wants a handler to raise says so with
@@ -32,12 +25,30 @@ class ArticoTestCase(unittest.TestCase):
 
     It goes together with other test cases, Django's for example: `class MyTest(ArticoTestCase,
     django.test.TestCase)`. A `setUp` of one's own calls `super().setUp()`.
+
+    Example:
+        >>> class EchoTest(ArticoTestCase):
+        ...     def test_it_echoes(self):
+        ...         self.make_fake_peer("echo")
+        ...         with self.make_artico().call("echo") as call:
+        ...             call.send("hello")
+        ...             self.assertEqual(call.recv(timeout=5), "hello")
+        >>> EchoTest("test_it_echoes").run()
+        <unittest.result.TestResult run=1 errors=0 failures=0>
     """
 
     #: Seconds that what a test left running gets to end by itself.
     settle_limit = 3.0
 
     def setUp(self) -> None:
+        """Begin to look at what the test does; one of your own calls this first.
+
+        Example:
+            >>> class MyTest(ArticoTestCase):
+            ...     def setUp(self):
+            ...         super().setUp()
+            ...         self.bob = self.make_artico("bob")
+        """
         super().setUp()
         self.__server: ArticoServer | None = None
         self.__hub: Hub | None = None
@@ -67,10 +78,22 @@ class ArticoTestCase(unittest.TestCase):
     def make_artico(self, id: str | None = None, *, connect: bool = True, **options: Any) -> Artico:
         """A peer on the test's server, closed after the test.
 
+        Example:
+            >>> rtco = self.make_artico("dave")
+            >>> rtco.id, rtco.state
+            ('dave', 'ready')
+
         Args:
             id: The wanted peer id, else a random one.
             connect: Connect it.
             options: As for `Artico`; no STUN servers unless `rtc_config` names some.
+
+        Returns:
+            The peer.
+
+        Raises:
+            TypeError, ValueError: As `Artico`.
+            IdTakenError, SignalingError: As `Artico.connect`.
         """
         if "signaling" not in options:
             options.setdefault("url", self.server.url)
@@ -81,9 +104,21 @@ class ArticoTestCase(unittest.TestCase):
     def make_fake_peer(self, id: str | None = None, script: Script | None = None) -> FakePeer:
         """A fake peer on the test's server, closed after the test; see `FakePeer`.
 
+        Example:
+            >>> busy = self.make_fake_peer("busy", scripts.rejects())
+            >>> self.make_artico().call("busy").wait_open(timeout=5)
+            Traceback (most recent call last):
+            artico_sync.errors.CallRejectedError: ...
+
         Args:
             id: The wanted peer id, else a random one.
             script: What it does with incoming calls; it answers and echoes by default.
+
+        Returns:
+            The peer, connected.
+
+        Raises:
+            IdTakenError, SignalingError: As `Artico.connect`.
         """
         peer = FakePeer(self.server, id, script)
         self.__peers.add(peer)
@@ -94,10 +129,22 @@ class ArticoTestCase(unittest.TestCase):
     ) -> ConnectedPair:
         """Two peers with an open call between them, signalling in memory; closed after the test.
 
+        Example:
+            >>> pair = self.connected_pair("hi")
+            >>> pair.call.send("how are you?")
+            >>> pair.incoming.recv(timeout=5), pair.incoming.metadata
+            ('how are you?', 'hi')
+
         Args:
             metadata: Given with the call.
             timeout: Seconds the call may take to open.
             options: As for `Artico`, for both peers.
+
+        Returns:
+            The peers and the two ends of the call.
+
+        Raises:
+            ArticoTimeoutError: The call did not open in time.
         """
         caller, callee = self.hub.make_artico(**options), self.hub.make_artico(**options)
         return connect_pair(caller, callee, metadata, timeout)

@@ -29,7 +29,19 @@ class ScriptOverError(Exception):
 class FakeCall:
     """One call of a `FakePeer`; its script is called with it, on a thread of its own.
 
-    Every method ends the script when the call is over: that is how most scripts end.
+    In a script, every method ends it when the call is over: that is how most scripts end.
+
+    Example:
+        >>> def grumpy(fake):
+        ...     fake.answer()
+        ...     fake.send("what now?")
+        ...     fake.receive()
+        ...     fake.hangup()
+        >>> with FakePeer(server, "dave", grumpy) as dave, rtco.call("dave") as call:
+        ...     question = call.recv(timeout=5)
+        ...     call.send("nothing")
+        ...     dave.wait_for_call().wait_done(timeout=5).received
+        ('nothing',)
     """
 
     def __init__(self, call: Call, port: CallPort, signaling: FakeSignaling) -> None:
@@ -60,7 +72,19 @@ class FakeCall:
         return self._silent
 
     def pause(self, seconds: float) -> None:
-        """Do nothing for a while."""
+        """Do nothing for a while.
+
+        Example:
+            >>> def slow(fake):
+            ...     fake.pause(0.1)
+            ...     fake.answer()
+            >>> with FakePeer(server, "dave", slow), rtco.call("dave") as call:
+            ...     call.open
+            True
+
+        Args:
+            seconds: How long.
+        """
         try:
             self._call.wait_closed(seconds)
         except ArticoTimeoutError:
@@ -68,7 +92,17 @@ class FakeCall:
         raise ScriptOverError
 
     def answer(self) -> None:
-        """Accept the call and wait until it is open."""
+        """Accept the call and wait until it is open.
+
+        Example:
+            >>> with FakePeer(server, "dave", lambda fake: fake.answer()):
+            ...     with rtco.call("dave") as call:
+            ...         call.open
+            True
+
+        Raises:
+            InvalidStateError: A second time, or for a call of this side.
+        """
         try:
             self._call.answer()
         except InvalidStateError as error:
@@ -78,44 +112,129 @@ class FakeCall:
         self.wait_open()
 
     def wait_open(self, timeout: float = STEP_LIMIT) -> None:
-        """Wait until the call is open.
+        """Wait until the call is open: for calls this side has placed.
+
+        Example:
+            >>> with FakePeer(server) as caller:
+            ...     fake = caller.call("bob")
+            ...     fake.wait_open(timeout=5)
+            ...     fake.call.open
+            True
 
         Args:
             timeout: Seconds to wait.
+
+        Raises:
+            CallClosedError: It came to nothing; ends a script in silence.
+            ArticoTimeoutError: The time ran out.
         """
         self._call.wait_open(timeout)
 
     def wait_closed(self) -> None:
-        """Wait, as long as it takes, until the call is over."""
+        """Wait, as long as it takes, until the call is over.
+
+        Example:
+            >>> def silent(fake):
+            ...     fake.wait_closed()    # neither answers nor rejects
+            >>> with FakePeer(server, "dave", silent) as dave:
+            ...     rtco.call("dave").hangup()
+            ...     dave.wait_for_call().wait_done(timeout=5).call.close_reason
+            'remote'
+        """
         self._call.wait_closed()
 
     def send(self, *messages: str | bytes) -> None:
-        """Send messages."""
+        """Send messages.
+
+        Example:
+            >>> def talkative(fake):
+            ...     fake.answer()
+            ...     fake.send("one", "two")
+            >>> with FakePeer(server, "dave", talkative), rtco.call("dave") as call:
+            ...     call.recv(timeout=5), call.recv(timeout=5)
+            ('one', 'two')
+
+        Args:
+            messages: Each as for `Call.send`.
+
+        Raises:
+            CallClosedError: The call is over; ends a script in silence.
+            ArticoTimeoutError: The peer does not read.
+        """
         for message in messages:
             self._call.send(message, STEP_LIMIT)
 
     def receive(self, timeout: float = STEP_LIMIT) -> str | bytes:
         """Wait for the next message.
 
+        Example:
+            >>> def polite(fake):
+            ...     fake.answer()
+            ...     fake.send(f"hello, {fake.receive()}")
+            >>> with FakePeer(server, "dave", polite), rtco.call("dave") as call:
+            ...     call.send("Alice")
+            ...     call.recv(timeout=5)
+            'hello, Alice'
+
         Args:
             timeout: Seconds to wait.
+
+        Returns:
+            The message; it is in `received` from now on.
+
+        Raises:
+            CallClosedError: The call is over; ends a script in silence.
+            ArticoTimeoutError: The time ran out.
         """
         message = self._call.recv(timeout)
         self._received.append(message)
         return message
 
     def send_signal(self, *signals: object) -> None:
-        """Send whatever is given in the place of signals of this call, past all checks."""
+        """Send whatever is given in the place of signals of this call, past all checks.
+
+        Example:
+            >>> def mad(fake):
+            ...     fake.send_signal({"type": "garbage"}, {"type": "sdp", "data": 5})
+            ...     fake.answer()
+            >>> with FakePeer(server, "dave", mad), rtco.call("dave") as call:
+            ...     call.open
+            True
+
+        Args:
+            signals: What the protocol has signals for, one after another.
+
+        Raises:
+            NotReadyError: Signalling is not connected.
+        """
         for signal in signals:
             self._signaling.send_raw(self._call.target, self._call.session, signal)
 
     def hangup(self) -> None:
-        """End the call; before `answer` this rejects it."""
+        """End the call; before `answer` this rejects it.
+
+        Example:
+            >>> with FakePeer(server, "dave", lambda fake: fake.hangup()):
+            ...     rtco.call("dave").wait_open(timeout=5)
+            Traceback (most recent call last):
+            artico_sync.errors.CallRejectedError: ...
+        """
         self._call.hangup()
 
     def go_silent(self) -> None:
         """Send and hear nothing any more on this call, neither packets nor signals, as a peer does
-        whose network is gone. It stays so. What was sent before arrives."""
+        whose network is gone. It stays so. What was sent before arrives.
+
+        Example:
+            >>> def vanishing(fake):
+            ...     fake.answer()
+            ...     fake.go_silent()
+            >>> quick = Artico(server.url, silence_timeout=1.0).connect()
+            >>> with FakePeer(server, "dave", vanishing), quick.call("dave") as call:
+            ...     call.wait_closed(timeout=5)
+            ...     call.close_reason
+            'failed'
+        """
         if self._call.open:
             self._call.flush(STEP_LIMIT)
         self._signaling.mute(self._call.session)
@@ -125,13 +244,23 @@ class FakeCall:
     # for the test
 
     def wait_done(self, timeout: float | None = STEP_LIMIT) -> FakeCall:
-        """Wait until the script has ended, and raise what it raised.
+        """Wait until the script has ended, and raise what it raised; for the test.
+
+        Example:
+            >>> with FakePeer(server, "dave", lambda fake: fake.answer()) as dave:
+            ...     call = rtco.call("dave")
+            ...     dave.wait_for_call(timeout=5).wait_done(timeout=5).received
+            ()
 
         Args:
             timeout: Seconds to wait; None for ever.
 
+        Returns:
+            The call itself.
+
         Raises:
             ArticoTimeoutError: It has not ended.
+            Exception: Whatever the script raised.
         """
         deadline = Deadline(timeout)
         while not self._done.wait(deadline.slice()):
@@ -143,7 +272,7 @@ class FakeCall:
             raise self._error
         return self
 
-    def play(self, script: Script) -> threading.Thread:
+    def _play(self, script: Script) -> threading.Thread:
         """Start the script on a thread of its own."""
         thread = threading.Thread(
             target=self._run,

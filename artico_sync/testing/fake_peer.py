@@ -11,7 +11,8 @@ from artico_sync.artico_server import ArticoServer
 from artico_sync.bridge.waiting import Deadline, wait_until
 from artico_sync.call import Call
 from artico_sync.errors import ArticoTimeoutError
-from artico_sync.signaling import MemoryHub, Signaling, SocketSignaling
+from artico_sync.memory_signaling import MemoryHub
+from artico_sync.signaling import Signaling, SocketSignaling
 from artico_sync.testing.fake_call import FakeCall, Script
 from artico_sync.testing.fake_signaling import FakeSignaling
 from artico_sync.testing.peers import TestClient
@@ -24,20 +25,26 @@ SCRIPT_LIMIT = 2.0
 
 
 class FakePeer:
-    """A peer whose every incoming call is played by a script. ::
-
-        with FakePeer(server, "bob", scripts.rejects()):
-            ...  # the program under test calls "bob"
+    """A peer whose every incoming call is played by a script.
 
     The peer behind it is real: WebRTC and signalling are those of any other. A script runs on a
     thread of its own; an exception in it is logged as an error, and raised by
     `FakeCall.wait_done`.
+
+    Example:
+        >>> with FakePeer(server, "busy", scripts.rejects()):
+        ...     rtco.call("busy").wait_open(timeout=5)    # or what your program does
+        Traceback (most recent call last):
+        artico_sync.errors.CallRejectedError: ...
 
     Args:
         where: An `ArticoServer`, a hub in memory, or the URL of a server.
         id: The wanted peer id, else a random one.
         script: Called with the `FakeCall` of each incoming call; answers and echoes by default.
         silence_timeout: Seconds after which this side gives up a peer that is silent.
+
+    Raises:
+        TypeError: Neither a server, a hub nor a URL.
     """
 
     def __init__(
@@ -80,16 +87,32 @@ class FakePeer:
             return tuple(self._calls)
 
     def start(self) -> FakePeer:
-        """Connect; returns self.
+        """Connect.
+
+        Example:
+            >>> dave = FakePeer(server, "dave").start()
+            >>> "dave" in server.peers
+            True
+            >>> dave.close()
+
+        Returns:
+            The peer itself.
 
         Raises:
-            IdTakenError, SignalingError: As `Artico.connect`.
+            IdTakenError, SignalingError, ArticoTimeoutError: As `Artico.connect`.
         """
         self._artico.connect()
         return self
 
     def close(self) -> None:
-        """End every call and disconnect; twice is harmless."""
+        """End every call and disconnect; twice is harmless.
+
+        Example:
+            >>> dave = FakePeer(server, "dave").start()
+            >>> dave.close()
+            >>> dave.artico.state
+            'disconnected'
+        """
         for fake in self.calls:
             if fake.silent:
                 # What it sends now reaches nobody, so there is nothing to wait for.
@@ -117,19 +140,43 @@ class FakePeer:
     ) -> FakeCall:
         """Call somebody, and play a script on that call: to test how a program answers.
 
+        Example:
+            >>> with FakePeer(server) as caller:
+            ...     fake = caller.call("bob")
+            ...     fake.wait_open(timeout=5)
+            ...     fake.send("hello")
+            ...     fake.receive(timeout=5)
+            'HELLO'
+
         Args:
             target: The other peer's id.
             script: Called with the `FakeCall`; without one the test itself says what happens, with
                 the `FakeCall` returned.
             metadata: Given with the call.
+
+        Returns:
+            The call, ringing.
+
+        Raises:
+            NotReadyError: Not connected: `start()` or `with` first.
+            TypeError, ValueError: As `Artico.call`.
         """
         return self._begin(self._artico.call(target, metadata), script)
 
     def wait_for_call(self, timeout: float | None = 5) -> FakeCall:
         """Wait for the next call that came in or was placed here, and was not returned yet.
 
+        Example:
+            >>> with FakePeer(server, "away", scripts.never_answers()) as away:
+            ...     call = rtco.call("away", metadata="hi")
+            ...     away.wait_for_call(timeout=5).call.metadata
+            'hi'
+
         Args:
-            timeout: Seconds to wait; None for ever.
+            timeout: Seconds to wait; None for ever, 0 polls.
+
+        Returns:
+            The call.
 
         Raises:
             ArticoTimeoutError: None came.
@@ -144,10 +191,19 @@ class FakePeer:
     def signal(self, target: str, signal: object, session: str = "call:0123456789") -> None:
         """Send whatever is given in the place of a signal, past all checks, to anybody.
 
+        Example:
+            >>> with FakePeer(server) as mallory:
+            ...     mallory.signal(rtco.id, {"type": "garbage"})
+            >>> rtco.state
+            'ready'
+
         Args:
             target: The other peer's id.
             signal: What the protocol has a signal for.
             session: Of that session; without one, of a call nobody knows.
+
+        Raises:
+            NotReadyError: Not connected: `start()` or `with` first.
         """
         self._signaling.send_raw(target, session, signal)
 
@@ -161,7 +217,7 @@ class FakePeer:
             self._calls.append(fake)
             self._condition.notify_all()
         if script is not None:
-            self._threads.append(fake.play(script))
+            self._threads.append(fake._play(script))
         return fake
 
     def _on_error(self, error: Exception) -> None:

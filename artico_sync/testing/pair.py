@@ -15,7 +15,12 @@ from artico_sync.testing.hub import Hub
 
 @dataclass(frozen=True)
 class ConnectedPair:
-    """Two peers and the open call between them.
+    """Two peers and the open call between them; `connected_pair` makes it.
+
+    Example:
+        >>> with connected_pair("hi") as pair:
+        ...     pair.call.initiator, pair.call.target == pair.callee.id, pair.incoming.metadata
+        (True, True, 'hi')
 
     Attributes:
         caller: The peer that placed the call.
@@ -34,16 +39,21 @@ class ConnectedPair:
 def connected_pair(
     metadata: str | None = None, *, timeout: float = 10, **options: Any
 ) -> Iterator[ConnectedPair]:
-    """Two peers with an open call between them, signalling in memory; closed at the end. ::
+    """Two peers with an open call between them, signalling in memory; closed at the end.
 
-        with connected_pair() as pair:
-            pair.call.send("how are you?")
-            assert pair.incoming.recv(timeout=5) == "how are you?"
+    Example:
+        >>> with connected_pair() as pair:
+        ...     pair.call.send("how are you?")
+        ...     pair.incoming.recv(timeout=5)
+        'how are you?'
 
     Args:
         metadata: Given with the call.
         timeout: Seconds the call may take to open.
         options: As for `Artico`, for both peers.
+
+    Returns:
+        For `with`: the `ConnectedPair`.
 
     Raises:
         ArticoTimeoutError: The call did not open in time.

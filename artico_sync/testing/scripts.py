@@ -1,16 +1,7 @@
 """Scripts for fake peers; each runs on a thread of its own.
 
-A script is a function that is called with the `FakeCall`. These make the usual ones; one's own are
-as easily written::
-
-    def grumpy(call):
-        call.pause(2)
-        call.answer()
-        call.send("what now?")
-        call.receive()
-        call.hangup()
-
-    FakePeer(server, "bob", grumpy)
+A script is a function that is called with the `FakeCall`. These functions make the usual ones;
+one's own are as easily written, as the example of `FakeCall` shows.
 """
 
 from __future__ import annotations
@@ -53,8 +44,17 @@ GARBAGE_MESSAGES: tuple[str | bytes, ...] = (
 def echoes(after: float = 0.0) -> Script:
     """Answers, and sends every message back.
 
+    Example:
+        >>> with FakePeer(server, "dave", scripts.echoes()), rtco.call("dave") as call:
+        ...     call.send("hello")
+        ...     call.recv(timeout=5)
+        'hello'
+
     Args:
         after: Seconds before the answer.
+
+    Returns:
+        The script.
     """
 
     def script(call: FakeCall) -> None:
@@ -66,15 +66,38 @@ def echoes(after: float = 0.0) -> Script:
 
 
 def answers_late(seconds: float) -> Script:
-    """Rings for so many seconds, then answers and echoes."""
+    """Rings for so many seconds, then answers and echoes.
+
+    Example:
+        >>> with FakePeer(server, "dave", scripts.answers_late(0.2)):
+        ...     call = rtco.call("dave")
+        ...     call.wait_open(timeout=0.01)
+        Traceback (most recent call last):
+        artico_sync.errors.ArticoTimeoutError: ...
+
+    Args:
+        seconds: How long it rings.
+
+    Returns:
+        The script.
+    """
     return echoes(after=seconds)
 
 
 def rejects(after: float = 0.0) -> Script:
     """Declines the call.
 
+    Example:
+        >>> with FakePeer(server, "dave", scripts.rejects()):
+        ...     rtco.call("dave").wait_open(timeout=5)
+        Traceback (most recent call last):
+        artico_sync.errors.CallRejectedError: ...
+
     Args:
         after: Seconds it rings before.
+
+    Returns:
+        The script.
     """
 
     def script(call: FakeCall) -> None:
@@ -85,7 +108,17 @@ def rejects(after: float = 0.0) -> Script:
 
 
 def never_answers() -> Script:
-    """Lets it ring for ever."""
+    """Lets it ring for ever.
+
+    Example:
+        >>> with FakePeer(server, "dave", scripts.never_answers()):
+        ...     rtco.call("dave").wait_open(timeout=0.1)
+        Traceback (most recent call last):
+        artico_sync.errors.ArticoTimeoutError: ...
+
+    Returns:
+        The script.
+    """
 
     def script(call: FakeCall) -> None:
         call.wait_closed()
@@ -95,7 +128,21 @@ def never_answers() -> Script:
 
 def goes_silent(after_messages: int = 0) -> Script:
     """Answers, echoes so many messages, and then vanishes without a word: no packet comes any
-    more."""
+    more.
+
+    Example:
+        >>> quick = Artico(server.url, silence_timeout=1.0).connect()
+        >>> with FakePeer(server, "dave", scripts.goes_silent()), quick.call("dave") as call:
+        ...     call.recv(timeout=5)
+        Traceback (most recent call last):
+        artico_sync.errors.ConnectionFailedError: ...
+
+    Args:
+        after_messages: How many it echoes before.
+
+    Returns:
+        The script.
+    """
 
     def script(call: FakeCall) -> None:
         _open(call)
@@ -107,7 +154,20 @@ def goes_silent(after_messages: int = 0) -> Script:
 
 
 def hangs_up(after_messages: int = 0) -> Script:
-    """Answers, echoes so many messages, and hangs up."""
+    """Answers, echoes so many messages, and hangs up.
+
+    Example:
+        >>> with FakePeer(server, "dave", scripts.hangs_up(1)), rtco.call("dave") as call:
+        ...     call.send("hello")
+        ...     list(call)
+        ['hello']
+
+    Args:
+        after_messages: How many it echoes before.
+
+    Returns:
+        The script.
+    """
 
     def script(call: FakeCall) -> None:
         _open(call)
@@ -118,10 +178,19 @@ def hangs_up(after_messages: int = 0) -> Script:
 
 
 def sends_garbage(*messages: str | bytes) -> Script:
-    """Answers, sends messages that are none, then echoes.
+    """Answers, sends messages a program may not be prepared for, then echoes.
+
+    Example:
+        >>> with FakePeer(server, "dave", scripts.sends_garbage("{")), rtco.call("dave") as call:
+        ...     call.recv_json(timeout=5)
+        Traceback (most recent call last):
+        json.decoder.JSONDecodeError: ...
 
     Args:
         messages: By default `GARBAGE_MESSAGES`.
+
+    Returns:
+        The script.
     """
 
     def script(call: FakeCall) -> None:
@@ -135,8 +204,18 @@ def sends_garbage(*messages: str | bytes) -> Script:
 def sends_garbage_signals(*signals: object) -> Script:
     """Sends signals that are none, answers, sends them again, then echoes.
 
+    Example:
+        >>> with FakePeer(server, "dave", scripts.sends_garbage_signals()):
+        ...     with rtco.call("dave") as call:
+        ...         call.send("hello")
+        ...         call.recv(timeout=5)
+        'hello'
+
     Args:
         signals: By default `GARBAGE_SIGNALS`.
+
+    Returns:
+        The script.
     """
 
     def script(call: FakeCall) -> None:

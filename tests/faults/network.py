@@ -9,7 +9,8 @@ from dataclasses import dataclass
 from typing import Any
 
 from artico_sync import Artico, Call, MemoryHub
-from artico_sync.signaling import MemorySignaling, Message
+from artico_sync.memory_signaling import MemorySignaling
+from artico_sync.signaling import Message
 from tests.conftest import RTC_CONFIG
 from tests.datagram_relay import Relay
 

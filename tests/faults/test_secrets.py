@@ -8,7 +8,8 @@ import re
 import pytest
 
 from artico_sync import Artico, ArticoServer, SignalingError
-from artico_sync.signaling import MemorySignaling, Message
+from artico_sync.memory_signaling import MemorySignaling
+from artico_sync.signaling import Message
 from tests.conftest import RTC_CONFIG, TIME_UNIT
 from tests.faults.network import Network
 from tests.ice_faults import silent_server

@@ -5,7 +5,9 @@ In the settings::
     INSTALLED_APPS = [..., "artico_sync.contrib.django"]
     ARTICO = {"URL": "http://localhost:9000"}
 
-and in a view::
+Its keys are `URL`, `ID` (`"shop-{pid}"` gives each process its own), `TOKEN`, `RTC_CONFIG`,
+`CONNECT_TIMEOUT` in seconds, and `OPTIONS`, a mapping of further arguments of `Artico`; all may be
+left out. In a view::
 
     from artico_sync.contrib.django import calling
 
@@ -33,10 +35,17 @@ def get_artico(timeout: float | None = None) -> Artico:
     """This process's client, made from the setting `ARTICO` and connected when first asked for.
 
     Each worker has its own; a process that only watches for changed files never asks, and so never
-    connects. At the exit of the process it hangs up and disconnects.
+    connects. At the exit of the process it hangs up and disconnects. Any thread.
+
+    Example:
+        >>> get_artico().state
+        'ready'
 
     Args:
         timeout: Seconds to wait for signalling; else the setting's `CONNECT_TIMEOUT` (10).
+
+    Returns:
+        The client, connected.
 
     Raises:
         IdTakenError, InvalidIdError, SignalingError, ArticoTimeoutError: As `Artico.connect`.
@@ -49,7 +58,13 @@ def calling(
     target: str, metadata: str | None = None, timeout: float | None = 10
 ) -> AbstractContextManager[Call]:
     """Call a peer for the length of a `with` block, which begins when the call is open and hangs
-    up at its end.
+    up at its end; any thread.
+
+    Example:
+        >>> with calling("bob", timeout=5) as call:
+        ...     call.send("hello")
+        ...     call.recv(timeout=5)
+        'HELLO'
 
     Args:
         target: The other peer's id.
@@ -57,10 +72,14 @@ def calling(
         timeout: Seconds it may ring and connect; None for ever. A call that takes longer is
             cancelled: the other side stops ringing.
 
+    Returns:
+        For `with`: the open `Call`.
+
     Raises:
         ArticoTimeoutError: Nobody answered in time.
         CallError: The call came to nothing otherwise: `PeerUnavailableError`, `CallRejectedError`,
             `ConnectionFailedError`.
         SignalingError: The server cannot be reached.
+        ImproperlyConfigured: The setting `ARTICO` cannot be used.
     """
     return calling_with(get_artico(), target, metadata, timeout)
