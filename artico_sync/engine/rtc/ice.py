@@ -334,7 +334,8 @@ class IceTransport(RTCIceTransport):
     ) -> None:
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
-                await connection.wait_asked(patience)
+                if patience:
+                    await connection.wait_asked(patience)
                 await _connect(connection, remote)
         except (ConnectionError, TimeoutError) as exc:
             self._next = self._restart = None
