@@ -638,6 +638,82 @@ def test_restart_under_dtls(by_controlling: bool, dead: bool) -> None:
     asyncio.run(main())
 
 
+@pytest.mark.parametrize("both_nominate", [True, False])
+def test_a_restart_after_which_both_have_the_same_role(both_nominate: bool) -> None:
+    """Chromium changes its role with a restart: one of both gives way, on every connection."""
+
+    async def main() -> None:
+        async with connected() as (one, other):
+            for _ in range(5):
+                for peer in (one, other):
+                    peer.transport.take_role(both_nominate)
+                await asyncio.wait_for(restart(one, other), LIMIT)
+                roles = {peer.transport._connection.ice_controlling for peer in (one, other)}
+                assert roles == {True, False}
+                await round_trip(one, other)
+
+    asyncio.run(main())
+
+
+def test_all_connections_of_a_transport_change_their_role_together() -> None:
+    async def main() -> None:
+        async with connected() as (one, _):
+            transport = one.transport
+            old = transport._connection
+            await transport.prepare_restart()
+            new = one.gatherer._connection
+            assert new is not old
+            for controlling in (False, True):
+                new.switch_role(controlling)
+                assert (old.ice_controlling, transport.role) == (
+                    controlling,
+                    "controlling" if controlling else "controlled",
+                )
+                old.switch_role(not controlling)
+                assert new.ice_controlling is not controlling
+
+    asyncio.run(main())
+
+
+def test_a_restart_waits_for_the_check_of_who_asked_for_it() -> None:
+    async def main() -> None:
+        async with connected() as (one, other):
+            for peer in (one, other):
+                await peer.transport.prepare_restart()
+            await one.learn(other)
+            await other.learn(one)
+            mine, theirs = (peer.gatherer.getLocalParameters() for peer in (one, other))
+            answering = asyncio.ensure_future(other.transport.finish_restart(mine, LIMIT))
+            checked = other.gatherer._connection
+            await asyncio.sleep(0.1)  # nothing happens, which has no event
+            assert not checked._check_times
+            await asyncio.wait_for(one.transport.finish_restart(theirs), LIMIT / 2)
+            await asyncio.wait_for(answering, LIMIT / 2)
+            await round_trip(one, other)
+
+    asyncio.run(main())
+
+
+def test_a_restart_does_not_wait_for_ever_for_a_check() -> None:
+    async def main() -> None:
+        async with connected() as (one, other):
+            for peer in (one, other):
+                await peer.transport.prepare_restart()
+            await one.learn(other)
+            await other.learn(one)
+            mine, theirs = (peer.gatherer.getLocalParameters() for peer in (one, other))
+            await asyncio.wait_for(
+                asyncio.gather(
+                    one.transport.finish_restart(theirs, 0.05),
+                    other.transport.finish_restart(mine, 0.05),
+                ),
+                LIMIT,
+            )
+            await round_trip(one, other)
+
+    asyncio.run(main())
+
+
 def test_restart_keeps_a_pending_receive() -> None:
     async def main() -> None:
         async with connected() as (one, other):

@@ -18,6 +18,7 @@ import pytest
 from artico_sync import Artico, ArticoServer, Call, ForkError, MemoryHub
 from artico_sync.bridge import loop as loop_module
 from tests.conftest import RTC_CONFIG, MakeArtico
+from tests.polling import wait_until
 
 TIMEOUT = 10
 
@@ -171,8 +172,7 @@ def test_ctrl_c_ends_a_wait_and_leaves_the_call_usable(
     pressed: list[float] = []
 
     def press() -> None:
-        while not in_a_wait_of_ours(main):
-            time.sleep(0.005)
+        wait_until(lambda: in_a_wait_of_ours(main), "the wait", TIMEOUT)
         pressed.append(time.monotonic())
         signal.pthread_kill(main, signal.SIGINT)
 

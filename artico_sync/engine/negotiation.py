@@ -37,6 +37,10 @@ logger = logging.getLogger(__name__)
 #: Seconds a browser gets to make an offer again that gave way to ours. Chromium forgets it when
 #: yet another of ours comes in between; it remembers with the next offer of ours.
 REMINDER = 0.5
+#: Share of the time for an answer after which an offer gives way to one of the peer's that it has
+#: stood against: that one is to be answered before the peer gives it up, as the answer to ours
+#: would be here by then.
+GIVE_WAY = 0.75
 #: Seconds for which an answer may have been lost with the signalling connection.
 ANSWER_IN_DOUBT = 60.0
 
@@ -58,7 +62,7 @@ class _Offer:
     token: str
     signal: Signal
     made: float
-    #: Set when it was answered or taken back, or is due.
+    #: Set when it was answered or taken back, or is due, or due sooner.
     changed: asyncio.Event
 
 
@@ -288,6 +292,7 @@ class Negotiation:
             if not self._polite:
                 logger.info("both sides offered; ours stands")
                 self._ignored, self._ignored_token = offer, token
+                self._offer.changed.set()  # it is due sooner now
                 return
             logger.info("both sides offered; taking ours back")
             await self._take_back(ignored=True)
@@ -387,7 +392,8 @@ class Negotiation:
             self._outbox.release_candidates()
 
     async def _await_answer(self, offer: _Offer) -> None:
-        remaining = offer.made + self._settings.offer_timeout - self._now()
+        share = 1.0 if self._ignored is None else GIVE_WAY
+        remaining = offer.made + self._settings.offer_timeout * share - self._now()
         if remaining > 0:
             try:
                 await asyncio.wait_for(offer.changed.wait(), remaining)

@@ -8,7 +8,7 @@ from contextlib import ExitStack
 from dataclasses import dataclass
 from typing import Any
 
-from artico_sync import Artico, Call, MemoryHub
+from artico_sync import Artico, Call, MemoryHub, Signaling, SocketSignaling
 from artico_sync.memory_signaling import MemorySignaling
 from artico_sync.signaling import Message
 from tests.conftest import RTC_CONFIG
@@ -38,33 +38,74 @@ class RelayedSignaling(MemorySignaling):
         wanted = self.filter(message)
         if wanted is None:
             return True
-        return super().signal({**wanted, "signal": self._rewritten(wanted["signal"])})
+        return super().signal(
+            {**wanted, "signal": rewritten(wanted["signal"], self.relay, self._side)}
+        )
 
-    def _rewritten(self, signal: dict[str, Any]) -> dict[str, Any]:
-        if self.relay is None:
-            return signal
-        data = signal.get("data")
-        if signal.get("type") == "sdp":
-            assert isinstance(data, dict)
-            lines = [self._line(line) for line in data["sdp"].split("\r\n")]
-            sdp = "\r\n".join(line for line in lines if line is not None)
-            return {**signal, "data": {**data, "sdp": sdp}}
-        if signal.get("type") == "candidate" and data:
-            line = self._line(f"a={data['candidate']}")
-            # A candidate without an address reaches nobody.
-            return {**signal, "data": {**data, "candidate": (line or "a=")[2:]}}
+
+def rewritten(signal: dict[str, Any], relay: Relay | None, side: str) -> dict[str, Any]:
+    """A signal of the peer on one side of a relay, as the other side is to get it."""
+    if relay is None:
         return signal
 
-    def _line(self, line: str) -> str | None:
+    def line(line: str) -> str | None:
         if not line.startswith("a=candidate:"):
             return line
-        assert self.relay is not None
         words = line.split(" ")
         host, port = words[4], int(words[5])
         if words[2].lower() != "udp" or ":" in host or host.endswith(".local"):
             return None
-        words[5] = str(self.relay.forward_to((host, port), self._side))
+        words[5] = str(relay.forward_to((host, port), side))
         return " ".join(words)
+
+    data = signal.get("data")
+    if signal.get("type") == "sdp":
+        assert isinstance(data, dict)
+        lines = [line(one) for one in data["sdp"].split("\r\n")]
+        sdp = "\r\n".join(one for one in lines if one is not None)
+        return {**signal, "data": {**data, "sdp": sdp}}
+    if signal.get("type") == "candidate" and data:
+        # A candidate without an address reaches nobody.
+        return {
+            **signal,
+            "data": {**data, "candidate": (line(f"a={data['candidate']}") or "a=")[2:]},
+        }
+    return signal
+
+
+class RelayedSocketSignaling(Signaling):
+    """The same over a server, where the other peer is a page, which knows nothing of it.
+
+    Args:
+        url: The server's.
+    """
+
+    def __init__(self, url: str, id: str, relay: Relay) -> None:
+        super().__init__(id)
+        self.relay = relay
+        #: Sees each signal of ours first; what it returns is sent, None drops it.
+        self.filter: Callable[[Message], Message | None] = lambda message: message
+        self._socket = SocketSignaling(url, id)
+        for event in self.EVENTS - {"signal"}:
+            self._socket.on(event, lambda *arguments, event=event: self.emit(event, *arguments))
+        self._socket.on("signal", self._received)
+
+    def connect(self) -> None:
+        self._socket.connect()
+
+    def disconnect(self) -> None:
+        self._socket.disconnect()
+
+    def signal(self, message: Message) -> bool | None:
+        wanted = self.filter(message)
+        if wanted is None:
+            return True
+        return self._socket.signal(
+            {**wanted, "signal": rewritten(wanted["signal"], self.relay, "a")}
+        )
+
+    def _received(self, message: Message) -> None:
+        self.emit("signal", {**message, "signal": rewritten(message["signal"], self.relay, "b")})
 
 
 @dataclass

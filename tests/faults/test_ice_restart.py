@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import subprocess
 import sys
+import threading
 import time
 from collections.abc import Iterator
 from contextlib import contextmanager
@@ -20,9 +21,13 @@ from tests.faults.peer_process import ROOT, PeerProcess
 LIMIT = 30.0 * TIME_UNIT
 
 
-def is_offer(message: Message) -> bool:
+def is_description(message: Message, kind: str) -> bool:
     data = message["signal"].get("data")
-    return isinstance(data, dict) and data.get("type") == "offer"
+    return isinstance(data, dict) and data.get("type") == kind
+
+
+def is_offer(message: Message) -> bool:
+    return is_description(message, "offer")
 
 
 def assert_usable(ends: Ends) -> None:
@@ -98,9 +103,17 @@ def test_no_restart_that_finds_nothing_ends_a_call_early(network: Network) -> No
     """The old path is back before another one was found."""
     first, nowhere = network.relay(), network.relay(loss=1.0)
     ends = network.connect(first)
+    begun = threading.Event()
+
+    def note(message: Message) -> Message:
+        if is_description(message, "answer"):
+            begun.set()
+        return message
+
+    ends.signals.alices.filter = ends.signals.bobs.filter = note
     ends.signals.use(nowhere)
     first.cut()
-    time.sleep(3.5)  # the restarts have begun by then
+    assert begun.wait(LIMIT)
     ends.signals.use(first)
     first.restore()
     assert_usable(ends)

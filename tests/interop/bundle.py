@@ -11,7 +11,7 @@ from pathlib import Path
 from filelock import FileLock
 
 SOURCES = Path(__file__).parent
-INPUTS = ("package.json", "package-lock.json", "page.js", "page_media.js")
+INPUTS = ("package.json", "package-lock.json", "page.js", "page_ice.js", "page_media.js")
 STEP_LIMIT = 180
 PAGE = (
     '<!doctype html><meta charset="utf-8"><title>interop</title><script src="page.js"></script>\n'

@@ -10,9 +10,12 @@ from contextlib import ExitStack
 import pytest
 
 import artico_sync
+from tests.faults.conftest import network
 from tests.interop.browser_peer import BrowserPeer
 from tests.interop.bundle import BundleError, build_page
 from tests.interop.chromium import Chromium, find_chromium, serve
+
+__all__ = ["MakeBrowserPeer", "network"]
 
 MakeBrowserPeer = Callable[..., BrowserPeer]
 

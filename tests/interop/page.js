@@ -3,6 +3,7 @@
 // is for an entry of that log or for a condition checked after each entry.
 import { Artico, SocketSignaling } from "@rtco/client";
 import * as rtco from "@rtco/client";
+import { iceFunctions, latestConnection, watchIce } from "./page_ice.js";
 import { mediaFunctions } from "./page_media.js";
 
 window.rtco = rtco;
@@ -55,6 +56,7 @@ async function ready(call) {
 function follow(call) {
   const known = {
     call,
+    connection: null,
     received: [],
     tracks: new Map(),
     streams: new Map(),
@@ -96,6 +98,19 @@ function follow(call) {
   return call.session;
 }
 
+// A call makes its connection when it is placed or answered.
+function connect(session) {
+  const known = calls.get(session);
+  known.connection = latestConnection();
+  watchIce(known.connection, (state) => record(session, "ice", state));
+  return session;
+}
+
+function answer(session) {
+  calls.get(session).call.answer();
+  connect(session);
+}
+
 window.interop = {
   start(url, id) {
     const options = { url, debug: 1 };
@@ -109,7 +124,7 @@ window.interop = {
     artico.on("error", (error) => record("", "error", error.message));
     artico.on("call", (call) => {
       follow(call);
-      if (answering === "yes") call.answer();
+      if (answering === "yes") answer(call.session);
       record("", "call", call.session);
     });
   },
@@ -122,8 +137,8 @@ window.interop = {
     echoing = echo;
   },
 
-  call: (target, metadata) => follow(artico.call(target, metadata ?? undefined)),
-  answer: (session) => calls.get(session).call.answer(),
+  call: (target, metadata) => connect(follow(artico.call(target, metadata ?? undefined))),
+  answer,
   hangup: (session) => calls.get(session).call.hangup(),
   async send(session, texts) {
     const { call } = calls.get(session);
@@ -139,6 +154,20 @@ window.interop = {
     const { call } = calls.get(session);
     await ready(call);
     for (let number = 0; number < count; number++) await call.send(`${number} `.padEnd(size, "x"));
+  },
+  // Send numbers, one every `interval` milliseconds, until `stopCounting` says how many it were.
+  count(session, interval) {
+    const known = calls.get(session);
+    known.counted = 0;
+    known.counting = setInterval(() => {
+      known.call.send(`${known.counted}`);
+      known.counted += 1;
+    }, interval);
+  },
+  stopCounting(session) {
+    const known = calls.get(session);
+    clearInterval(known.counting);
+    return known.counted;
   },
   properties(session) {
     const { call } = calls.get(session);
@@ -174,4 +203,5 @@ window.interop = {
     ),
 
   ...mediaFunctions(calls, until),
+  ...iceFunctions(calls),
 };

@@ -147,6 +147,7 @@ class IceTransport(RTCIceTransport):
         self._consent = Consent(
             settings.silence_timeout, on_silence=self._silent, on_lost=self._lost
         )
+        self._connection.on_role = self.take_role
         self._recv = self._inbox.get
         self._send = self._transmit
         #: Called while nothing is heard of the peer, with the seconds it has lasted, and once
@@ -209,11 +210,13 @@ class IceTransport(RTCIceTransport):
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-        connections = [*retiring.values(), self._connection]
-        if self._next is not None:
-            connections.append(self._next)
-        for connection in connections:
+        for connection in (*retiring.values(), *self._connections()):
             await connection.close()
+
+    def _connections(self) -> list[IceConnection]:
+        """All that are open."""
+        connections = [*self._retiring.values(), self._connection]
+        return connections if self._next is None else [*connections, self._next]
 
     # Data
 
@@ -266,6 +269,12 @@ class IceTransport(RTCIceTransport):
         `round_trip_time` in seconds; empty before there is one."""
         return self._connection.path.stats()
 
+    def take_role(self, controlling: bool) -> None:
+        """Nominate the pairs from now on, or leave that to the peer, on every connection."""
+        for connection in self._connections():
+            if connection.ice_controlling is not controlling:
+                connection.switch_role(controlling)
+
     # ICE restart
 
     async def prepare_restart(self) -> None:
@@ -281,11 +290,16 @@ class IceTransport(RTCIceTransport):
         if self._next is None:
             await self._connection.stop_gathering()
             self._next = self._gatherer.new_connection()
+            self._next.share_role(self._connection)
+            self._next.on_role = self.take_role
             self._gatherer.present(self._next)
         await self._gatherer.gather()
 
-    async def finish_restart(self, remote: RTCIceParameters) -> None:
+    async def finish_restart(self, remote: RTCIceParameters, patience: float = 0.0) -> None:
         """Connect on the new path and let DTLS go on over it; the old one goes on until then.
+
+        Args:
+            patience: Seconds for which the peer's first check is waited for before ours begin.
 
         Raises:
             ConnectionError: It could not be connected in time, or was given up. The old path
@@ -295,7 +309,7 @@ class IceTransport(RTCIceTransport):
         if self._next is None:
             raise InvalidStateError("No ICE restart was prepared")
         if self._restart is None:
-            self._restart = asyncio.create_task(self._change_over(self._next, remote))
+            self._restart = asyncio.create_task(self._change_over(self._next, remote, patience))
         restart = self._restart
         try:
             await asyncio.shield(restart)
@@ -315,10 +329,13 @@ class IceTransport(RTCIceTransport):
             self._gatherer.present(self._connection)
             await connection.close()
 
-    async def _change_over(self, connection: IceConnection, remote: RTCIceParameters) -> None:
-        connection.ice_controlling = self._connection.ice_controlling
+    async def _change_over(
+        self, connection: IceConnection, remote: RTCIceParameters, patience: float
+    ) -> None:
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
+                if patience:
+                    await connection.wait_asked(patience)
                 await _connect(connection, remote)
         except (ConnectionError, TimeoutError) as exc:
             self._next = self._restart = None

@@ -98,7 +98,10 @@ class IceConnection(Connection):
         self._broken_at = -TELL_AGAIN
         #: Called when the system says that the pair in use cannot be used any more.
         self.on_broken: Callable[[], None] | None = None
+        #: Called when checks have settled who of both sides nominates the pair.
+        self.on_role: Callable[[bool], None] | None = None
         self._close_task: asyncio.Task[None] | None = None
+        self._asked = asyncio.Event()
 
     # Local candidates
 
@@ -302,6 +305,13 @@ class IceConnection(Connection):
     def switch_role(self, ice_controlling: bool) -> None:
         super().switch_role(ice_controlling)
         self.path.refresh()
+        if self.on_role is not None:
+            self.on_role(ice_controlling)
+
+    def share_role(self, other: IceConnection) -> None:
+        """Be of one agent with `other` (RFC 8445 section 7.3.1.1): two that settle who nominates
+        each for itself would have the peer change sides for ever."""
+        self.ice_controlling, self._tie_breaker = other.ice_controlling, other._tie_breaker
 
     async def check_start(self, pair: CandidatePair) -> None:
         try:
@@ -319,6 +329,16 @@ class IceConnection(Connection):
                 self.respond_error(message, addr, protocol, (400, "Bad Request"))
             return
         super().request_received(message, addr, protocol)
+        if self._early_checks:
+            self._asked.set()
+
+    async def wait_asked(self, timeout: float) -> None:
+        """Wait for the peer's first check, so many seconds at most."""
+        try:
+            async with asyncio.timeout(timeout):
+                await self._asked.wait()
+        except TimeoutError:
+            logger.debug("%s has heard no check of the peer's yet", self)
 
     def check_incoming(
         self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol

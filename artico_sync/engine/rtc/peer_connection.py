@@ -433,19 +433,22 @@ class PeerConnection(RTCPeerConnection):
                 self._data_transport()
         self._remote = remote
         if remote.ice is not None and remote.dtls is not None:
-            await self._carry_out_transport(remote.ice, remote.dtls, restarted)
+            if restarted:
+                offered, with_browser = remote.type == "answer", not self.peer_is_ours
+                self._spawn(
+                    self._transports.finish_restart(
+                        remote.ice, offered=offered, with_browser=with_browser
+                    )
+                )
+            elif self._transports.username != self._username:
+                await self._transports.ice.cancel_restart()  # the peer does not know restarts
+            self._username = self._transports.username
+            await self._carry_out_transport(remote.ice, remote.dtls)
             for candidate in remote.candidates:
                 await self.add_candidate(candidate)
         return changes
 
-    async def _carry_out_transport(
-        self, ice: RTCIceParameters, dtls: RTCDtlsParameters, restarted: bool
-    ) -> None:
-        if restarted:
-            self._spawn(self._transports.finish_restart(ice))
-        elif self._transports.username != self._username:
-            await self._transports.ice.cancel_restart()  # the peer does not know restarts
-        self._username = self._transports.username
+    async def _carry_out_transport(self, ice: RTCIceParameters, dtls: RTCDtlsParameters) -> None:
         if not self._establishing:
             self._establishing = True
             self._spawn(self._establish(ice, dtls))

@@ -26,6 +26,10 @@ DEFAULT_MESSAGE_SIZE = 65536
 #: Silence after which another path is looked for, as a fraction of that which ends a call: 2 s of
 #: 6. Chromium's peers end a call after 5.
 RESTART_AFTER = 1 / 3
+#: Seconds a browser is given to begin its checks when it has offered a restart. A check of ours
+#: that comes before our answer makes Chromium take the new path for worse than the old one, while
+#: that one is good, and never look at it again.
+ANSWER_DELAY = 0.5
 
 
 class TransportStack:
@@ -82,10 +86,21 @@ class TransportStack:
     def controlling(self) -> bool:
         return self.ice.role == "controlling"
 
-    async def finish_restart(self, remote: RTCIceParameters) -> None:
-        """Move to the path of an ICE restart; when there is none, the old one goes on."""
+    async def finish_restart(
+        self, remote: RTCIceParameters, *, offered: bool, with_browser: bool
+    ) -> None:
+        """Move to the path of an ICE restart; when there is none, the old one goes on.
+
+        Args:
+            offered: By us, and answered now.
+        """
+        if with_browser:
+            # Who offers the restart nominates: so have it Chromium and Safari, though RFC 8445
+            # section 6.1.1 keeps the roles. A peer that keeps them settles it by checks.
+            self.ice.take_role(offered)
+        patience = ANSWER_DELAY if with_browser and not offered else 0.0
         try:
-            await self.ice.finish_restart(remote)
+            await self.ice.finish_restart(remote, patience)
         except (ConnectionError, InvalidStateError) as error:
             logger.info("an ICE restart came to nothing: %s", error)
 
