@@ -152,4 +152,4 @@ def test_a_call_without_numpy() -> None:
         *errors, last = program.out.all()
     assert last == "done"
     assert len(errors) == 6
-    assert all("pip install artico_sync[numpy]" in error for error in errors)
+    assert all("pip install numpy" in error for error in errors)

@@ -3,9 +3,11 @@
 from __future__ import annotations
 
 import os
+import pkgutil
 import re
 from contextlib import AbstractContextManager
 from pathlib import Path
+from typing import Any
 
 import pytest
 
@@ -91,7 +93,19 @@ def test_each_example_is_short_and_named(path: Path) -> None:
     assert f"``{path.name}``" in (EXAMPLES / "README.rst").read_text(encoding="utf-8")
 
 
+def test_each_folder_is_named() -> None:
+    text = (EXAMPLES / "README.rst").read_text(encoding="utf-8")
+    for path in EXAMPLES.iterdir():
+        if path.is_dir() and path.name != "__pycache__":
+            assert f"``{path.name}/" in text, path.name
+
+
 def test_what_is_named_is_there() -> None:
     text = (EXAMPLES / "README.rst").read_text(encoding="utf-8")
-    for name in re.findall(r"``(\w+\.py)``", text):
+    for name in re.findall(r"``(\w+\.py|\w+/[\w.]*)``", text):
         assert (EXAMPLES / name).exists(), name
+    for name in re.findall(r"``help\(([\w.]+)\)``", text):
+        thing: Any = pkgutil.resolve_name(
+            name if name.startswith("artico_sync") else f"artico_sync:{name}"
+        )
+        assert thing.__doc__, name

@@ -1,28 +1,34 @@
-"""Calls in a Flask application; user threads (requests) and the client's dispatcher thread. ::
+"""Calls in a Flask application; user threads (requests) and the client's dispatcher thread.
 
-from artico_sync.contrib.flask import ArticoExtension
+A module `app.py`, for `flask run` and for gunicorn's `'app:create_app()'`::
 
-artico = ArticoExtension()
+    from flask import Flask
 
-@artico.on("call")
-def incoming(call, metadata):              # runs in the application's context
-    call.on("data", lambda text: call.send(text.upper()))
-    call.answer()
+    from artico_sync.contrib.flask import ArticoExtension
 
-def create_app():
-    app = Flask(__name__)
-    app.config["ARTICO_URL"] = "http://localhost:9000"
-    artico.init_app(app)
-    return app
+    artico = ArticoExtension()
 
-@app.get("/greet/<peer>")
-def greet(peer):
-    with artico.calling(peer, timeout=5) as call:
-        call.send("hello")
-        return {"answer": call.recv(timeout=5)}
+    def create_app():
+        app = Flask(__name__)
+        app.config["ARTICO_URL"] = "http://localhost:9000"
+        artico.init_app(app)
 
-`current_artico` stands for the current application's client in this process, connected when it is
-used: `current_artico.id`, say, in a view.
+        @app.get("/greet/<peer>")
+        def greet(peer):
+            with artico.calling(peer, timeout=5) as call:
+                call.send("hello")
+                return {"answer": call.recv(timeout=5)}
+
+        return app
+
+    @artico.on("call")
+    def incoming(call, metadata):       # runs in the application's context
+        call.on("data", lambda text: call.send(text.upper()))
+        call.answer()
+
+Workers that answer calls want to be connected from their start: `ArticoExtension.connect` tells
+how. `current_artico` stands for the current application's client in this process, connected when it
+is used: `current_artico.id`, say, in a view.
 """
 
 from __future__ import annotations

@@ -28,7 +28,7 @@ def numpy() -> Any:
         import numpy as module
     except ImportError as error:
         raise ImportError(
-            "NumPy is not installed: pip install artico_sync[numpy], or use `av` frames"
+            "NumPy is not installed: pip install numpy, or use `av` frames"
             " (`recv()` and `write()` take and give them without it)."
         ) from error
     return module

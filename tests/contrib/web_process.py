@@ -106,6 +106,10 @@ class WebProcess:
         status = self._process.wait(STOP_LIMIT)
         return status, monotonic() - start
 
+    def wait(self) -> int:
+        """Its exit status, when it ends by itself."""
+        return self._process.wait(START_LIMIT)
+
     def get(self, path: str) -> str:
         """The body of a page."""
         with urllib.request.urlopen(self.url + path, timeout=REQUEST_LIMIT) as response:

@@ -16,7 +16,13 @@ left out. In a view::
             call.send("hello")
             return JsonResponse({"answer": call.recv(timeout=5)})
 
-`manage.py artico_answer shop.calls.answer` serves incoming calls with a function of one's own.
+Incoming calls are served by a function of one's own, on a thread for each, and by a process of its
+own, `manage.py artico_answer shop.calls.answer --id shop`::
+
+    def answer(call, metadata):
+        with call.answer():
+            for text in call:
+                call.send(text.upper())
 """
 
 from __future__ import annotations
