@@ -23,6 +23,7 @@ LIMIT = 280
 WAYS = {
     "plain": {"ARTICO_SYNC_ACCELERATE": "0"},
     "uvloop": {"ARTICO_SYNC_LOOP": "uvloop"},
+    "plain uvloop": {"ARTICO_SYNC_ACCELERATE": "0", "ARTICO_SYNC_LOOP": "uvloop"},
 }
 
 INTEROP = sorted(path.stem for path in (ROOT / "tests" / "interop").glob("test_*.py"))

@@ -319,3 +319,26 @@ def _sign(data: bytes, connection: IceConnection) -> bytes:
     name = f"{connection.local_username}:abcd".encode()
     username = b"\x00\x06" + len(name).to_bytes(2, "big") + name + bytes(-len(name) % 4)
     return binding.make_request(bytes(12), username + data[20:], connection.local_password.encode())
+
+
+@pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
+@pytest.mark.parametrize("passes", [0, 1, 2])
+def test_opening_that_is_cancelled_leaves_no_socket(loop: str, passes: int) -> None:
+    """uvloop itself forgets a socket whose opening is cancelled."""
+    factory = pytest.importorskip("uvloop").new_event_loop if loop == "uvloop" else None
+
+    async def main() -> None:
+        recorder = Recorder()
+        opening = asyncio.ensure_future(open_socket(recorder, LOOPBACK, accelerate=False))
+        await asyncio.sleep(0)
+        for _ in range(passes):
+            await asyncio.sleep(0)
+        if opening.cancel():
+            with pytest.raises(asyncio.CancelledError):
+                await opening
+        else:
+            opening.result().close()
+        await asyncio.wait_for(recorder.ended.wait(), LIMIT)
+
+    with asyncio.Runner(loop_factory=factory) as runner:
+        runner.run(main())

@@ -217,8 +217,31 @@ async def open_socket(
             else:
                 protocol.connection_made(batched)
                 return batched
+    except BaseException:
+        sock.close()
+        raise
+    opening = loop.create_task(_open_endpoint(protocol, sock))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        # uvloop does not close what it was opening when that is cancelled.
+        opening.add_done_callback(_close_opened)
+        await asyncio.wait([opening])
+        raise
+
+
+async def _open_endpoint(
+    protocol: asyncio.DatagramProtocol, sock: socket.socket
+) -> asyncio.DatagramTransport:
+    loop = asyncio.get_running_loop()
+    try:
         transport, _ = await loop.create_datagram_endpoint(lambda: protocol, sock=sock)
     except BaseException:
         sock.close()
         raise
     return transport
+
+
+def _close_opened(opening: asyncio.Task[asyncio.DatagramTransport]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()
