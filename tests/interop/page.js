@@ -93,8 +93,11 @@ function follow(call) {
     known.tracks.set(track.id, track);
     note("track", track.kind, track.id, stream.id, metadata);
   });
-  call.on("removetrack", (track, stream, metadata) =>
-    note("removetrack", track.kind, track.id, stream.id, metadata));
+  call.on("removetrack", (track, stream, metadata) => {
+    // When it is shared again, it comes as another object.
+    if (known.tracks.get(track.id) === track) known.tracks.delete(track.id);
+    note("removetrack", track.kind, track.id, stream.id, metadata);
+  });
   return call.session;
 }
 

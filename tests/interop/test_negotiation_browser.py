@@ -2,153 +2,15 @@
 
 from __future__ import annotations
 
-import asyncio
 import random
-from collections.abc import Awaitable, Callable
-from pathlib import Path
-from typing import Any
 
 import pytest
-from aiortc.mediastreams import MediaStreamTrack
-from playwright.sync_api import Page
 
-from artico_sync.engine.rtc.media_lines import RemoteTrackAdded
 from tests.interop.chromium import Chromium
-from tests.negotiating import End, Signal, Still, run
+from tests.interop.tab import INITIATORS, Tab, read, with_browser
+from tests.negotiating import End, Still
 
-SCRIPT = (Path(__file__).parent / "raw_peer.js").read_text(encoding="utf-8")
-LIMIT = 25.0
-PATIENCE_MS = 10
 ROUNDS = 10
-
-INITIATORS = pytest.mark.parametrize("browser_calls", [True, False], ids=["browser", "python"])
-
-
-class Tab:
-    """A page with a raw peer in it, and the carrying of signals; the test's loop."""
-
-    def __init__(self, browser: Chromium, page: Page, end: End) -> None:
-        self._browser = browser
-        self._page = page
-        self._end = end
-        self._outgoing: list[Signal] = []
-        self._under_way = False
-        self.crashed = False
-        page.on("crash", self._on_crash)
-        end.deliver = self._outgoing.append
-
-    def _on_crash(self, _: object) -> None:
-        self.crashed = True
-
-    async def evaluate(self, script: str, argument: Any = None) -> Any:
-        return await asyncio.to_thread(self._browser.run, self._page.evaluate, script, argument)
-
-    async def carry(self) -> None:
-        """Carry signals both ways until cancelled."""
-        while True:
-            incoming, self._outgoing[:] = list(self._outgoing), []
-            self._under_way = bool(incoming)
-            found = await self.evaluate(
-                "([signals, patience]) => peer.exchange(signals, patience)",
-                [incoming, PATIENCE_MS],
-            )
-            for signal in found:
-                self._end.inbox.put_nowait(signal)
-            self._under_way = bool(found)
-
-    @property
-    def quiet(self) -> bool:
-        return not self._outgoing and not self._under_way
-
-    async def until(self, condition: Callable[[], Awaitable[Any]], what: str) -> Any:
-        """Wait for a condition that may ask the page."""
-        try:
-            async with asyncio.timeout(LIMIT):
-                while not (found := await condition()):
-                    assert not self.crashed, "the tab crashed"
-                    await asyncio.sleep(PATIENCE_MS / 1000)
-                return found
-        except TimeoutError:
-            errors = await self.evaluate("() => peer.errors")
-            pytest.fail(f"waited for {what}; {errors} {self._end.errors}", pytrace=False)
-
-    async def settle(self) -> None:
-        """Wait until neither side has anything left to negotiate."""
-        quiet = 0
-
-        async def settled() -> bool:
-            nonlocal quiet
-            state = await self.evaluate(
-                "async () => { await new Promise((go) => setTimeout(go, 5));"
-                " return peer.pc.signalingState }"
-            )
-            quiet = quiet + 1 if state == "stable" and self.quiet and self._end.settled else 0
-            return quiet >= 5
-
-        await self.until(settled, "both sides to settle")
-
-    async def decodes(self, track: MediaStreamTrack) -> None:
-        """Wait until the page receives more of a track than it has by now."""
-        before = (await self.evaluate("() => peer.received()")).get(track.id, 0)
-
-        async def more() -> bool:
-            found = await self.evaluate("() => peer.received()")
-            return bool(found.get(track.id, 0) > before + 2)
-
-        await self.until(more, f"the page to decode {track.kind}")
-
-
-def with_browser(
-    browser: Chromium, browser_calls: bool, test: Callable[[Tab, End], Awaitable[None]]
-) -> None:
-    """Run a test with an open call to a page."""
-    page = browser.open_page()
-    browser.run(page.evaluate, SCRIPT)
-
-    async def body() -> None:
-        end = End(polite=browser_calls)
-        tab = Tab(browser, page, end)
-        await tab.evaluate("(initiator) => makePeer(initiator)", browser_calls)
-        carrier = asyncio.ensure_future(tab.carry())
-        try:
-            if not browser_calls:
-                end.open_channel()
-
-            async def opened() -> bool:
-                return bool(
-                    end.is_open and await tab.evaluate("() => peer.channel?.readyState === 'open'")
-                )
-
-            await tab.until(opened, "the channel to open")
-            await tab.settle()
-            await test(tab, end)
-            end.say("still there")
-
-            async def heard() -> bool:
-                events = await tab.evaluate("() => peer.events")
-                return ["message", "still there"] in events
-
-            await tab.until(heard, "the channel to carry text at the end")
-            assert await tab.evaluate("() => peer.errors") == []
-            assert end.errors == []
-            assert not tab.crashed
-        finally:
-            carrier.cancel()
-            await asyncio.wait([carrier])
-            await end.close()
-
-    try:
-        run(body)
-    finally:
-        browser.run(page.context.close)
-
-
-async def read(end: End, stream_id: str) -> None:
-    """Read a frame of every track of a stream the browser shares now."""
-    for change in end.changes:
-        if isinstance(change, RemoteTrackAdded) and change.stream_id == stream_id:
-            if change.track.readyState == "live":
-                await asyncio.wait_for(change.track.recv(), LIMIT)
 
 
 @INITIATORS

@@ -14,6 +14,9 @@ from aiortc.rtcpeerconnection import is_codec_compatible
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpHeaderExtensionParameters
 from aiortc.rtp import DYNAMIC_PAYLOAD_TYPES
 
+#: What can be told from RTCP on one port (RFC 5761).
+PAYLOAD_TYPES = frozenset((*range(64), *range(96, 128)))
+
 _MID = "urn:ietf:params:rtp-hdrext:sdes:mid"
 _AUDIO_LEVEL = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 _SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
@@ -48,10 +51,25 @@ class Identifiers:
     ) -> None:
         """Take down what a description uses; what was there first stays."""
         for codec in codecs:
-            if codec.payloadType is not None:
-                self._codecs.setdefault(codec.payloadType, codec)
+            number = codec.payloadType
+            if number is not None and number in PAYLOAD_TYPES:
+                self._codecs.setdefault(number, codec)
         for extension in extensions:
-            self._extensions.setdefault(extension.uri, extension.id)
+            if extension.id not in self._extensions.values():
+                self._extensions.setdefault(extension.uri, extension.id)
+
+    def recall(self, earlier: Identifiers) -> None:
+        """Take down what had a meaning before, where that does not contradict what has one now."""
+        self.note(
+            earlier._codecs.values(),
+            [RTCRtpHeaderExtensionParameters(id=n, uri=u) for u, n in earlier._extensions.items()],
+        )
+
+    def copy(self) -> Identifiers:
+        """The same, to be changed by an offer that may come to nothing."""
+        same = Identifiers()
+        same.recall(self)
+        return same
 
     def codecs(self, kind: str) -> list[RTCRtpCodecParameters]:
         """The codecs to offer on a new m-line."""

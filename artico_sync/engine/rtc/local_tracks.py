@@ -82,33 +82,32 @@ class LocalTracks:
         plan: list[PlannedLine],
         identifiers: Identifiers,
         new_mid: Callable[[], str],
-        *,
-        any_line: bool,
         maximum: int,
     ) -> None:
-        """Give every track that has none an m-line: an idle one of ours, or one more.
+        """Give every track that has none an m-line: the idle one it had, a new one in the place of
+        a rejected one (RFC 8829, section 5.2.2), or one more.
 
         Args:
-            any_line: Whether any idle m-line of ours will do (see `MediaLine.reusable_for`).
+            maximum: Most m-lines there may be.
         """
         for local in self._tracks.values():
             if local.line is not None or any(planned.local is local for planned in plan):
                 continue
-            for planned in plan:
-                if planned.local is None and planned.line.reusable_for(local, any_line):
-                    planned.local, planned.sender = local, self._new_sender(local)
-                    break
-            else:
-                if len(plan) >= maximum:
-                    logger.warning("a track is not shared: there are %d m-lines", len(plan))
-                    return
-                kind = local.track.kind
-                plan.append(
-                    PlannedLine(
-                        MediaLine(new_mid(), kind, ours=True),
-                        identifiers.codecs(kind),
-                        identifiers.extensions(kind),
-                        local,
-                        self._new_sender(local),
-                    )
+            before = next((planned for planned in plan if planned.suits(local)), None)
+            if before is not None:
+                before.local, before.sender = local, self._new_sender(local)
+                continue
+            index = next((i for i, planned in enumerate(plan) if planned.is_vacant), len(plan))
+            if index >= maximum:
+                logger.warning("a track is not shared: there are %d m-lines", len(plan))
+                return
+            kind = local.track.kind
+            plan[index : index + 1] = [
+                PlannedLine(
+                    MediaLine(new_mid(), kind, ours=True),
+                    identifiers.codecs(kind),
+                    identifiers.extensions(kind),
+                    local,
+                    self._new_sender(local),
                 )
+            ]

@@ -65,6 +65,10 @@ class MediaLine:
     local: LocalTrack | None = None
     #: The last local track id on it.
     local_track_id: str | None = None
+    #: How many m-lines of the connection came into use before.
+    age: int = 0
+    #: Whether the peer has sent on it: then its `addTrack` puts no other track there.
+    used_by_peer: bool = False
     sending: bool = False
     receiving: bool = False
     #: The remote track on it now, and how the peer named it.
@@ -75,21 +79,6 @@ class MediaLine:
     @property
     def is_media(self) -> bool:
         return self.kind in ("audio", "video")
-
-    def reusable_for(self, local: LocalTrack, any_track: bool) -> bool:
-        """Whether a new local track can take this m-line.
-
-        A browser keeps the id of the first track an m-line carried, so towards one only that
-        very track may come back to it.
-        """
-        return (
-            self.ours
-            and self.kind == local.track.kind
-            and not self.rejected
-            and self.local is None
-            and not self.sending
-            and (any_track or self.local_track_id == local.track_id)
-        )
 
 
 @dataclass(eq=False)
@@ -110,6 +99,26 @@ class PlannedLine:
     def carried(self) -> LocalTrack | None:
         """The local track on the line once the plan is carried out."""
         return self.local or self.line.local
+
+    @property
+    def is_vacant(self) -> bool:
+        """Whether a new m-line can take the place of this one, which both sides have given up."""
+        return self.line.is_media and self.line.rejected and not self.accepted
+
+    def suits(self, local: LocalTrack) -> bool:
+        """Whether a local track can come back to this m-line.
+
+        It must be the very one it carried: a browser keeps the id of the first track.
+        """
+        line = self.line
+        return (
+            line.ours
+            and self.accepted
+            and line.local_track_id == local.track_id
+            and line.kind == local.track.kind
+            and self.carried is None
+            and not line.sending
+        )
 
 
 def direction(sends: bool, receives: bool) -> str:

@@ -7,56 +7,39 @@ more. An offer of ours changes nothing until it is answered: taking it back is f
 
 from __future__ import annotations
 
-import asyncio
 import dataclasses
 import itertools
 import logging
-from collections.abc import Callable, Coroutine
-from typing import Any
+from collections.abc import Callable
 
-from aiortc import RTCConfiguration, RTCPeerConnection, RTCSessionDescription
+from aiortc import RTCConfiguration, RTCSessionDescription
 from aiortc.exceptions import InvalidStateError
 from aiortc.mediastreams import MediaStreamTrack
-from aiortc.rtcdatachannel import RTCDataChannel
-from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsParameters, RTCDtlsTransport
-from aiortc.rtcicetransport import RTCIceCandidate, RTCIceParameters, RTCIceTransport
-from aiortc.rtcrtptransceiver import RTCRtpTransceiver
+from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsParameters
+from aiortc.rtcicetransport import RTCIceCandidate, RTCIceParameters
 
 from ..settings import Settings
+from .bundled_connection import BundledConnection
 from .candidates import CandidateSignal, candidate_signal
 from .descriptions import DescriptionError, RemoteDescription
-from .ice import IceTransport
+from .identifiers import Identifiers
 from .local_descriptions import ORIGIN, DescriptionWriter
 from .local_tracks import LocalTracks
 from .media_lines import MediaLine, PlannedLine, RemoteChange
-from .plans import again, apply_answer, identifiers_in_use, plan_answer
-from .sctp import SctpTransport
+from .plans import apply_answer, identifiers_in_use, plan_answer
+from .retirement import retire_in_answer, retire_in_offer
 from .streams import Streams
-from .transport_stack import TransportStack
+from .unanswered import UnansweredOffer
 
 logger = logging.getLogger(__name__)
 
 
-class PeerConnection(RTCPeerConnection):
+class PeerConnection(BundledConnection):
     """One connection to a peer; everything goes over one transport.
 
     Use `create_offer`, `accept_answer`, `answer_offer`, `rollback` and the methods for local
     tracks in place of aiortc's `createOffer`, `setLocalDescription`, `addTrack` and so on.
     """
-
-    # What is aiortc's own; tests/test_rtc_private_names.py fails when a name goes.
-    _RTCPeerConnection__certificates: list[RTCCertificate]
-    _RTCPeerConnection__cname: str
-    _RTCPeerConnection__configuration: RTCConfiguration
-    _RTCPeerConnection__dtlsTransports: set[RTCDtlsTransport]
-    _RTCPeerConnection__iceTransports: set[RTCIceTransport]
-    _RTCPeerConnection__isClosed: asyncio.Future[bool] | None
-    _RTCPeerConnection__sctp: SctpTransport | None
-    _RTCPeerConnection__transceivers: list[RTCRtpTransceiver]
-    _RTCPeerConnection__setSignalingState: Callable[[str], None]
-    _RTCPeerConnection__updateConnectionState: Callable[[], None]
-    _RTCPeerConnection__updateIceConnectionState: Callable[[], None]
-    _RTCPeerConnection__updateIceGatheringState: Callable[[], None]
 
     def __init__(
         self,
@@ -64,21 +47,10 @@ class PeerConnection(RTCPeerConnection):
         settings: Settings,
         certificate: RTCCertificate | None = None,
     ) -> None:
-        super().__init__(configuration or RTCConfiguration())
-        if certificate is not None:
-            self._RTCPeerConnection__certificates = [certificate]
+        super().__init__(configuration, settings, certificate, self._local_candidate)
         #: Takes each local candidate found after the description it belongs to was made.
         self.on_candidate: Callable[[CandidateSignal], None] | None = None
-        self._settings = settings
-        self._transports = TransportStack(
-            self._RTCPeerConnection__configuration,
-            self._RTCPeerConnection__certificates,
-            settings,
-            self._local_candidate,
-        )
-        self._adopt_transports()
         cname = self._RTCPeerConnection__cname
-        self._tasks: set[asyncio.Task[None]] = set()
         self._streams = Streams(
             self._transports, self._RTCPeerConnection__transceivers, cname, self._spawn
         )
@@ -87,63 +59,15 @@ class PeerConnection(RTCPeerConnection):
         self._mids = itertools.count()
         self._lines: list[MediaLine] = []
         self._plan: list[PlannedLine] = []
-        # The last offer taken back because nobody answered, and how many m-lines there were
-        # before it: the peer may have applied it all the same.
-        self._unanswered: list[PlannedLine] = []
-        self._unanswered_base = 0
-        self._unanswered_username: str | None = None
+        self._unanswered = UnansweredOffer()
+        # The payload types and header-extension ids that have or had a meaning.
+        self._identifiers = Identifiers()
         self._remote: RemoteDescription | None = None
         # Our ICE username as of the last negotiation; another one in a description restarts ICE.
         self._username: str | None = None
         self._establishing = False
 
-    def _adopt_transports(self) -> None:
-        """Let aiortc compute its states from our transports."""
-        ice, dtls = self._transports.ice, self._transports.dtls
-        ice.iceGatherer.on("statechange", self._RTCPeerConnection__updateIceGatheringState)
-        ice.on("statechange", self._RTCPeerConnection__updateIceConnectionState)
-        ice.on("statechange", self._RTCPeerConnection__updateConnectionState)
-        dtls.on("statechange", self._RTCPeerConnection__updateConnectionState)
-        self._RTCPeerConnection__iceTransports.add(ice)
-        self._RTCPeerConnection__dtlsTransports.add(dtls)
-
-    # What it is made of
-
-    @property
-    def ice_transport(self) -> IceTransport:
-        """What finds and keeps the path to the peer."""
-        return self._transports.ice
-
-    @property
-    def sctp_transport(self) -> SctpTransport:
-        """The transport of the data channels."""
-        return self._data_transport()
-
-    def _data_transport(self) -> SctpTransport:
-        if self._RTCPeerConnection__sctp is None:
-            sctp = self._transports.data()
-            self._RTCPeerConnection__sctp = sctp
-
-            @sctp.on("datachannel")
-            def on_datachannel(channel: RTCDataChannel) -> None:
-                self.emit("datachannel", channel)
-
-        return self._transports.data()
-
-    def _RTCPeerConnection__createSctpTransport(self) -> None:
-        # aiortc's createDataChannel() comes here for its transport.
-        self._data_transport()
-
     # State
-
-    @property
-    def closing(self) -> bool:
-        return self._RTCPeerConnection__isClosed is not None
-
-    @property
-    def lost(self) -> bool:
-        """Whether the path to the peer was given up, rather than closed by either side."""
-        return self._transports.lost
 
     @property
     def negotiated(self) -> bool:
@@ -161,25 +85,6 @@ class PeerConnection(RTCPeerConnection):
         if self._remote is None or self._remote.ice is None:
             return None
         return self._remote.ice.usernameFragment
-
-    @property
-    def on_restart_needed(self) -> Callable[[], None] | None:
-        """Called when the path to the peer is gone or silent; a new offer may find another."""
-        return self._transports.on_restart_needed
-
-    @on_restart_needed.setter
-    def on_restart_needed(self, handler: Callable[[], None] | None) -> None:
-        self._transports.on_restart_needed = handler
-
-    def _assert_state(self, wanted: str) -> None:
-        if self.closing:
-            raise InvalidStateError("the connection is closed")
-        if self.signalingState != wanted:
-            raise InvalidStateError(f"not possible in {self.signalingState!r}")
-
-    def _set_state(self, state: str) -> None:
-        if not self.closing:
-            self._RTCPeerConnection__setSignalingState(state)
 
     # Local tracks
 
@@ -203,7 +108,7 @@ class PeerConnection(RTCPeerConnection):
             ValueError: They are of different kinds.
             InvalidStateError: The new one is shared already.
         """
-        return self._local.replace(old, new, [*self._plan, *self._unanswered])
+        return self._local.replace(old, new, [*self._plan, *self._unanswered.plan])
 
     # Offers of ours
 
@@ -233,18 +138,18 @@ class PeerConnection(RTCPeerConnection):
             PlannedLine(line, line.codecs, line.extensions, accepted=not line.rejected)
             for line in self._lines
         ]
-        if self._unanswered_base == len(self._lines):
-            plan = again(plan, self._unanswered)
+        if self._unanswered.follows(self._lines):
+            plan = self._unanswered.repeat(plan)
         with_data = any(p.accepted and p.line.kind == "application" for p in plan)
         if self._RTCPeerConnection__sctp is not None and not with_data:
             plan.append(PlannedLine(MediaLine(self._new_mid(), "application", ours=True)))
         self._local.plan(
             plan,
-            identifiers_in_use(self._lines, self._remote),
+            self._identifiers.copy(),
             self._new_mid,
-            any_line=self.peer_is_ours,
-            maximum=self._settings.maximum_media_lines,
+            self._settings.maximum_media_lines,
         )
+        retire_in_offer(plan, peer_is_ours=self.peer_is_ours)
         return plan
 
     def _new_mid(self) -> str:
@@ -271,8 +176,8 @@ class PeerConnection(RTCPeerConnection):
         else:
             # An ICE restart stays prepared: the peer that has applied the offer knows no other
             # credentials of ours any more.
-            self._unanswered, self._unanswered_base = self._plan, len(self._lines)
-            self._unanswered_username = self._transports.username
+            username = self._transports.username
+            self._unanswered = UnansweredOffer(self._plan, list(self._lines), username)
         self._forget_offer()
 
     def _forget_offer(self) -> None:
@@ -312,11 +217,11 @@ class PeerConnection(RTCPeerConnection):
     def late_answer_undoes(self) -> bool:
         """Whether `accept_late_answer` would take something back: the peer has seen other m-lines
         than those that are to be offered now."""
-        return self._unanswered_base != len(self._lines)
+        return not self._unanswered.follows(self._lines)
 
     def misses_restart(self, answer: RemoteDescription) -> bool:
         """Whether a late answer is to an ICE restart given up since, so that another is needed."""
-        return self.restarts_ice(answer) and self._unanswered_username != self._transports.username
+        return self.restarts_ice(answer) and self._unanswered.username != self._transports.username
 
     async def accept_late_answer(self, answer: RemoteDescription) -> list[RemoteChange]:
         """Apply the answer to an offer that was taken back for want of one.
@@ -327,23 +232,23 @@ class PeerConnection(RTCPeerConnection):
             DescriptionError: It does not answer that offer; nothing has changed.
         """
         self._check_transport(answer)
-        plan = [dataclasses.replace(planned) for planned in self._unanswered]
+        plan = [dataclasses.replace(planned) for planned in self._unanswered.plan]
         apply_answer(plan, answer)
         pending = self._plan
         if self.signalingState == "have-local-offer":
             self._forget_offer()
-        undone = self._lines[self._unanswered_base :]
+        kept = [planned.line for planned in plan]
         changes = [
             change
-            for line in undone
-            if line.is_media
+            for line in self._lines
+            if line.is_media and line not in kept
             for change in self._streams.reject(PlannedLine(line, accepted=False))
         ]
         changes += await self._accept(plan, answer)
-        known = zip(pending, self._lines, strict=False)
-        if pending and all(planned.line is line for planned, line in known):
+        late = UnansweredOffer(pending, list(self._lines), self._transports.username)
+        if pending and late.is_consistent:
             # The peer is about to answer this one as well.
-            self._unanswered, self._unanswered_base = pending, len(self._lines)
+            self._unanswered = late
         return changes
 
     async def _accept(
@@ -352,7 +257,7 @@ class PeerConnection(RTCPeerConnection):
         if answer.dtls is not None:
             theirs = answer.dtls.role
             self._transports.dtls._set_role("server" if theirs == "client" else "client")
-        self._plan, self._unanswered = [], []
+        self._plan, self._unanswered = [], UnansweredOffer()
         self._set_state("stable")
         return await self._carry_out(plan, answer)
 
@@ -390,7 +295,8 @@ class PeerConnection(RTCPeerConnection):
         if dtls._role == "auto":
             dtls._set_role("server" if offer.dtls and offer.dtls.role == "client" else "client")
         if fresh:
-            self._unanswered = []
+            self._unanswered = UnansweredOffer()
+            retire_in_answer(plan, offer)
         description = self._writer.answer(plan, offer)
         self._set_state("stable")
         return description, await self._carry_out(plan, offer)
@@ -432,6 +338,9 @@ class PeerConnection(RTCPeerConnection):
                 self._transports.negotiate_data(line.mid, theirs)
                 self._data_transport()
         self._remote = remote
+        identifiers = identifiers_in_use(self._lines, remote)
+        identifiers.recall(self._identifiers)
+        self._identifiers = identifiers
         if remote.ice is not None and remote.dtls is not None:
             if restarted:
                 offered, with_browser = remote.type == "answer", not self.peer_is_ours
@@ -478,23 +387,3 @@ class PeerConnection(RTCPeerConnection):
             if not line.rejected:
                 self.on_candidate(candidate_signal(candidate, line.mid, index, username))
                 return
-
-    # Tasks and the end
-
-    def _spawn(self, work: Coroutine[Any, Any, None]) -> None:
-        task = asyncio.ensure_future(work)
-        self._tasks.add(task)
-        task.add_done_callback(self._finished)
-
-    def _finished(self, task: asyncio.Task[None]) -> None:
-        self._tasks.discard(task)
-        error = None if task.cancelled() else task.exception()
-        if error is not None and not self.closing:
-            logger.warning("the connection's background work failed: %r", error)
-
-    async def close(self) -> None:
-        """End the connection and all that works for it; may be called at any moment, and again."""
-        await super().close()
-        await self._transports.close()
-        if self._tasks:
-            await asyncio.wait(set(self._tasks))

@@ -13,11 +13,10 @@ from aiortc.rtcpeerconnection import find_common_header_extensions, is_codec_com
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
 from .descriptions import DescriptionError, RemoteDescription, RemoteLine
-from .identifiers import Identifiers
+from .identifiers import PAYLOAD_TYPES, Identifiers
 from .media_lines import MediaLine, PlannedLine, payload_types
 
-#: What can be told from RTCP on one port (RFC 5761), and fits a one-byte header (RFC 8285).
-PAYLOAD_TYPES = frozenset((*range(64), *range(96, 128)))
+#: What fits a one-byte header (RFC 8285).
 EXTENSION_IDS = range(1, 15)
 
 
@@ -29,21 +28,6 @@ def identifiers_in_use(lines: Sequence[MediaLine], remote: RemoteDescription | N
     for theirs in remote.lines if remote is not None else ():
         identifiers.note(theirs.media.rtp.codecs, theirs.media.rtp.headerExtensions)
     return identifiers
-
-
-def again(plan: Sequence[PlannedLine], unanswered: Sequence[PlannedLine]) -> list[PlannedLine]:
-    """Put what was offered before on the same m-lines, for a peer that may have applied it.
-
-    A track that was removed since leaves its m-line empty.
-    """
-    repeated = list(plan)
-    for index, before in enumerate(unanswered):
-        if index >= len(repeated):
-            repeated.append(PlannedLine(before.line, before.codecs, before.extensions))
-        local = before.local
-        if local is not None and not local.removed and local.line is None:
-            repeated[index].local, repeated[index].sender = local, before.sender
-    return repeated
 
 
 def plan_answer(lines: Sequence[MediaLine], offer: RemoteDescription) -> list[PlannedLine]:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import itertools
 import logging
 from collections.abc import Callable, Coroutine
 from typing import Any
@@ -60,6 +61,7 @@ class Streams:
         self._cname = cname
         self._spawn = spawn
         self._starting = asyncio.Lock()
+        self._ages = itertools.count()
 
     def new_sender(self, local: LocalTrack) -> RtpSender:
         """A sender for a track that is going to be offered."""
@@ -86,6 +88,7 @@ class Streams:
                 line.local = local
         was_sending, line.sending = line.sending, planned.sends and remote.receives
         line.receiving = remote.sends
+        line.used_by_peer = line.used_by_peer or remote.sends
         if was_sending and not line.sending and line.local is None:
             self._replace_sender(transceiver, RtpSender(line.kind, self._transports.dtls))
         transceiver._codecs, transceiver._headerExtensions = line.codecs, line.extensions
@@ -160,7 +163,7 @@ class Streams:
         transceiver._bundled = True
         transceiver._set_mid(line.mid)
         transceiver._set_mline_index(index)
-        line.transceiver = transceiver
+        line.transceiver, line.age = transceiver, next(self._ages)
         self._transceivers.append(transceiver)
         return transceiver
 
