@@ -55,7 +55,7 @@ class Messaging:
 
         When it raises, nothing was sent.
         """
-        if not isinstance(data, str):
+        if type(data) is not bytes and not isinstance(data, str):
             # A copy: what the user does to the buffer afterwards must not reach the wire.
             data = _bytes_of(data)
         size = message_size(data)

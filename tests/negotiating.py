@@ -76,7 +76,7 @@ class End:
 
     def _take_channel(self, channel: RTCDataChannel) -> None:
         self.channel = channel
-        self.connection.sctp_transport.on_message = lambda _, data: self.texts.append(data)
+        self.connection.sctp_transport.on_messages = lambda _, texts: self.texts.extend(texts)
 
     def _send(self, signal: Signal) -> None:
         self.sent.append(signal)

@@ -156,6 +156,10 @@ class Collector:
         self.messages.append(message)
         self._arrived.set()
 
+    def take_all(self, channel: RTCDataChannel, messages: list[str | bytes]) -> None:
+        self.messages += messages
+        self._arrived.set()
+
     async def wait(self, count: int) -> list[str | bytes]:
         while len(self.messages) < count:
             self._arrived.clear()

@@ -232,7 +232,7 @@ def test_an_exception_in_a_handler_ends_nothing(box: Box, caplog: pytest.LogCapt
 def test_consumed_is_told_after_the_handler_returned(box: Box) -> None:
     order: list[str] = []
     box.mailbox.on("data", lambda data: order.append("handled"))
-    box.mailbox.emit("data", 1, consumed=lambda: order.append("consumed"))
+    box.mailbox.emit_all("data", [(1,)], consumed=lambda data: order.append("consumed"))
     box.settle()
     assert order == ["handled", "consumed"]
 

@@ -88,7 +88,7 @@ class Ends:
         from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
 
         there = Collector()
-        self.sctp[1].on_message = lambda channel, message: there.take(message)
+        self.sctp[1].on_messages = there.take_all
         channel = RTCDataChannel(self.sctp[0], RTCDataChannelParameters(label="talk"))
         self.sctp[0].send_message(channel, b"x" * 100_000)
         await self.sctp[0].drained()

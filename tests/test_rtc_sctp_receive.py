@@ -81,7 +81,7 @@ def test_any_order_gives_the_messages_in_order(
         gaps = model_gaps(received, queue.cumulative)
         assert list(queue.sack(1200).gaps) == gaps
         assert queue.gaps == bool(gaps)
-    assert [message.data for message in delivered] == messages
+    assert [message[2] for message in delivered] == messages
     assert queue.buffered == 0
     assert queue.cumulative == start + len(chunks)
 
@@ -114,7 +114,7 @@ def test_forward_skips_what_is_missing(
         if not lost & set(range(position, position + count)) and position + count - 1 <= forward:
             expected.append(message)
         position += count
-    data = [message.data for message in delivered]
+    data = [message[2] for message in delivered]
     assert data[: len(expected)] == expected
     assert all(message in messages for message in data)
     for index, chunk in enumerate(chunks):
@@ -140,7 +140,7 @@ def test_nonsense_never_raises_nor_grows(chunks: list[Data]) -> None:
     queue = make_queue(1, capacity=2048, maximum=1024)
     for chunk in chunks:
         for message in queue.add(chunk) or []:
-            assert len(message.data) <= 1024
+            assert len(message[2]) <= 1024
         assert queue.buffered <= 2 * (2048 + SLACK)
         queue.sack(1200).encode()
 
@@ -187,13 +187,13 @@ def test_a_message_above_the_maximum_is_dropped_and_the_next_one_arrives() -> No
     for chunk in fragments(messages, 1, 100):
         delivered += queue.add(chunk) or []
         assert queue.buffered <= 1000
-    assert [message.data for message in delivered] == [b"b" * 900, b"d"]
+    assert [message[2] for message in delivered] == [b"b" * 900, b"d"]
 
 
 def test_unordered_messages_arrive() -> None:
     queue = make_queue(1)
     chunk = Data(1, FLAG_BEGIN | FLAG_END | FLAG_UNORDERED, 7, 0, 51, b"text")
-    assert queue.add(chunk) == [Message(7, 51, b"text")]
+    assert queue.add(chunk) == [(7, 51, b"text")]
 
 
 def test_duplicates_are_reported_once_and_bounded() -> None:

@@ -34,7 +34,7 @@ class Sender:
 
     def __init__(self, window: int = 1 << 20) -> None:
         self.queue = SendQueue(TSN, MTU)
-        self.queue.hurry = True
+        self.queue.outbound.hurry = True
         self.queue.peer_window = window
         self.now = 1.0
 
@@ -341,7 +341,7 @@ class Simulation:
 
     def receive(self, chunks: list[Data]) -> None:
         for chunk in chunks:
-            self.delivered += [message.data for message in self.receiver.add(chunk) or []]
+            self.delivered += [message[2] for message in self.receiver.add(chunk) or []]
         self.unacknowledged += 1
         if self.unacknowledged >= self.per_sack or self.receiver.gaps or not self.events:
             self.unacknowledged = 0

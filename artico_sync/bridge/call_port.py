@@ -17,9 +17,10 @@ from artico_sync.bridge.fork import ForkGuard
 from artico_sync.bridge.loop import LoopLease, assert_not_loop_thread
 from artico_sync.bridge.mailbox import Mailbox
 from artico_sync.bridge.media_port import MediaPort, RemoteFactory
+from artico_sync.bridge.outgoing import Outgoing
 from artico_sync.bridge.switch_interval import switch_interval
 from artico_sync.bridge.waiting import Deadline, wait_until
-from artico_sync.engine.data_channel_size import OVERHEAD
+from artico_sync.engine.data_channel_size import OVERHEAD, message_size
 from artico_sync.engine.phase import Phase, closed_error
 from artico_sync.engine.settings import KIB, Settings
 from artico_sync.errors import (
@@ -90,15 +91,13 @@ class CallPort:
         self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY_LENGTH)
         self._initiator = initiator
         self._answered = False
-        self._condition = threading.Condition()
-        self._waiting = 0
+        self._lock = threading.Lock()
+        self._condition = threading.Condition(self._lock)
         self._hurried: float | None = None
         self._maximum_message = 0
-        self._accepted = 0
-        self._delivered = 0
-        #: Messages on their way to the loop, and whether it knows.
-        self._outgoing: deque[tuple[str | bytes, int]] = deque()
-        self._told_outgoing = False
+        self._outgoing = Outgoing(
+            lease, self._lock, self._condition, settings.send_buffer, lambda: self.engine
+        )
         self._unreleased = 0
         self._release_step = min(64 * KIB, settings.receive_buffer // 8)
 
@@ -123,6 +122,7 @@ class CallPort:
             self.mailbox.emit("open")
         elif phase is Phase.CLOSED:
             self._relax()
+            self._outgoing.end()
             self.media.close()
             self.mailbox.emit("close")
             self.mailbox.finish()
@@ -163,15 +163,11 @@ class CallPort:
     def on_stream_removed(self, stream_id: str) -> None:
         self.media.on_stream_removed(stream_id)
 
-    def on_message(self, data: str | bytes, size: int) -> None:
-        self.mailbox.emit("data", data, consumed=lambda: self._consumed(size + OVERHEAD))
+    def on_messages(self, messages: list[str | bytes]) -> None:
+        self.mailbox.emit_all("data", [(data,) for data in messages], self._consumed)
 
     def on_delivered(self, delivered: int) -> None:
-        # Without the lock, which a sender may hold: who waits has said so before looking.
-        self._delivered = delivered
-        if self._waiting:
-            with self._condition:
-                self._condition.notify_all()
+        self._outgoing.on_delivered(delivered)
 
     # the user's side
 
@@ -196,9 +192,10 @@ class CallPort:
         """Whether we accepted the call, be it open yet or not, or over."""
         return self._answered
 
-    def _consumed(self, footprint: int) -> None:
+    def _consumed(self, data: str | bytes) -> None:
         # Told in steps: a wake-up of the loop for each message would cost more than the message.
-        with self._condition:
+        footprint = message_size(data) + OVERHEAD
+        with self._lock:
             self._unreleased += footprint
             if self._unreleased < self._release_step:
                 return
@@ -208,14 +205,6 @@ class CallPort:
     def _release(self, footprint: int) -> None:
         if self.engine is not None:
             self.engine.release(footprint)
-
-    def _wait(self, predicate: Any, deadline: Deadline) -> Any:
-        # Called with the condition held.
-        self._waiting += 1
-        try:
-            return wait_until(self._condition, predicate, deadline)
-        finally:
-            self._waiting -= 1
 
     def answer(self) -> None:
         """Accept the call.
@@ -338,64 +327,38 @@ class CallPort:
         """Wait until the call is open; raises what ended it otherwise."""
         with self._condition:
             over = (Phase.OPEN, Phase.CLOSING, Phase.CLOSED)
-            if not self._wait(lambda: self.phase in over, deadline):
+            if not wait_until(self._condition, lambda: self.phase in over, deadline):
                 raise deadline.error("the call to open", self.session_id, self.target)
             if self.phase is not Phase.OPEN:
                 raise self.closed_error()
 
     def wait_closed(self, deadline: Deadline) -> None:
         with self._condition:
-            if not self._wait(lambda: self.phase is Phase.CLOSED, deadline):
+            if not wait_until(self._condition, lambda: self.phase is Phase.CLOSED, deadline):
                 raise deadline.error("the call to close", self.session_id, self.target)
 
     def send(self, data: str | bytes, size: int, deadline: Deadline) -> None:
         """Hand a message over, waiting while too much waits to be sent already."""
-        limit = self.settings.send_buffer
-        with self._condition:
-            self._check_sendable(size)
-            if self._accepted - self._delivered > limit:
-                free = self._wait(
-                    lambda: (
-                        self.phase is not Phase.OPEN or self._accepted - self._delivered <= limit
-                    ),
-                    deadline,
-                )
-                self._check_sendable(size)
-                if not free:
-                    raise deadline.error("room in the send buffer", self.session_id, self.target)
-            self._accepted += size + OVERHEAD
-            # Under the condition, so that messages of several threads keep the order of their
-            # accounts, and whoever hangs up after a send comes after it.
-            self._outgoing.append((data, size))
-            if not self._told_outgoing:
-                self._told_outgoing = True
-                self.lease.post(self._send_outgoing)
+        if not self._outgoing.put(data, size, deadline, self._check_sendable):
+            raise deadline.error("room in the send buffer", self.session_id, self.target)
 
     def _check_sendable(self, size: int) -> None:
+        if self.phase is Phase.OPEN and (
+            size <= self._maximum_message or not self._maximum_message
+        ):
+            return
         if self.phase in (Phase.CLOSING, Phase.CLOSED):
             raise self.closed_error()
         if self.phase is not Phase.OPEN:
             raise NotOpenError(
                 "Connection is not established yet.", session=self.session_id, peer=self.target
             )
-        if 0 < self._maximum_message < size:
-            raise MessageTooLargeError(
-                f"The message takes {size} bytes, but the peer accepts {self._maximum_message} at"
-                " most: send it in parts.",
-                session=self.session_id,
-                peer=self.target,
-            )
-
-    def _send_outgoing(self) -> None:
-        # Cleared first: a message that comes meanwhile is told of again.
-        self._told_outgoing = False
-        outgoing = self._outgoing
-        while outgoing:
-            data, size = outgoing.popleft()
-            if self.engine is not None:
-                self.engine.send(data, size)
-        if self.engine is not None:
-            self.engine.send_now()
+        raise MessageTooLargeError(
+            f"The message takes {size} bytes, but the peer accepts {self._maximum_message} at"
+            " most: send it in parts.",
+            session=self.session_id,
+            peer=self.target,
+        )
 
     def flush(self, deadline: Deadline) -> None:
         """Wait until what was accepted so far is acknowledged."""
@@ -404,9 +367,7 @@ class CallPort:
                 raise NotOpenError(
                     "Connection is not established yet.", session=self.session_id, peer=self.target
                 )
-            goal = self._accepted
-            self._wait(lambda: self._delivered >= goal or self.phase is Phase.CLOSED, deadline)
-            if self._delivered >= goal:
+            if self._outgoing.wait_delivered(deadline, lambda: self.phase is Phase.CLOSED):
                 return
             if self.phase is Phase.CLOSED:
                 raise self.closed_error()

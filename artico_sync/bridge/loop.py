@@ -82,17 +82,15 @@ class LoopThread:
     def _drain(self) -> None:
         # Cleared first: a post that comes while draining wakes the loop again.
         self._awake = False
-        get = self._inbox.sync_q.get_nowait
-        try:
-            while True:
-                function, args = get()
-                try:
-                    function(*args)
-                except Exception:
-                    # One faulty call must not keep the others in the queue from running.
-                    logger.exception("unexpected error on the loop thread in %r", function)
-        except (janus.SyncQueueEmpty, janus.SyncQueueShutDown):
-            return
+        inbox = self._inbox.sync_q
+        # Nobody else takes from it.
+        while not inbox.empty():
+            function, args = inbox.get_nowait()
+            try:
+                function(*args)
+            except Exception:
+                # One faulty call must not keep the others in the queue from running.
+                logger.exception("unexpected error on the loop thread in %r", function)
 
     def _run(self) -> None:
         asyncio.set_event_loop(self.loop)

@@ -1,9 +1,9 @@
 """The events of one object on their way from the loop thread to user threads, none lost to a late
 handler.
 
-Every event name has a janus queue. An event goes to the handlers of its name if there are any,
-else it stays in
-the queue for whoever comes first: a handler registered later, or a thread that waits for it.
+Every event name has a janus queue. An event goes to the handlers of its name if there are any, else
+to a thread that waits for it, else it stays in the queue for whoever comes first: a handler
+registered later, or a thread.
 
 Lock order: a mailbox's lock, then the lock inside a janus queue. No handler and no wait runs under
 either.
@@ -14,15 +14,13 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
-from collections import deque
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
 
-import janus
-
 from artico_sync.bridge.dispatcher import Dispatcher
-from artico_sync.bridge.waiting import Deadline, take
+from artico_sync.bridge.kept_events import Event, KeptEvents
+from artico_sync.bridge.waiting import Deadline, Waiter
 from artico_sync.errors import ArticoTimeoutError
 
 logger = logging.getLogger("artico_sync.events")
@@ -31,37 +29,6 @@ Handler = Callable[..., Any]
 
 #: Kept events of an object, messages aside; beyond that the oldest is dropped.
 KEPT_LIMIT = 1000
-
-
-class Event:
-    """An event on its way: its arguments, its place in the order, and whom to tell once it is
-    consumed."""
-
-    # No dataclass: a frozen one takes three times as long to make, and each message is one.
-    __slots__ = ("arguments", "order", "consumed")
-
-    def __init__(
-        self, arguments: tuple[Any, ...], order: int, consumed: Callable[[], None] | None
-    ) -> None:
-        self.arguments = arguments
-        self.order = order
-        self.consumed = consumed
-
-
-class KeptEvents(janus.Queue["Event | None"]):
-    """A janus queue that also shows its oldest event; None in it only wakes a waiting thread."""
-
-    def _init(self, maxsize: int) -> None:
-        self.events: deque[Event | None] = deque()
-
-    def _qsize(self) -> int:
-        return len(self.events)
-
-    def _put(self, item: Event | None) -> None:
-        self.events.append(item)
-
-    def _get(self) -> Event | None:
-        return self.events.popleft()
 
 
 @dataclass(frozen=True, slots=True)
@@ -134,69 +101,76 @@ class Mailbox:
         self._ended = ended
         self._unbounded = unbounded
         self._lock = threading.Lock()
-        self._changed = threading.Condition(self._lock)
         self._handlers: dict[str, list[Registration]] = {name: [] for name in events}
         self._queues: dict[str, KeptEvents] = {}
-        self._takers: dict[str, int] = dict.fromkeys(events, 0)
-        self._observers: dict[str, list[KeptEvents]] = {name: [] for name in events}
+        #: Threads that take the next event, threads that see it beside the handlers, and threads
+        #: that wait for the handlers to go.
+        self._takers: dict[str, list[Waiter[Event]]] = {name: [] for name in events}
+        self._observers: dict[str, list[Waiter[Event]]] = {name: [] for name in events}
+        self._sidelined: dict[str, list[Waiter[Event]]] = {name: [] for name in events}
         self._order = 0
         self._warned = False
         self._finished = False
 
     # the loop's side
 
-    def emit(self, name: str, *arguments: Any, consumed: Callable[[], None] | None = None) -> None:
-        """Hand an event over; any thread, never blocks.
+    def emit(self, name: str, *arguments: Any) -> None:
+        """Hand an event over; any thread, never blocks."""
+        self.emit_all(name, (arguments,))
+
+    def emit_all(
+        self,
+        name: str,
+        batch: Sequence[tuple[Any, ...]],
+        consumed: Callable[..., None] | None = None,
+    ) -> None:
+        """Hand events over; any thread, never blocks.
 
         Args:
-            consumed: Called once a user thread is done with the event.
+            batch: The arguments of each.
+            consumed: Called with an event's arguments once a user thread is done with it.
         """
         with self._lock:
             if self._finished:
                 return
-            self._order += 1
-            event = Event(arguments, self._order, consumed)
+            events = [
+                Event(arguments, order, consumed)
+                for order, arguments in enumerate(batch, self._order)
+            ]
+            self._order += len(events)
             handled = bool(self._handlers[name])
-            for observer in self._observers[name]:
-                observer.sync_q.put_nowait(event)
-            queue = self._queues.get(name) or self._queue(name)
-            queue.sync_q.put(event, False)
-            if handled:
-                self._dispatcher.put(self, name)
-            elif name not in self._unbounded:
-                self._drop_oldest()
+            waiters = self._observers[name] if handled else self._takers[name]
+            woken = _hand_over(events[:1] * len(waiters) if handled else events, waiters)
+            rest = events if handled else events[len(woken) :]
+            if rest:
+                self._queue(name).put(rest)
+                if handled:
+                    for _ in rest:
+                        self._dispatcher.put(self, name)
+                elif name not in self._unbounded:
+                    self._drop_oldest()
+        # Outside of the lock, which is the first thing they may need.
+        for waiter in woken:
+            waiter.wake()
         if not handled and name == "error":
-            logger.error("%s: %s", self._owner, arguments[0])
+            logger.error("%s: %s", self._owner, batch[0][0])
 
     def finish(self) -> None:
         """No event can come any more: end every wait once what is kept was taken."""
         with self._lock:
             self._finished = True
-            for queue in self._queues.values():
-                queue.shutdown()
-            for observers in self._observers.values():
-                for queue in observers:
-                    queue.shutdown()
-            self._changed.notify_all()
+            for name in self._events:
+                _wake_all(self._takers[name], self._observers[name], self._sidelined[name])
 
     def reopen(self) -> None:
         """Events can come again: the object starts over, what was kept is still kept."""
         with self._lock:
-            if not self._finished:
-                return
             self._finished = False
-            for name, old in list(self._queues.items()):
-                fresh = KeptEvents()
-                for event in old.events:
-                    fresh.sync_q.put_nowait(event)
-                self._queues[name] = fresh
 
     def _queue(self, name: str) -> KeptEvents:
         queue = self._queues.get(name)
         if queue is None:
             queue = self._queues[name] = KeptEvents()
-            if self._finished:
-                queue.shutdown()
         return queue
 
     def _drop_oldest(self) -> None:
@@ -207,11 +181,7 @@ class Mailbox:
         ]
         if sum(len(queue.events) for queue in kept) <= KEPT_LIMIT:
             return
-        heads = [
-            (head.order, queue) for queue in kept if queue.events and (head := queue.events[0])
-        ]
-        if heads:
-            min(heads, key=lambda pair: pair[0])[1].sync_q.get_nowait()
+        min((queue for queue in kept if queue.events), key=lambda q: q.events[0].order).take()
         if not self._warned:
             self._warned = True
             logger.warning(
@@ -229,12 +199,10 @@ class Mailbox:
             first = not self._handlers[name]
             self._handlers[name].append(registration)
             queue = self._queue(name)
-            kept = len(queue.events)
             if first and not self._finished:
-                # Threads blocked on the queue must learn that events go to the handler from now on.
-                for _ in range(self._takers[name]):
-                    queue.sync_q.put_nowait(None)
-            for _ in range(kept):
+                # They must learn that events go to the handler from now on.
+                _wake_all(self._takers[name])
+            for _ in queue.events:
                 self._dispatcher.put(self, name)
 
     def off(self, name: str, handler: Handler | None) -> None:
@@ -248,7 +216,7 @@ class Mailbox:
                     if registration.handler == handler:
                         registrations.remove(registration)
                         break
-            self._changed.notify_all()
+            _wake_all(self._sidelined[name])
 
     def dispatch(self, name: str) -> None:
         """Give the oldest kept event to the handlers; dispatcher thread."""
@@ -256,13 +224,13 @@ class Mailbox:
             registrations = list(self._handlers[name])
             if not registrations:
                 return
-            event = self._oldest(name)
+            event = self._queue(name).take()
             if event is None:
                 return
             remaining = [r for r in registrations if not r.once]
             self._handlers[name] = remaining
             if not remaining:
-                self._changed.notify_all()
+                _wake_all(self._sidelined[name])
         try:
             for registration in registrations:
                 try:
@@ -271,17 +239,7 @@ class Mailbox:
                     # The user's fault must not end the user's other events, be it a sys.exit().
                     logger.exception("%s: exception in the handler of %r", self._owner, name)
         finally:
-            if event.consumed is not None:
-                event.consumed()
-
-    def _oldest(self, name: str) -> Event | None:
-        queue = self._queue(name).sync_q
-        try:
-            while (event := queue.get_nowait()) is None:
-                pass
-        except (janus.SyncQueueEmpty, janus.SyncQueueShutDown):
-            return None
-        return event
+            event.finish()
 
     def kept(self, name: str) -> int:
         """How many events of a name wait to be taken."""
@@ -309,40 +267,90 @@ class Mailbox:
         """
         while True:
             with self._lock:
-                while self._handlers[name] and not self._finished and not observe:
-                    if deadline.expired:
-                        raise self._timeout(deadline, what)
-                    self._changed.wait(deadline.slice())
-                observer = (
-                    self._observe(name) if self._handlers[name] and not self._finished else None
+                handled = bool(self._handlers[name]) and not self._finished
+                if not handled:
+                    event = self._queue(name).take()
+                    if event is not None:
+                        break
+                    if self._finished:
+                        self._end(name, observe)
+                        return None
+                if deadline.expired:
+                    raise self._timeout(deadline, what)
+                waiters = (
+                    self._takers[name]
+                    if not handled
+                    else self._observers[name]
+                    if observe
+                    else self._sidelined[name]
                 )
-                queue = observer or self._queue(name)
-                self._takers[name] += observer is None
-            try:
-                event = take(queue.sync_q, deadline)
-            except janus.SyncQueueEmpty:
-                raise self._timeout(deadline, what) from None
-            except janus.SyncQueueShutDown:
-                if name == "close" and observe:
+                waiter: Waiter[Event] = Waiter()
+                waiters.append(waiter)
+            event = self._sleep(name, waiter, waiters, deadline)
+            if handled and observe:
+                if event is not None:
+                    return event.arguments
+                if self._finished:
+                    self._end(name, observe)
                     return None
-                raise self._ended() from None
-            finally:
-                with self._lock:
-                    if observer is None:
-                        self._takers[name] -= 1
-                    elif observer in self._observers[name]:
-                        self._observers[name].remove(observer)
-            if event is not None:
-                if observer is None and event.consumed is not None:
-                    event.consumed()
-                return event.arguments
+            elif event is not None:
+                break
+        event.finish()
+        return event.arguments
 
-    def _observe(self, name: str) -> KeptEvents:
-        observer = KeptEvents()
-        self._observers[name].append(observer)
-        return observer
+    def _end(self, name: str, observe: bool) -> None:
+        """No event can come: the end of a wait."""
+        if observe and name == "close":
+            return
+        raise self._ended()
+
+    def _sleep(
+        self, name: str, waiter: Waiter[Event], waiters: list[Waiter[Event]], deadline: Deadline
+    ) -> Event | None:
+        try:
+            waiter.wait(deadline)
+        except BaseException:
+            # Ctrl-C: what was handed over in that moment is for others.
+            with self._lock:
+                if waiter in waiters:
+                    waiters.remove(waiter)
+                elif waiter.given is not None and waiters is self._takers[name]:
+                    self._put_back(name, waiter.given)
+            raise
+        if waiter.given is None:
+            with self._lock:
+                if waiter in waiters:
+                    waiters.remove(waiter)
+        return waiter.given
+
+    def _put_back(self, name: str, event: Event) -> None:
+        woken = _hand_over([event], self._takers[name])
+        for waiter in woken:
+            waiter.wake()
+        if not woken:
+            self._queue(name).put_back(event)
+            if self._handlers[name]:
+                self._dispatcher.put(self, name)
 
     def _timeout(self, deadline: Deadline, what: str) -> ArticoTimeoutError:
         return ArticoTimeoutError(
             f"Timed out after {deadline.timeout:g} s waiting for {what}. {self._owner}"
         )
+
+
+def _hand_over(events: Sequence[Event], waiters: list[Waiter[Event]]) -> list[Waiter[Event]]:
+    """Give waiting threads an event each, as far as both go. Returns whom to wake."""
+    count = min(len(events), len(waiters))
+    woken = waiters[:count]
+    del waiters[:count]
+    for waiter, event in zip(woken, events, strict=False):
+        waiter.given = event
+    return woken
+
+
+def _wake_all(*groups: list[Waiter[Event]]) -> None:
+    """Have them look again."""
+    for waiters in groups:
+        for waiter in waiters:
+            waiter.wake()
+        waiters.clear()

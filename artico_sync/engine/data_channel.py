@@ -24,7 +24,7 @@ class DataChannelListener(Protocol):
 
     def on_channel_open(self) -> None: ...
     def on_channel_closed(self) -> None: ...
-    def on_channel_message(self, data: str | bytes, size: int) -> None: ...
+    def on_channel_messages(self, messages: list[str | bytes]) -> None: ...
     def on_channel_control(self, command: dict[str, Any]) -> None: ...
     def on_channel_progress(self, delivered: int) -> None: ...
 
@@ -46,7 +46,7 @@ class DataChannel:
         # count.
         self._delivered = 0
         self._reported_open = False
-        transport.on_message = self._on_message
+        transport.on_messages = self._on_messages
         transport.on_progress = self._on_progress
         channel.on("open", self._on_open)
         channel.on("close", self._on_close)
@@ -95,20 +95,17 @@ class DataChannel:
         """
         await self._transport.drained()
 
-    def send(self, data: str | bytes, size: int) -> None:
-        """Queue a user message of `size` bytes, for `send_now`."""
+    def send(self, messages: list[str | bytes], size: int) -> None:
+        """Send user messages of `size` bytes together, as far as the peer and the path allow."""
         if not self.is_open:
             logger.debug(
-                "dropping a message of %d bytes: the channel is %s", size, self._channel.readyState
+                "dropping %d messages: the channel is %s", len(messages), self._channel.readyState
             )
             return
-        self._accepted += size + OVERHEAD
-        self.messages_sent += 1
+        self._accepted += size + len(messages) * OVERHEAD
+        self.messages_sent += len(messages)
         self.bytes_sent += size
-        self._transport.send_message(self._channel, data, soon=False)
-
-    def send_now(self) -> None:
-        """Let what was queued leave, as far as the peer and the path allow."""
+        self._transport.queue_messages(self._channel, messages)
         self._transport.send_now()
 
     def send_control(self, text: str) -> None:
@@ -137,7 +134,7 @@ class DataChannel:
 
     def detach(self) -> None:
         """Hear nothing more from the transport."""
-        self._transport.on_message = None
+        self._transport.on_messages = None
         self._transport.on_progress = None
         self._channel.remove_all_listeners()
 
@@ -158,17 +155,26 @@ class DataChannel:
             self._delivered = delivered
             self._listener.on_channel_progress(delivered)
 
-    def _on_message(self, channel: RTCDataChannel, data: str | bytes) -> None:
-        size = message_size(data)
+    def _on_messages(self, channel: RTCDataChannel, messages: list[str | bytes]) -> None:
         if channel is not self._channel:
             # JavaScript's peer would take another channel for a replacement; ours has exactly one.
-            logger.warning("dropping a message on a second data channel %r", channel.label)
-            self._transport.release(size + OVERHEAD)
+            logger.warning("dropping messages on a second data channel %r", channel.label)
+            self._transport.release(sum(message_size(data) + OVERHEAD for data in messages))
             return
-        if isinstance(data, str) and (command := parse_control(data)) is not None:
-            self._transport.release(size + OVERHEAD)
-            self._listener.on_channel_control(command)
-            return
-        self.messages_received += 1
-        self.bytes_received += size
-        self._listener.on_channel_message(data, size)
+        users: list[str | bytes] = []
+        for data in messages:
+            if isinstance(data, str) and (command := parse_control(data)) is not None:
+                # What came before it comes before it.
+                self._pass_on(users)
+                users = []
+                self._transport.release(message_size(data) + OVERHEAD)
+                self._listener.on_channel_control(command)
+            else:
+                users.append(data)
+        self._pass_on(users)
+
+    def _pass_on(self, messages: list[str | bytes]) -> None:
+        if messages:
+            self.messages_received += len(messages)
+            self.bytes_received += sum([message_size(data) for data in messages])
+            self._listener.on_channel_messages(messages)

@@ -246,9 +246,9 @@ class Session:
         elif self.phase is Phase.CONNECTING:
             self._close(CloseReason.FAILED)
 
-    def on_channel_message(self, data: str | bytes, size: int) -> None:
+    def on_channel_messages(self, messages: list[str | bytes]) -> None:
         if self.listener is not None:
-            self.listener.on_message(data, size)
+            self.listener.on_messages(messages)
 
     def on_channel_control(self, command: dict[str, Any]) -> None:
         if command.get("cmd") == "stream-meta" and self.listener is not None:
@@ -260,15 +260,10 @@ class Session:
         if self.listener is not None:
             self.listener.on_delivered(delivered)
 
-    def send(self, data: str | bytes, size: int) -> None:
-        """Queue a user message, for `send_now`; its size was counted by the sender."""
+    def send(self, messages: list[str | bytes], size: int) -> None:
+        """Send user messages; their size in bytes was counted by the sender."""
         if self.channel is not None and self.phase is Phase.OPEN:
-            self.channel.send(data, size)
-
-    def send_now(self) -> None:
-        """Let what was queued leave in this pass of the loop."""
-        if self.channel is not None and self.phase is Phase.OPEN:
-            self.channel.send_now()
+            self.channel.send(messages, size)
 
     def release(self, footprint: int) -> None:
         """The user has consumed messages of that footprint."""

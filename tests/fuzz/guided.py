@@ -191,7 +191,7 @@ def run_sctp(data: bytes) -> None:
         try:
             if kind == DATA:
                 for message in queue.add(decode_data(packet, flags, start, end)) or ():
-                    sctp_channels.decode_control(message.data)
+                    sctp_channels.decode_control(message[2])
             elif kind == INIT:
                 Init.decode(body)
             elif kind == SACK:

@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections import deque
-from collections.abc import Callable
+from collections.abc import Callable, Iterable
 from typing import Any
 
 from aiortc import RTCDtlsTransport, RTCSctpTransport
@@ -57,8 +57,9 @@ class SctpTransport(RTCSctpTransport):
         self._settings = settings
         #: Called at most once a pass of the loop, after `pending` fell or the association ended.
         self.on_progress: Callable[[], None] | None = None
-        #: Takes each message; without it they go to the channel's "message" listeners.
-        self.on_message: Callable[[RTCDataChannel, str | bytes], None] | None = None
+        #: Takes messages, as many as have come; without it they go to the channel's "message"
+        #: listeners.
+        self.on_messages: Callable[[RTCDataChannel, list[str | bytes]], None] | None = None
         self._association = Association(
             self,
             self._send_packet,
@@ -94,7 +95,7 @@ class SctpTransport(RTCSctpTransport):
 
     @property
     def unread(self) -> int:
-        """Footprint of what went to `on_message` and was not released."""
+        """Footprint of what went to `on_messages` and was not released."""
         return self._association.receives.taken
 
     @property
@@ -121,18 +122,28 @@ class SctpTransport(RTCSctpTransport):
     def getCapabilities(self) -> RTCSctpCapabilities:  # type: ignore[override]
         return RTCSctpCapabilities(maxMessageSize=self._settings.maximum_message)
 
-    def send_message(
-        self, channel: RTCDataChannel, data: str | bytes, *, soon: bool = True
-    ) -> None:
-        """Queue a message. It leaves in the next pass of the loop, or when the peer allows.
+    def send_message(self, channel: RTCDataChannel, data: str | bytes) -> None:
+        """Queue a message. It leaves in the next pass of the loop, or when the peer allows."""
+        self.queue_messages(channel, (data,))
+        self._association.flush_soon()
 
-        Without `soon` it waits for a call of `send_now`, which saves that pass.
-        """
-        protocol, payload = dcep.encode_message(data)
-        counters = self._association.sends.counters
-        counters.messages += 1
-        counters.bytes += len(payload)
-        self._queue(channel, protocol, payload, soon=soon)
+    def queue_messages(self, channel: RTCDataChannel, messages: Iterable[str | bytes]) -> None:
+        """Queue messages for a call of `send_now`, which saves a pass of the loop."""
+        sends = self._association.sends
+        counters = sends.counters
+        is_up = self._association.is_up
+        stream = channel.id
+        if stream is None and is_up:
+            stream = self._number(channel)
+        unordered = not channel.ordered
+        for data in messages:
+            protocol, payload = dcep.encode_message(data)
+            counters.messages += 1
+            counters.bytes += len(payload)
+            if stream is None or not is_up:
+                self._queue(channel, protocol, payload)
+            else:
+                sends.put(OutboundMessage(stream, protocol, payload, unordered))
 
     def send_now(self) -> None:
         """Send what waits and may be sent."""
@@ -254,7 +265,8 @@ class SctpTransport(RTCSctpTransport):
 
     def on_pass(self, progressed: bool) -> None:
         self._closer.request()
-        self._association.sends.hurry = bool(self._drain_waiters) or not self._association.patient
+        association = self._association
+        association.sends.outbound.hurry = bool(self._drain_waiters) or not association.patient
         if progressed:
             if not self.pending:
                 self._wake_drained()
@@ -296,16 +308,14 @@ class SctpTransport(RTCSctpTransport):
 
     # Messages
 
-    def _queue(
-        self, channel: RTCDataChannel, protocol: int, payload: bytes, *, soon: bool = True
-    ) -> None:
+    def _queue(self, channel: RTCDataChannel, protocol: int, payload: bytes) -> None:
         if not self._association.is_up:
             self._early.append((channel, protocol, payload))
             self._early_cost += len(payload) + OVERHEAD
             return
         stream = self._number(channel) if channel.id is None else channel.id
         unordered = not channel.ordered and protocol != dcep.DCEP
-        self._association.put(OutboundMessage(stream, protocol, payload, unordered), soon=soon)
+        self._association.put(OutboundMessage(stream, protocol, payload, unordered))
 
     def _number(self, channel: RTCDataChannel) -> int:
         """Give a channel the next stream of our parity (RFC 8832 6)."""
@@ -317,31 +327,48 @@ class SctpTransport(RTCSctpTransport):
         return stream
 
     def on_delivered(self, messages: list[Message]) -> None:
+        receives = self._association.receives
+        batch: list[str | bytes] = []
+        current: RTCDataChannel | None = None
         for stream, protocol, data in messages:
             channel = self._data_channels.get(stream)
+            if channel is not current:
+                self._hand_over(current, batch)
+                current, batch = channel, []
+            message = None
             try:
                 if protocol == dcep.DCEP:
+                    # What came before it comes before it.
+                    self._hand_over(current, batch)
+                    current, batch = None, []
                     self._on_control(stream, channel, data)
-                    continue
-                message = dcep.decode_message(protocol, data)
+                else:
+                    message = dcep.decode_message(protocol, data)
             except ValueError as exc:
                 logger.warning("a data channel message was dropped: %s", exc)
-                continue
             if channel is None or message is None:
-                logger.debug("a message of kind %d for stream %d dropped", protocol, stream)
+                if protocol != dcep.DCEP:
+                    logger.debug("a message of kind %d for stream %d dropped", protocol, stream)
+                receives.taken -= len(data) + OVERHEAD
                 continue
-            self._received_messages += 1
+            if not message:
+                receives.taken -= len(data)  # what stands for nothing
             self._received_bytes += len(data)
-            self._deliver(channel, message, len(data) if message else 0)
+            batch.append(message)
+        self._hand_over(current, batch)
         self._closer.perform()
 
-    def _deliver(self, channel: RTCDataChannel, message: str | bytes, size: int) -> None:
+    def _hand_over(self, channel: RTCDataChannel | None, messages: list[str | bytes]) -> None:
+        if channel is None or not messages:
+            return
+        self._received_messages += len(messages)
         try:
-            if self.on_message is None:
+            if self.on_messages is not None:
+                self.on_messages(channel, messages)
+                return
+            self.release(sum(footprint(message) for message in messages))
+            for message in messages:
                 channel.emit("message", message)
-            else:
-                self._association.receives.taken += size + OVERHEAD
-                self.on_message(channel, message)
         except Exception:
             logger.exception("taking a message failed")
 

@@ -12,24 +12,20 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
+from .sctp_acknowledger import Acknowledger
 from .sctp_handshake import Handshake, Peer
+from .sctp_inbound import Inbound
 from .sctp_outbound import OutboundMessage
 from .sctp_packets import (
     ABORT,
     CAUSE_STALE_COOKIE,
     CAUSE_USER_INITIATED_ABORT,
     COMMON_HEADER_LENGTH,
-    DATA,
     ERROR,
-    FLAG_IMMEDIATE,
-    FLAG_REFLECTED_TAG,
     FORWARD_TSN,
     HEARTBEAT,
     HEARTBEAT_ACK,
-    INIT,
-    INIT_ACK,
     RECONFIG,
-    SACK,
     SHUTDOWN,
     SHUTDOWN_ACK,
     SHUTDOWN_COMPLETE,
@@ -37,11 +33,8 @@ from .sctp_packets import (
     Sack,
     build_packet,
     chunk,
-    decode_data,
     decode_parameters,
     encode_parameters,
-    read_tag,
-    split_chunks,
 )
 from .sctp_path import PathSize
 from .sctp_receive import Message, ReceiveQueue
@@ -58,18 +51,6 @@ RETREAT_PAUSE = 30.0
 PACKETS_PER_PASS = 64
 #: Answers to heartbeats and the like in one pass; a flood is not answered in full.
 REPLIES_PER_PASS = 32
-#: Packets with data in one acknowledgement to a peer that counts what is acknowledged; others
-#: get one for each. The larger number is for floods, where the loss of one matters less: it
-#: holds from so many packets in a pass of the loop.
-PACKETS_PER_SACK = 2
-#: Seconds for which a single packet of such a peer waits for data of ours to carry its
-#: acknowledgement, unless the peer asks for it at once (RFC 7053).
-SACK_DELAY = 0.002
-PACKETS_PER_SACK_IN_FLOOD = 16
-FLOOD = 12
-#: A packet that comes so many seconds after the last one is probably alone: what it leads to is
-#: done at once rather than in the next pass of the loop, for which others would be waited for.
-ALONE_AFTER = 0.0002
 #: A timer that fires this many seconds late was held up, and so was the reading of the socket.
 LATE = 0.05
 
@@ -81,7 +62,8 @@ class AssociationOwner(Protocol):
 
     def on_ended(self) -> None: ...
 
-    def on_delivered(self, messages: list[Message]) -> None: ...
+    def on_delivered(self, messages: list[Message]) -> None:
+        """Messages in the order they have in their streams; `receives.taken` counts them."""
 
     def on_parameter(self, kind: int, body: bytes) -> None:
         """A parameter of RE-CONFIG. May raise ValueError."""
@@ -131,23 +113,18 @@ class Association:
         )
         self._setup = Setup(self, self._loop, handshake)
         self._flush_due = False
-        self._sack_due = False
         self._progressed = False
-        self._unacknowledged = 0  # packets with data since our last acknowledgement
-        self._packets_per_sack = 1
-        self._packets_in_pass = 0
         self._replies = 0
-        self._handled_at = 0.0
-        self._sack_taken = False
+        self._acknowledger = Acknowledger(self._loop, self.receives, self.acknowledge_soon)
+        self._inbound = Inbound(self, tag, owner.on_delivered)
         self._retransmission_timer = Timer(self._loop, self._on_retransmission_timeout)
-        self._sack_timer = Timer(self._loop, self.acknowledge_soon)
         self._pace_timer = Timer(self._loop, self.flush_soon)
 
     # Life
 
     @property
     def is_up(self) -> bool:
-        return self.state in (State.UP, State.SHUTTING_DOWN)
+        return self.state is State.UP or self.state is State.SHUTTING_DOWN
 
     def is_closed(self) -> bool:
         return self.state is State.CLOSED
@@ -173,12 +150,13 @@ class Association:
 
     def close(self) -> None:
         """End it without a word: there is nobody to tell."""
-        if self.state == State.CLOSED:
+        self._inbound.deliver()
+        if self.state is State.CLOSED:
             return
         self.change(State.CLOSED)
         self._setup.end()
         self._retransmission_timer.cancel()
-        self._sack_timer.cancel()
+        self._acknowledger.end()
         self._pace_timer.cancel()
         self._owner.on_ended()
 
@@ -188,11 +166,10 @@ class Association:
 
     # Sending
 
-    def put(self, message: OutboundMessage, *, soon: bool = True) -> None:
-        """Take a message; without `soon` the caller sees to its leaving."""
+    def put(self, message: OutboundMessage) -> None:
+        """Take a message, to be sent in the next pass of the loop."""
         self.sends.put(message)
-        if soon:
-            self.flush_soon()
+        self.flush_soon()
 
     def flush_now(self) -> None:
         """Send what may be sent, unless that is about to happen anyway."""
@@ -208,7 +185,7 @@ class Association:
     def acknowledge_soon(self) -> None:
         """Tell the peer our window."""
         if self.is_up:
-            self._sack_due = True
+            self._acknowledger.is_due = True
             self.flush_soon()
 
     def write(self, parts: list[bytes | memoryview]) -> None:
@@ -218,20 +195,23 @@ class Association:
 
     def _flush(self) -> None:
         self._flush_due = False
-        self._replies = self._packets_in_pass = 0
-        if self.state == State.CLOSED:
+        self._replies = 0
+        self._acknowledger.begin_pass()
+        if self.state is State.CLOSED:
             return
+        self._inbound.deliver()
         progressed, self._progressed = self._progressed, False
         self._owner.on_pass(progressed)
         if self.is_up:
-            self._transmit()
-            if self._sack_due:
+            if self.sends.has_work:
+                self._transmit()
+            if self._acknowledger.is_due:
                 self._send_sack()
-            if self.state == State.SHUTTING_DOWN and not self.sends.outstanding:
+            if self.state is State.SHUTTING_DOWN and not self.sends.outstanding:
                 self.write([chunk(SHUTDOWN_ACK)])
 
     def _transmit(self) -> None:
-        sends = self.sends
+        sends, acknowledger = self.sends, self._acknowledger
         now = self._loop.time()
         for _ in range(PACKETS_PER_PASS):
             wait = sends.ready(now)
@@ -242,8 +222,8 @@ class Association:
                 break
             parts: list[bytes | memoryview] = []
             room = self.room
-            if self._unacknowledged and not sends.to_resend and not self.receives.gaps:
-                parts.append(self._take_sack())
+            if acknowledger.unacknowledged and not sends.to_resend and not self.receives.gaps:
+                parts.append(acknowledger.take(room))
                 room -= len(parts[0])
             parts += sends.fill(room, now, single=not self._accelerate)
             self.write(parts)
@@ -256,14 +236,8 @@ class Association:
                 self._retransmission_timer.start(sends.timer())
         sends.earliest_resent = False
 
-    def _take_sack(self) -> bytes:
-        self._sack_due = False
-        self._unacknowledged = 0
-        self._sack_timer.stop()
-        return self.receives.sack(self.room).encode()
-
     def _send_sack(self) -> None:
-        self.write([self._take_sack()])
+        self.write([self._acknowledger.take(self.room)])
 
     def reply(self, answer: bytes) -> None:
         """Answer a control chunk, unless the peer has had its share of answers for now."""
@@ -280,94 +254,20 @@ class Association:
 
     def handle(self, packet: bytes) -> None:
         """Take in a packet. Never raises for what is in it."""
-        if self.is_closed():
-            return
-        try:
-            tag = read_tag(packet)
-        except ValueError as exc:
-            logger.debug("SCTP packet dropped: %s", exc)
-            return
-        chunks = split_chunks(packet)
-        if not chunks or not self._is_for_us(tag, chunks):
-            logger.debug("SCTP packet dropped: not for this association")
-            return
-        now = self._loop.time()
-        alone = now - self._handled_at > ALONE_AFTER
-        self._handled_at = now
-        had_data = urgent = False
-        messages: list[Message] = []
-        for kind, flags, start, end in chunks:
-            try:
-                if kind == DATA:
-                    had_data = True
-                    taken = self._on_data(packet, flags, start, end)
-                    if taken:
-                        messages += taken
-                    if taken is None or flags & FLAG_IMMEDIATE:
-                        urgent = True
-                    continue
-                if messages and kind != SACK:
-                    # What follows may end the association.
-                    self._owner.on_delivered(messages)
-                    messages = []
-                if not self._on_chunk(kind, packet[start:end]):
-                    break
-            except ValueError as exc:
-                logger.debug("SCTP chunk of type %d dropped: %s", kind, exc)
-            if self.is_closed():
-                return
-        if messages:
-            self._owner.on_delivered(messages)
-            if self.is_closed():
-                return
-        if had_data and self.is_up:
-            self._acknowledge(urgent or self.receives.gaps)
-        if self._sack_taken:
-            self._sack_taken = False
-            if alone:
-                self.flush_now()
-            else:
-                self.flush_soon()
+        if self.state is not State.CLOSED:
+            self._inbound.handle(packet, self._loop.time())
 
-    def _acknowledge(self, urgent: bool) -> None:
-        """Decide when the packet with data that has just come is acknowledged."""
-        self._unacknowledged += 1
-        self._packets_in_pass += 1
-        if self._unacknowledged >= self._sack_limit():
+    def acknowledge(self, urgent: bool) -> None:
+        """See to it that the packet with data that has just come is acknowledged."""
+        acknowledger = self._acknowledger
+        if acknowledger.packet_came():
             self._send_sack()
-        elif urgent or self._packets_in_pass > 1:
+        elif urgent or not acknowledger.may_wait():
             self.acknowledge_soon()
-        else:
-            self._packets_in_pass = 0
-            self._sack_timer.start(SACK_DELAY)
 
-    def _sack_limit(self) -> int:
-        if self._packets_per_sack > 1 and self._packets_in_pass > FLOOD:
-            return PACKETS_PER_SACK_IN_FLOOD
-        return self._packets_per_sack
-
-    def _is_for_us(self, tag: int, chunks: list[tuple[int, int, int, int]]) -> bool:
-        kind, flags = chunks[0][:2]
-        if any(item[0] in (INIT, INIT_ACK, SHUTDOWN_COMPLETE) for item in chunks):
-            if len(chunks) > 1:
-                return False  # they travel alone
-        if kind == INIT:
-            return tag == 0
-        if kind in (ABORT, SHUTDOWN_COMPLETE) and flags & FLAG_REFLECTED_TAG:
-            return self.peer is not None and tag == self.peer.tag
-        return tag == self._tag
-
-    def _on_data(self, packet: bytes, flags: int, start: int, end: int) -> list[Message] | None:
-        """Take in a DATA chunk. The messages it completes; None if it was not new, or refused."""
-        if not self.is_up:
-            return None
-        return self.receives.add(decode_data(packet, flags, start, end))
-
-    def _on_chunk(self, kind: int, body: bytes) -> bool:
-        """Take in a chunk other than DATA. False: ignore the rest of the packet."""
-        if kind == SACK:
-            self._on_sack(body)
-        elif kind == HEARTBEAT:
+    def on_chunk(self, kind: int, body: bytes) -> bool:
+        """Take in a control chunk. False: ignore the rest of the packet."""
+        if kind == HEARTBEAT:
             self.reply(chunk(HEARTBEAT_ACK, body))
         elif kind == HEARTBEAT_ACK:
             if self.path.answered(body):
@@ -395,7 +295,8 @@ class Association:
             return bool(kind & 0x80)  # RFC 9260 3.2: what to do is in the type's high bits
         return True
 
-    def _on_sack(self, body: bytes) -> None:
+    def take_sack(self, body: bytes) -> None:
+        """Take in an acknowledgement. Raises ValueError for a malformed or false one."""
         if not self.is_up:
             return
         sends = self.sends
@@ -407,15 +308,13 @@ class Association:
             self._retransmission_timer.stop()
         elif advanced:
             self._retransmission_timer.start(sends.timer())
-        self._sack_taken = True
 
     def _on_forward_tsn(self, body: bytes) -> None:
         if not self.is_up:
             return
-        messages = self.receives.forward(ForwardTsn.decode(body).cumulative)
+        self._inbound.keep(self.receives.forward(ForwardTsn.decode(body).cumulative))
         self.acknowledge_soon()
-        if messages:
-            self._owner.on_delivered(messages)
+        self._inbound.deliver()
 
     def _on_reconfig(self, body: bytes) -> None:
         if self.is_up:
@@ -457,7 +356,7 @@ class Association:
         self.receives.start(peer.initial_tsn)
         self.sends.peer_window = peer.window
         self.patient = peer.is_ours and self._accelerate
-        self._packets_per_sack = PACKETS_PER_SACK if self.patient else 1
+        self._acknowledger.start(patient=self.patient)
 
     def establish(self) -> None:
         assert self.peer is not None

@@ -104,7 +104,7 @@ class StreamCloser:
 
     def _on_response(self, response: ResetResponse) -> None:
         for stream in self._outgoing.answered(response):
-            self._association.sends.sequences.pop(stream, None)
+            self._association.sends.outbound.sequences.pop(stream, None)
             self._outbound.add(stream)
             self._maybe_finish(stream)
         if self._outgoing.request is None:

@@ -52,6 +52,12 @@ class LossDetector:
             self._timeout.sample(now - latest.sent_at)
         return sorted(packets), newest
 
+    def sample_once_sent(self, newly: list[OutboundChunk], now: float) -> tuple[list[int], float]:
+        """As `sample`, for chunks in the order of their TSNs of which none was sent again."""
+        last = newly[-1]
+        self._timeout.sample(now - last.sent_at)
+        return sorted({chunk.packet for chunk in newly}), last.sent_at
+
     def was_first_copy(self, chunk: OutboundChunk, now: float) -> bool:
         """Acknowledged sooner than a round trip after it was sent again (RFC 8985 6.2)?"""
         return chunk.transmissions > 1 and now - chunk.sent_at < (self._timeout.minimum or 0.0)

@@ -11,6 +11,7 @@ from dataclasses import dataclass
 from struct import Struct, error
 from typing import NamedTuple
 
+from google_crc32c import extend as extend_crc32c
 from google_crc32c import value as crc32c
 
 COMMON_HEADER_LENGTH = 12
@@ -61,9 +62,11 @@ _COMMON = Struct("!HHLL")
 _CHECKSUM = Struct("<L")
 _CHUNK = Struct("!BBH")
 _DATA = Struct("!LHHL")
-_DATA_CHUNK = Struct("!BBHLHHL")
+#: Type, flags, length, TSN, stream, sequence number, payload protocol: 16 bytes.
+DATA_CHUNK = Struct("!BBHLHHL")
 _INIT = Struct("!LLHHL")
 _SACK = Struct("!LLHH")
+_PLAIN_SACK = Struct("!BBHLLHH")
 _TWO_SHORTS = Struct("!HH")
 _LONG = Struct("!L")
 _PADDING = (b"", b"\x00\x00\x00", b"\x00\x00", b"\x00")
@@ -117,8 +120,7 @@ class Init:
         return None
 
 
-@dataclass(frozen=True)
-class Sack:
+class Sack(NamedTuple):
     """A selective acknowledgement. Gap blocks count from the cumulative TSN."""
 
     cumulative: int
@@ -128,6 +130,8 @@ class Sack:
 
     def encode(self) -> bytes:
         """The whole chunk, header included."""
+        if not (self.gaps or self.duplicates):
+            return _PLAIN_SACK.pack(SACK, 0, _PLAIN_SACK.size, self.cumulative, self.window, 0, 0)
         body = b"".join(
             [
                 _SACK.pack(self.cumulative, self.window, len(self.gaps), len(self.duplicates)),
@@ -241,15 +245,6 @@ def chunk(kind: int, body: bytes = b"", flags: int = 0) -> bytes:
     return _CHUNK.pack(kind, flags, length) + body + _PADDING[length % 4]
 
 
-def data_header(
-    flags: int, length: int, tsn: int, stream: int, sequence: int, protocol: int
-) -> bytes:
-    """The header of a DATA chunk whose payload of `length` bytes follows."""
-    return _DATA_CHUNK.pack(
-        DATA, flags, DATA_HEADER_LENGTH + length, tsn, stream, sequence, protocol
-    )
-
-
 def padding(length: int) -> bytes:
     """What a chunk of `length` bytes lacks to a multiple of four."""
     return _PADDING[length % 4]
@@ -265,26 +260,28 @@ def decode_data(packet: bytes, flags: int, start: int, end: int) -> Data:
 
 def build_packet(source: int, destination: int, tag: int, parts: list[bytes | memoryview]) -> bytes:
     """A packet of whole, padded chunks (or pieces that together are)."""
-    packet = b"".join((_COMMON.pack(source, destination, tag, 0), *parts))
-    return b"".join((packet[:8], _CHECKSUM.pack(crc32c(packet)), memoryview(packet)[12:]))
+    header = _COMMON.pack(source, destination, tag, 0)
+    body = b"".join(parts)
+    return header[:8] + _CHECKSUM.pack(extend_crc32c(crc32c(header), body)) + body
 
 
 def read_tag(packet: bytes) -> int:
     """The verification tag of a packet. Raises ValueError unless the checksum is right."""
     if len(packet) < COMMON_HEADER_LENGTH + CHUNK_HEADER_LENGTH:
         raise ValueError("packet is too short")
-    view = memoryview(packet)
-    if _CHECKSUM.unpack_from(packet, 8)[0] != crc32c(
-        b"".join((view[:8], b"\x00\x00\x00\x00", view[12:]))
-    ):
+    # The checksum counts as zero in itself.
+    header = crc32c(packet[:8] + b"\x00\x00\x00\x00")
+    if _CHECKSUM.unpack_from(packet, 8)[0] != extend_crc32c(header, packet[12:]):
         raise ValueError("wrong checksum")
     return int(_LONG.unpack_from(packet, 4)[0])
 
 
-def split_chunks(packet: bytes) -> list[tuple[int, int, int, int]]:
-    """(type, flags, start, end of the body) of each chunk, up to the first that is malformed."""
+def split_chunks(
+    packet: bytes, position: int = COMMON_HEADER_LENGTH
+) -> list[tuple[int, int, int, int]]:
+    """(type, flags, start, end of the body) of each chunk from `position` on, up to the first that
+    is malformed."""
     chunks = []
-    position = COMMON_HEADER_LENGTH
     limit = len(packet) - CHUNK_HEADER_LENGTH
     while position <= limit:
         kind, flags, length = _CHUNK.unpack_from(packet, position)

@@ -9,9 +9,10 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
-from typing import NamedTuple
-
 from .sctp_packets import (
+    DATA,
+    DATA_CHUNK,
+    DATA_HEADER_LENGTH,
     FLAG_BEGIN,
     FLAG_END,
     GAP_REACH,
@@ -30,14 +31,11 @@ SLACK = 128 * 1024
 #: A window below this is announced as shut (silly window, RFC 9260 6.2).
 SMALLEST_WINDOW = 1500
 DUPLICATES_MAXIMUM = 16
+_WHOLE = FLAG_BEGIN | FLAG_END
 
 
-class Message(NamedTuple):
-    """A whole message, as it came."""
-
-    stream: int
-    protocol: int
-    data: bytes
+#: A whole message as it came: its stream, its payload protocol, its bytes.
+Message = tuple[int, int, bytes]
 
 
 class ReceiveQueue:
@@ -94,6 +92,41 @@ class ReceiveQueue:
         return self.window - self._announced >= self._capacity // 4 or (
             self.taken == 0 and self.window > self._announced
         )
+
+    def add_run(self, packet: bytes, position: int, messages: list[Message]) -> tuple[int, int]:
+        """Take the chunks of a packet from `position` on as long as they are DATA and next in turn.
+
+        What they complete is appended to `messages`. Returns where the first other chunk begins,
+        or the packet's end, and the flags of the chunks taken, ored. A malformed chunk is another.
+        """
+        all_flags = 0
+        if self._starts:
+            return position, all_flags
+        limit = len(packet)
+        room = self._capacity + SLACK - self.taken
+        unpack = DATA_CHUNK.unpack_from
+        while position + DATA_HEADER_LENGTH < limit:
+            kind, flags, length, tsn, stream, sequence, protocol = unpack(packet, position)
+            end = position + length
+            size = length - DATA_HEADER_LENGTH
+            if (
+                kind != DATA
+                or (self.cumulative + 1) & 0xFFFFFFFF != tsn
+                or size <= 0
+                or end > limit
+                or size > room - self._fragments_size
+            ):
+                break
+            self.cumulative += 1
+            all_flags |= flags
+            payload = packet[position + DATA_HEADER_LENGTH : end]
+            if flags & _WHOLE == _WHOLE and not self._fragments and size <= self._maximum_message:
+                self._discarding = False
+                messages.append((stream, protocol, payload))
+            else:
+                self._feed(Data(tsn, flags, stream, sequence, protocol, payload), messages)
+            position = end + (-length & 3)
+        return position, all_flags
 
     def add(self, data: Data) -> list[Message] | None:
         """Take a chunk. The messages it completes, or None when it was not new or not taken."""
@@ -189,7 +222,7 @@ class ReceiveQueue:
             self._discarding = False
             if flags & FLAG_END:
                 if len(data.payload) <= self._maximum_message:
-                    messages.append(Message(data.stream, data.protocol, data.payload))
+                    messages.append((data.stream, data.protocol, data.payload))
                 else:
                     logger.warning("a message above the announced maximum was dropped")
                 return
@@ -210,7 +243,7 @@ class ReceiveQueue:
             whole = b"".join(self._fragments)
             self._fragments.clear()
             self._fragments_size = 0
-            messages.append(Message(data.stream, data.protocol, whole))
+            messages.append((data.stream, data.protocol, whole))
 
     def _drop_fragments(self) -> None:
         """Give up the message at hand; what follows of it is skipped up to the next beginning."""

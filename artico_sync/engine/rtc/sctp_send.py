@@ -10,21 +10,13 @@ well before the retransmission time-out (RFC 8985 7).
 
 from __future__ import annotations
 
-from collections import deque
-
 from .sctp_congestion import CongestionWindow, Pacer, RetransmissionTimeout
 from .sctp_loss import LossDetector
-from .sctp_outbound import OVERHEAD, OutboundChunk, OutboundMessage, SendCounters
+from .sctp_outbound import OutboundChunk, OutboundMessage, OutboundQueue, SendCounters
 from .sctp_packets import (
     DATA_HEADER_LENGTH,
-    FLAG_BEGIN,
-    FLAG_END,
-    FLAG_IMMEDIATE,
-    FLAG_UNORDERED,
     TSN_MODULO,
     Sack,
-    data_header,
-    padding,
     unwrap,
 )
 
@@ -54,14 +46,11 @@ class SendQueue:
         self.pending = 0
         self.peer_window = 0
         self.flight = 0
-        #: The acknowledgement of the last chunk is awaited: it shall not be delayed (RFC 7053).
-        self.hurry = False
         #: Time-outs without a word from the peer since.
         self.failures = 0
-        self.sequences: dict[int, int] = {}
-        self._queue: deque[OutboundMessage] = deque()
-        self._next_tsn = initial_tsn + TSN_MODULO
-        self._acknowledged = self._next_tsn - 1
+        self.outbound = OutboundQueue(initial_tsn)
+        self._queue = self.outbound.messages
+        self._acknowledged = self.outbound.next_tsn - 1
         self._flying: dict[int, OutboundChunk] = {}
         self._sacked: dict[int, OutboundChunk] = {}
         self._lost: dict[int, OutboundChunk] = {}
@@ -83,6 +72,11 @@ class SendQueue:
         return bool(self._flying or self._lost or self._sacked)
 
     @property
+    def has_work(self) -> bool:
+        """Does anything wait to be sent, allowed or not?"""
+        return bool(self._queue or self._lost)
+
+    @property
     def to_resend(self) -> bool:
         return bool(self._lost)
 
@@ -98,7 +92,7 @@ class SendQueue:
     @property
     def next_tsn(self) -> int:
         """The TSN of the next new chunk, 32 bits."""
-        return self._next_tsn % TSN_MODULO
+        return self.outbound.next_tsn % TSN_MODULO
 
     @property
     def waits_for_window(self) -> bool:
@@ -141,36 +135,9 @@ class SendQueue:
             return parts
         self._after_idle(now)
         self._packet += 1
-        used = 0
-        last: OutboundChunk | None = None
-        while used < room and self._may_send(first=not parts):
-            if self._lost:
-                tsn = next(iter(self._lost))
-                chunk = self._lost[tsn]
-                if used + chunk.wire > room and parts:
-                    break
-                del self._lost[tsn]
-                if tsn == self._acknowledged + 1:
-                    self.earliest_resent = True
-                self.counters.retransmissions += 1
-            elif self._queue and (used == 0 or room - used >= self._least(self._queue[0])):
-                chunk = self._cut(room - used)
-            else:
-                break
-            self._rescue = False
-            if self._window_probe_due:
-                self._window_probe_due = False
-                self._window_probes = min(self._window_probes + 1, 16)
-            chunk.charge = chunk.wire
-            self._launch(chunk, now)
-            parts.append(chunk.header)
-            parts.append(chunk.payload)
-            if chunk.size % 4:
-                parts.append(padding(chunk.size))
-            used += chunk.wire
-            last = chunk
-            if single:
-                break
+        used, last = self._resend(parts, room, now, single) if self._lost else (0, None)
+        if not self._lost and not (single and parts):
+            used, last = self._send(parts, room, used, last, now, single)
         if last is None:
             self._packet -= 1
             return parts
@@ -182,17 +149,78 @@ class SendQueue:
         self._last_sent = now
         return parts
 
+    def _resend(
+        self, parts: list[bytes | memoryview], room: int, now: float, single: bool
+    ) -> tuple[int, OutboundChunk | None]:
+        """Add lost chunks to a packet. How many bytes of it are used, and the last of them."""
+        used = 0
+        last: OutboundChunk | None = None
+        while self._lost and used < room and self._may_send(first=not parts):
+            tsn = next(iter(self._lost))
+            chunk = self._lost[tsn]
+            if used + chunk.wire > room and parts:
+                break
+            del self._lost[tsn]
+            if tsn == self._acknowledged + 1:
+                self.earliest_resent = True
+            self.counters.retransmissions += 1
+            self._rescue = False
+            chunk.packet = self._packet
+            chunk.sent_at = now
+            chunk.transmissions += 1
+            chunk.misses = 0
+            chunk.charge = chunk.wire
+            self._fly(chunk)
+            chunk.add_to(parts)
+            used += chunk.wire
+            last = chunk
+            if single:
+                break
+        return used, last
+
+    def _send(
+        self,
+        parts: list[bytes | memoryview],
+        room: int,
+        used: int,
+        last: OutboundChunk | None,
+        now: float,
+        single: bool,
+    ) -> tuple[int, OutboundChunk | None]:
+        """Add new chunks, as `_resend` does."""
+        outbound = self.outbound
+        queue = outbound.messages
+        limit = self.window.limit(self.timeout.minimum)
+        while queue and used < room and self.flight < limit and self._is_welcome(first=not parts):
+            if used and room - used < self._least(queue[0]):
+                break
+            self._rescue = False
+            if self._window_probe_due:
+                self._window_probe_due = False
+                self._window_probes = min(self._window_probes + 1, 16)
+            last = outbound.cut(room - used - DATA_HEADER_LENGTH, self._packet, now)
+            self._fly(last)
+            last.add_to(parts)
+            used += last.wire
+            if single:
+                break
+        return used, last
+
     def _may_send(self, *, first: bool) -> bool:
         if self._lost:
             if self._rescue or not self._flying:
                 return first or self.flight < self.window.size
             return self.flight < self.window.limit(self.timeout.minimum)
-        if not self._queue:
+        if not self._queue or self.flight >= self.window.limit(self.timeout.minimum):
             return False
-        if self.flight >= self.window.limit(self.timeout.minimum):
-            return False
+        return self._is_welcome(first=first)
+
+    def _is_welcome(self, *, first: bool) -> bool:
+        """Does the peer's window admit the next new chunk?"""
         message = self._queue[0]
-        size = min(len(message.data) - message.position, self.mtu - DATA_HEADER_LENGTH)
+        size = len(message.data) - message.position
+        if size > self.mtu - DATA_HEADER_LENGTH:
+            size = self.mtu - DATA_HEADER_LENGTH
         if self._outstanding + size <= self.peer_window:
             return True
         # A shut window is probed with one chunk at a time (RFC 9260 6.1 A).
@@ -201,44 +229,9 @@ class SendQueue:
     def _least(self, message: OutboundMessage) -> int:
         """The room below which beginning this message in a packet only makes another chunk."""
         left = len(message.data) - message.position + DATA_HEADER_LENGTH
-        return left + (-left % 4) if left <= self.mtu // 2 else self.mtu // 2
+        return left + (-left & 3) if left <= self.mtu // 2 else self.mtu // 2
 
-    def _cut(self, room: int) -> OutboundChunk:
-        """The next chunk of the first message in the queue."""
-        message = self._queue[0]
-        position = message.position
-        total = len(message.data)
-        size = min(total - position, (room - DATA_HEADER_LENGTH) & ~3)
-        flags = FLAG_UNORDERED if message.unordered else 0
-        if not position:
-            flags |= FLAG_BEGIN
-            if not message.unordered:
-                message.sequence = self.sequences.get(message.stream, 0)
-                self.sequences[message.stream] = (message.sequence + 1) & 0xFFFF
-        cost = size
-        payload: bytes | memoryview
-        if position + size == total:
-            flags |= FLAG_END
-            cost += OVERHEAD
-            payload = memoryview(message.data)[position:] if position else message.data
-            self._queue.popleft()
-            if self.hurry and not self._queue:
-                flags |= FLAG_IMMEDIATE
-        else:
-            message.position = position + size
-            payload = memoryview(message.data)[position : position + size]
-        tsn = self._next_tsn
-        self._next_tsn += 1
-        header = data_header(
-            flags, size, tsn & 0xFFFFFFFF, message.stream, message.sequence, message.protocol
-        )
-        return OutboundChunk(tsn, header, payload, cost)
-
-    def _launch(self, chunk: OutboundChunk, now: float) -> None:
-        chunk.packet = self._packet
-        chunk.sent_at = now
-        chunk.transmissions += 1
-        chunk.misses = 0
+    def _fly(self, chunk: OutboundChunk) -> None:
         self.flight += chunk.charge
         self._outstanding += chunk.size
         self._flying[chunk.tsn] = chunk
@@ -254,17 +247,19 @@ class SendQueue:
     def acknowledge(self, sack: Sack, now: float) -> bool:
         """Take in a SACK. Did the cumulative TSN advance? Raises ValueError for a false one."""
         cumulative = unwrap(sack.cumulative, self._acknowledged)
-        if cumulative >= self._next_tsn:
+        if cumulative >= self.outbound.next_tsn:
             raise ValueError("SACK for a TSN that was never sent")
         if cumulative < self._acknowledged:
             return False
         limited = self._limited()
         self.failures = 0
         newly: list[OutboundChunk] = []
+        flying = self._flying
         for tsn in range(self._acknowledged + 1, cumulative + 1):
-            chunk = self._flying.pop(tsn, None)
+            chunk = flying.pop(tsn, None)
             if chunk is not None:
-                self._land(chunk)
+                self.flight -= chunk.charge
+                self._outstanding -= chunk.size
                 newly.append(chunk)
             else:
                 chunk = self._sacked.pop(tsn, None)
@@ -281,11 +276,15 @@ class SendQueue:
         lost = False
         if newly:
             self._probed = False
-            for chunk in newly:
-                if chunk.transmissions > 1 and self._losses.was_first_copy(chunk, now):
+            resent = [chunk for chunk in newly if chunk.transmissions > 1]
+            for chunk in resent:
+                if self._losses.was_first_copy(chunk, now):
                     self._was_late(chunk.tsn)
-            packets, newest = self._losses.sample(newly, now)
-            lost = self._lose(self._losses.find(self._flying.values(), packets, newest))
+            if resent:
+                packets, newest = self._losses.sample(newly, now)
+            else:
+                packets, newest = self._losses.sample_once_sent(newly, now)
+            lost = self._lose(self._losses.find(flying.values(), packets, newest))
         if sack.window and not self.peer_window and self._window_probes:
             # What probed the shut window was refused; it is welcome now.
             self._give_up_flying()
@@ -299,9 +298,9 @@ class SendQueue:
         if lost:
             if self._recovery_exit is None:
                 self._rescue = True
-            self._recovery_exit = self._next_tsn - 1
+            self._recovery_exit = self.outbound.next_tsn - 1
         elif advanced and self._recovery_exit is None and limited:
-            self.window.acknowledged(sum(chunk.charge for chunk in newly))
+            self.window.acknowledged(sum([chunk.charge for chunk in newly]))
         return advanced
 
     def _limited(self) -> bool:
@@ -311,7 +310,7 @@ class SendQueue:
         return self.window.size <= self.window.limit(self.timeout.minimum)
 
     def _take_gaps(self, sack: Sack, newly: list[OutboundChunk]) -> None:
-        limit = self._next_tsn - 1
+        limit = self.outbound.next_tsn - 1
         for start, end in sack.gaps:
             first = self._acknowledged + start
             if first > limit:
@@ -340,6 +339,8 @@ class SendQueue:
     def _lose(self, lost: list[OutboundChunk]) -> bool:
         """Have chunks sent again. Was one of them sent since the last reduction?"""
         reduce = False
+        if not lost:
+            return reduce
         for chunk in lost:
             del self._flying[chunk.tsn]
             self._land(chunk)
@@ -369,7 +370,7 @@ class SendQueue:
         overtaken = [chunk for chunk in self._flying.values() if chunk.misses]
         if overtaken:
             if self._lose(overtaken):
-                self._recovery_exit = self._next_tsn - 1
+                self._recovery_exit = self.outbound.next_tsn - 1
         else:
             last = next(reversed(self._flying.values()))
             del self._flying[last.tsn]
