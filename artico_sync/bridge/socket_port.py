@@ -74,6 +74,9 @@ class SocketPort:
     def on_signal(self, message: dict[str, object]) -> None:
         self._mailbox.emit("signal", message)
 
+    def on_gone(self, peer_id: str) -> None:
+        """Of interest to calls only."""
+
     def on_join(self, room: str, peer_id: str, metadata: str | None) -> None:
         self._mailbox.emit("join", room, peer_id, metadata)
 

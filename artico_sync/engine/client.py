@@ -156,6 +156,11 @@ class Client:
     def on_join(self, room: str, peer_id: str, metadata: str | None) -> None:
         logger.debug("peer %s joined the room %s", peer_id, room)
 
+    def on_gone(self, peer_id: str) -> None:
+        for session in list(self.sessions.values()):
+            if session.target == peer_id:
+                session.on_peer_gone()
+
     # signals
 
     def send_signal(self, message: dict[str, object], told: Told) -> None:

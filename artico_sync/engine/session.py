@@ -179,6 +179,15 @@ class Session:
         self._detail = detail
         self._close(BYE_REASONS.get(reason, CloseReason.REMOTE))
 
+    def on_peer_gone(self) -> None:
+        """The peer has left the server and not come back: an answered call may do without it."""
+        if self.phase is Phase.CALLING:
+            self._detail = "it has left"
+            self._close(CloseReason.UNAVAILABLE)
+        elif self.phase is Phase.RINGING:
+            self._detail = "the caller has left"
+            self._close(CloseReason.REMOTE)
+
     def suspend(self) -> None:
         """Signalling is lost: offers wait for its return."""
         self._suspended = True

@@ -5,12 +5,12 @@ All of it runs on the one loop that serves; only `Hub.peers` may be read from an
 
 from __future__ import annotations
 
-import hmac
 import logging
 import secrets
 from dataclasses import dataclass, field
 from typing import Protocol
 
+from artico_sync.server.absences import Absences, is_same
 from artico_sync.server.gate import Gate, Refusal
 from artico_sync.server.limits import ServerLimits
 from artico_sync.server.payloads import (
@@ -55,6 +55,8 @@ class Peer:
     # Shows that a client that comes back is the one that was connected here.
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     rooms: set[str] = field(default_factory=set)
+    #: Ids of those it exchanged signals with, the latest last.
+    contacts: dict[str, None] = field(default_factory=dict)
 
 
 class Hub:
@@ -70,6 +72,7 @@ class Hub:
         self._gate = gate
         self._peers: dict[str, Peer] = {}
         self._rooms: dict[str, dict[str, Peer]] = {}
+        self._absences = Absences(limits, self._peers)
 
     @property
     def peers(self) -> tuple[str, ...]:
@@ -92,6 +95,7 @@ class Hub:
             return False
         peer = connection.peer = Peer(peer_id, connection)
         self._peers[peer_id] = peer
+        self._absences.entered(peer, introduction.resume)
         logger.info("%r is connected", peer_id)
         extra = {"server": "artico_sync", "acknowledges": True, "resume": peer.secret}
         if not await connection.deliver(0, "open", peer_id, extra):
@@ -106,10 +110,7 @@ class Hub:
             if len(self._peers) >= self.limits.max_peers:
                 raise Refusal("server-full")
             return
-        # compare_digest takes ASCII only, which every secret of ours is.
-        if resume is None or not resume.isascii():
-            raise Refusal("id-taken")
-        if not hmac.compare_digest(resume, holder.secret):
+        if not is_same(holder, resume):
             raise Refusal("id-taken")
         logger.info("%r is back, its old connection is dropped", peer_id)
         self.remove(holder)
@@ -119,6 +120,7 @@ class Hub:
         """Forget a peer whose connection has ended; harmless when it was forgotten before."""
         if self._peers.get(peer.id) is peer:
             del self._peers[peer.id]
+            self._absences.left(peer)
             logger.info("%r has left", peer.id)
         for name in peer.rooms:
             room = self._rooms.get(name)
@@ -139,6 +141,7 @@ class Hub:
         if target is None:
             logger.debug("a signal of %r went to nobody", peer.id)
             return {"delivered": False}
+        self._absences.met(peer, target)
         delivered = await target.connection.deliver(signal.size, "signal", signal.message)
         return {"delivered": delivered}
 
@@ -168,6 +171,7 @@ class Hub:
         for peer in list(self._peers.values()):
             self.remove(peer)
             peer.connection.drop(reason)
+        self._absences.close()
 
 
 def _shown(peer_id: str | None) -> str | None:

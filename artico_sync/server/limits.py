@@ -35,6 +35,8 @@ class ServerLimits:
         max_depth: Deepest nesting of a signal.
         max_rooms_per_peer: Rooms one peer may be in.
         max_peers_per_room: Peers that may be in one room.
+        max_contacts: Peers that are told when one they exchanged signals with does not come back.
+        absence_timeout: Seconds a peer may be away before these are told.
         handshake_timeout: Seconds a new connection has to present itself, and `auth` to decide.
         send_timeout: Seconds a peer may leave one message unread before it is disconnected.
         max_auth_at_once: Calls of `auth` at once.
@@ -61,6 +63,8 @@ class ServerLimits:
     max_depth: int = 32
     max_rooms_per_peer: int = 64
     max_peers_per_room: int = 256
+    max_contacts: int = 64
+    absence_timeout: float = 10.0
     handshake_timeout: float = 10.0
     send_timeout: float = 10.0
     max_auth_at_once: int = 16

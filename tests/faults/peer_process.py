@@ -32,6 +32,7 @@ class PeerProcess:
         id: The peer's id.
         target: Whom it calls; without one it answers.
         prefix: Put before the command, to run it in another network namespace.
+        answer: Or let who calls ring.
         options: For its `Artico`.
     """
 
@@ -42,9 +43,12 @@ class PeerProcess:
         target: str | None = None,
         *,
         prefix: tuple[str, ...] = (),
+        answer: bool = True,
         **options: Any,
     ) -> None:
-        arguments = json.dumps({"url": url, "id": id, "target": target, "options": options})
+        arguments = json.dumps(
+            {"url": url, "id": id, "target": target, "answer": answer, "options": options}
+        )
         self._command = [*prefix, sys.executable, "-m", "tests.faults.peer_process", arguments]
         self._said: queue.Queue[dict[str, Any]] = queue.Queue()
 
@@ -117,11 +121,15 @@ def follow(call: Call) -> None:
     call.on("open", lambda: say("open"))
 
 
-def main(url: str, id: str, target: str | None, options: dict[str, Any]) -> None:
+def main(url: str, id: str, target: str | None, answer: bool, options: dict[str, Any]) -> None:
     with Artico(url, id=id, rtc_config=dict(RTC_CONFIG), **options) as rtco:
         say("ready")
-        call = rtco.wait_for("call").answer() if target is None else rtco.call(target)
+        call = rtco.wait_for("call") if target is None else rtco.call(target)
         follow(call)
+        if target is None:
+            say("ringing")
+            if answer:
+                call.answer()
         for line in sys.stdin:
             order = json.loads(line)
             if order["order"] == "send":

@@ -9,6 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from artico_sync import ArticoServer, Call, CallClosedError, ConnectionFailedError
+from artico_sync.artico_server import ServerLimits
 from tests.blocking import Blocked
 from tests.conftest import TIME_UNIT, MakeArtico
 from tests.faults.network import Network
@@ -53,6 +54,53 @@ def test_a_killed_process(server: ArticoServer, make_artico: MakeArtico, role: s
         waiting.result()
     with pytest.raises(CallClosedError):
         call.send("too late")
+
+
+@ROLES
+def test_a_process_killed_while_it_rings(make_artico: MakeArtico, role: str) -> None:
+    """Nothing but the server can tell."""
+    limits = ServerLimits(absence_timeout=0.5)
+    with ArticoServer(port=0, limits=limits) as server:
+        rtco = make_artico("us", url=server.url)
+        target = "us" if role == "callee" else None
+        with PeerProcess(server.url, "them", target, answer=False) as peer:
+            peer.wait_for("ready")
+            if role == "caller":
+                call = rtco.call("them")
+                peer.wait_for("ringing")
+            else:
+                call = rtco.wait_for("call", LIMIT)
+            with Blocked(lambda: call.wait_open(None)) as waiting:
+                begun = time.monotonic()
+                peer.kill()
+                call.wait_closed(LIMIT)
+            assert time.monotonic() - begun < 0.5 + LATE
+            with pytest.raises(CallClosedError, match="left"):
+                waiting.result()
+            assert call.close_reason == ("unavailable" if role == "caller" else "remote")
+            rtco.close()
+
+
+@ROLES
+def test_a_process_that_is_started_again_does_not_ring_on(
+    server: ArticoServer, make_artico: MakeArtico, role: str
+) -> None:
+    """The new one has the id of the old one, which is known to be gone by that."""
+    rtco = make_artico("us")
+    target = "us" if role == "callee" else None
+    with PeerProcess(server.url, "them", target, answer=False) as peer:
+        peer.wait_for("ready")
+        if role == "caller":
+            call = rtco.call("them")
+            peer.wait_for("ringing")
+        else:
+            call = rtco.wait_for("call", LIMIT)
+        peer.kill()
+    with PeerProcess(server.url, "them") as peer:
+        peer.wait_for("ready")
+        call.wait_closed(LIMIT)
+        assert call.close_reason == ("unavailable" if role == "caller" else "remote")
+        rtco.call("them").wait_open(LIMIT)
 
 
 @ROLES

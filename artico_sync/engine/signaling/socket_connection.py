@@ -42,7 +42,7 @@ _PACKET_TYPES = frozenset(
         socketio.packet.CONNECT_ERROR,
     }
 )
-_EVENTS = frozenset({"open", "error", "signal", "join"})
+_EVENTS = frozenset({"open", "error", "signal", "join", "gone"})
 
 
 def _on_malformed(reason: str) -> None:
@@ -127,6 +127,7 @@ class SocketConnection:
             ("error", self._on_error),
             ("signal", self._on_signal),
             ("join", self._on_join),
+            ("gone", self._on_gone),
         ):
             self._client.on(event, handler)
         token = auth.get("token")
@@ -237,6 +238,13 @@ class SocketConnection:
             logger.warning("dropped a join without a room and a peer id")
         elif self._opened.done():
             self._tell("on_join", room, peer_id, metadata if isinstance(metadata, str) else None)
+
+    def _on_gone(self, *arguments: object) -> None:
+        peer_id = arguments[0] if arguments else None
+        if not isinstance(peer_id, str):
+            logger.warning("dropped the news that nobody is gone")
+        elif self._opened.done():
+            self._tell("on_gone", peer_id)
 
     def _on_disconnect(self, *reason: object) -> None:
         was_ready = self._opened.done() and not self._opened.cancelled()

@@ -24,6 +24,9 @@ class SignalingListener(Protocol):
     def on_join(self, room: str, peer_id: str, metadata: str | None) -> None:
         """A peer came into a room we are in."""
 
+    def on_gone(self, peer_id: str) -> None:
+        """A peer we exchanged signals with has left the server and not come back."""
+
 
 class SignalingTransport(Protocol):
     """Carries signals to and from a signalling server under one peer id."""

@@ -1,0 +1,102 @@
+"""Tells peers of one that has left and does not come back; the loop that serves.
+
+Artico's protocol has no word for it, so a caller would ring for ever at a peer that was killed.
+It is told by an event of its own, `gone`, which JavaScript clients pass over.
+"""
+
+from __future__ import annotations
+
+import asyncio
+import hmac
+import logging
+from collections.abc import Mapping
+from typing import TYPE_CHECKING
+
+from artico_sync.server.limits import ServerLimits
+
+if TYPE_CHECKING:
+    from artico_sync.server.hub import Peer
+
+logger = logging.getLogger("artico_sync.server")
+
+GONE = "gone"
+
+
+class Absences:
+    """Who had to do with whom, and who is away.
+
+    Args:
+        limits: How long a peer may be away, and how many others are remembered.
+        peers: Those connected now.
+    """
+
+    def __init__(self, limits: ServerLimits, peers: Mapping[str, Peer]) -> None:
+        self._limits = limits
+        self._peers = peers
+        self._away: dict[str, tuple[Peer, asyncio.TimerHandle]] = {}
+        self._telling: set[asyncio.Task[None]] = set()
+
+    def met(self, one: Peer, other: Peer) -> None:
+        """A signal went from one to the other."""
+        if one is other:
+            return
+        for peer, contact in ((one, other.id), (other, one.id)):
+            peer.contacts.pop(contact, None)
+            peer.contacts[contact] = None
+            if len(peer.contacts) > self._limits.max_contacts:
+                del peer.contacts[next(iter(peer.contacts))]
+
+    def left(self, peer: Peer) -> None:
+        """A peer's connection has ended; it may come back."""
+        if not peer.contacts or len(self._away) >= self._limits.max_peers:
+            return
+        loop = asyncio.get_running_loop()
+        timer = loop.call_later(self._limits.absence_timeout, self._on_timeout, peer)
+        self._away[peer.id] = peer, timer
+
+    def entered(self, peer: Peer, resume: str | None) -> None:
+        """A peer has come in under an id that may have been used before."""
+        before = self._forget(peer.id)
+        if before is None:
+            return
+        if is_same(before, resume):
+            peer.contacts = before.contacts
+        else:
+            # Another client by that id: of the old one's calls it knows nothing.
+            self._tell(before)
+
+    def close(self) -> None:
+        """Tell nobody any more."""
+        for _, timer in self._away.values():
+            timer.cancel()
+        self._away.clear()
+        for task in self._telling:
+            task.cancel()
+
+    def _forget(self, peer_id: str) -> Peer | None:
+        peer, timer = self._away.pop(peer_id, (None, None))
+        if timer is not None:
+            timer.cancel()
+        return peer
+
+    def _on_timeout(self, peer: Peer) -> None:
+        self._forget(peer.id)
+        self._tell(peer)
+
+    def _tell(self, gone: Peer) -> None:
+        task = asyncio.ensure_future(self._tell_contacts(gone))
+        self._telling.add(task)
+        task.add_done_callback(self._telling.discard)
+
+    async def _tell_contacts(self, gone: Peer) -> None:
+        logger.debug("%r has not come back", gone.id)
+        for contact in gone.contacts:
+            peer = self._peers.get(contact)
+            if peer is not None:
+                await peer.connection.deliver(len(gone.id), GONE, gone.id)
+
+
+def is_same(peer: Peer, resume: str | None) -> bool:
+    """Whether who shows `resume` is the client that was connected as `peer`."""
+    # compare_digest takes ASCII only, which every secret of ours is.
+    return resume is not None and resume.isascii() and hmac.compare_digest(resume, peer.secret)

@@ -1,0 +1,141 @@
+"""Who is told of a peer that has left the server and does not come back."""
+
+from __future__ import annotations
+
+import asyncio
+from collections.abc import Awaitable, Callable
+
+import pytest
+
+from artico_sync import ArticoServer
+from artico_sync.artico_server import ServerLimits
+from artico_sync.server.absences import Absences
+from artico_sync.server.hub import Peer
+from tests.raw_peer import RawPeer, eventually, two_peers
+
+SOON = ServerLimits(absence_timeout=0.1)
+LATE = ServerLimits(absence_timeout=1000.0)
+
+
+def visit(limits: ServerLimits, test: Callable[[ArticoServer], Awaitable[None]]) -> None:
+    async def run(server: ArticoServer) -> None:
+        await test(server)
+
+    with ArticoServer(port=0, limits=limits) as server:
+        asyncio.run(run(server))
+
+
+async def ask(peer: RawPeer, target: str, request: int) -> object:
+    """Signal somebody; what the server says to it is the next that comes."""
+    await peer.signal(target, {"type": "sdp"}, request=request)
+    return await peer.acknowledged(request)
+
+
+async def meet(peer: RawPeer, other: RawPeer) -> None:
+    assert other.id is not None
+    assert await ask(peer, other.id, 1) == {"delivered": True}
+    assert (await other.event())[0] == "signal"
+
+
+@pytest.mark.parametrize("who_leaves", ["who called", "who was called"])
+def test_those_it_had_to_do_with_are_told(who_leaves: str) -> None:
+    async def test(server: ArticoServer) -> None:
+        async with RawPeer(server.url, "carol") as carol:
+            await carol.enter()
+            async with RawPeer(server.url, "alice") as alice:
+                await alice.enter()
+                async with RawPeer(server.url, "bob") as bob:
+                    await bob.enter()
+                    await meet(*((bob, alice) if who_leaves == "who called" else (alice, bob)))
+                assert await alice.event() == ("gone", ["bob"])
+                # The stranger's next event is this one.
+                await meet(alice, carol)
+
+    visit(SOON, test)
+
+
+def test_who_comes_back_in_time_was_not_away() -> None:
+    async def test(server: ArticoServer) -> None:
+        async with two_peers(server) as (alice, bob):
+            await meet(bob, alice)
+            await bob.socket.close()
+            await eventually(lambda: "bob" not in server.peers, "bob is away")
+            async with RawPeer(server.url, "bob", auth=dict(resume=bob.open["resume"])) as again:
+                await again.enter()
+                # Nothing else comes first.
+                assert await ask(alice, "bob", 2) == {"delivered": True}
+            # What is known of it was kept: it is told when another takes the id.
+            await eventually(lambda: "bob" not in server.peers, "bob is away again")
+            async with RawPeer(server.url, "bob") as other:
+                await other.enter()
+                assert await alice.event() == ("gone", ["bob"])
+
+    visit(LATE, test)
+
+
+def test_a_new_client_by_the_same_id_knows_nothing_of_the_old_ones_calls() -> None:
+    async def test(server: ArticoServer) -> None:
+        async with two_peers(server) as (alice, bob):
+            await meet(alice, bob)
+            await bob.socket.close()
+            await eventually(lambda: "bob" not in server.peers, "bob is away")
+            async with RawPeer(server.url, "bob", auth={"resume": "not the secret ü"}) as other:
+                await other.enter()
+                assert await alice.event() == ("gone", ["bob"])
+
+    visit(LATE, test)
+
+
+def test_nobody_is_told_of_itself() -> None:
+    async def test(server: ArticoServer) -> None:
+        async with RawPeer(server.url, "carol") as carol:
+            await carol.enter()
+            await meet_oneself(carol)
+        await eventually(lambda: not server.peers, "carol is away")
+        async with RawPeer(server.url, "carol") as carol:
+            await carol.enter()
+            await meet_oneself(carol)
+
+    async def meet_oneself(carol: RawPeer) -> None:
+        await carol.signal("carol", {"type": "sdp"})
+        assert (await carol.event())[0] == "signal"
+
+    visit(LATE, test)
+
+
+def test_only_the_latest_contacts_are_remembered() -> None:
+    async def test(server: ArticoServer) -> None:
+        async with RawPeer(server.url, "old") as old, RawPeer(server.url, "new") as new:
+            await old.enter()
+            await new.enter()
+            async with RawPeer(server.url, "bob") as bob:
+                await bob.enter()
+                await meet(bob, old)
+                await meet(bob, new)
+            assert await new.event() == ("gone", ["bob"])
+            await meet(new, old)
+
+    visit(ServerLimits(absence_timeout=0.1, max_contacts=1), test)
+
+
+def test_no_more_absences_are_kept_than_peers(monkeypatch: pytest.MonkeyPatch) -> None:
+    kept: list[Absences] = []
+    left = Absences.left
+
+    def noted(self: Absences, peer: Peer) -> None:
+        kept.append(self)
+        left(self, peer)
+
+    monkeypatch.setattr(Absences, "left", noted)
+
+    async def test(server: ArticoServer) -> None:
+        for name in ("bob", "dave", "erin"):
+            async with RawPeer(server.url, "alice") as alice, RawPeer(server.url, name) as peer:
+                await alice.enter()
+                await peer.enter()
+                await meet(alice, peer)
+            await eventually(lambda: not server.peers, "all are away")
+        assert len(kept[0]._away) == 2
+
+    visit(ServerLimits(absence_timeout=1000.0, max_peers=2), test)
+    assert not kept[0]._away
