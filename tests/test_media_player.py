@@ -20,8 +20,7 @@ from tests.media_content import RED, plain
 PROGRAM = """
 import sys, threading
 from aiortc.contrib.media import MediaPlayer
-from artico_sync import Artico, MediaStream
-from artico_sync.signaling import MemoryHub
+from artico_sync import Artico, MediaStream, MemoryHub
 
 hub = MemoryHub()
 alice, bob = (Artico(signaling=hub.signaling(name)).connect() for name in ("alice", "bob"))
