@@ -61,6 +61,13 @@ def test_what_cannot_be_played(capsys: pytest.CaptureFixture[str]) -> None:
     assert len(capsys.readouterr().err.splitlines()) == 1
 
 
+def test_where_nothing_can_be_recorded(capsys: pytest.CaptureFixture[str], tmp_path: Path) -> None:
+    path = str(tmp_path / "nowhere" / "copy.mp4")
+    assert main(["call", "bob", "--no-stun", "--record", path]) == 1
+    (line,) = capsys.readouterr().err.splitlines()
+    assert path in line and "No such file or directory" in line
+
+
 def test_what_cannot_be_recorded(capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["call", "bob", "--record", "copy.txt"])

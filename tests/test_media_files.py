@@ -234,10 +234,29 @@ def test_what_cannot_be_opened_is_told_at_once(tmp_path: Path) -> None:
 
 def test_what_cannot_be_recorded_is_told_at_once(tmp_path: Path) -> None:
     with MediaPair() as pair:
-        with pytest.raises(ValueError, match="mp4"):
-            pair.stream.record(tmp_path / "film.xyz")
-        with pytest.raises(OSError):
-            pair.stream.record(tmp_path / "nowhere" / "film.mp4")
+        for path in ("film.xyz", "film", "film.mp4.part", ".mp4", ""):
+            with pytest.raises(ValueError, match="mp4"):
+                pair.stream.record(tmp_path / path if path else "")
+        (tmp_path / "folder.mp4").mkdir()
+        (tmp_path / "file").write_bytes(b"")
+        for path in ("nowhere/film.mp4", "folder.mp4", "file/film.mp4", f"{'x' * 300}.mp4"):
+            with pytest.raises(MediaError, match="Cannot record to") as caught:
+                pair.stream.record(tmp_path / path)
+            assert isinstance(caught.value.__cause__, OSError)
+        wrong: list[Any] = [5, None, b"film.mp4"]
+        for other in wrong:
+            with pytest.raises(TypeError):
+                pair.stream.record(other)
+    assert sorted(tmp_path.iterdir()) == [tmp_path / "file", tmp_path / "folder.mp4"]
+
+
+def test_a_file_stays_until_there_is_a_recording_to_replace_it(tmp_path: Path) -> None:
+    path = tmp_path / "film.mp4"
+    path.write_bytes(b"precious")
+    with MediaPair() as pair:
+        pair.stream.record(path).stop()
+    assert path.read_bytes() == b"precious"
+    assert list(tmp_path.iterdir()) == [path]
 
 
 def test_a_recording_of_nothing_leaves_no_file(tmp_path: Path) -> None:

@@ -19,7 +19,6 @@ import tempfile
 import threading
 from collections import deque
 from collections.abc import Iterator
-from dataclasses import dataclass
 from fractions import Fraction
 from time import monotonic
 from typing import Any
@@ -31,6 +30,7 @@ from av.video.frame import PictureType
 
 from artico_sync.bridge.frames import FrameReader, ReadingInterrupted
 from artico_sync.bridge.picture_fitting import PictureFitter
+from artico_sync.bridge.recording_target import check_target
 from artico_sync.bridge.waiting import Deadline
 from artico_sync.bridge.workers import Worker
 from artico_sync.engine.media.timeline import (
@@ -55,31 +55,9 @@ LONGEST_GAP = 3600.0
 WINDOW = 10.0
 # Seconds by which a delay must differ to be a new stream rather than a late frame.
 JUMP = 2.0
-
-
-@dataclass(frozen=True)
-class FileFormat:
-    """What a kind of file holds; a codec of None: nothing of the kind."""
-
-    container: str
-    audio: str
-    video: str | None
-
-
+# What the encoders are told.
 _H264 = {"preset": "veryfast", "crf": "23", "bf": "0", "g": "60"}
 _VP8 = {"deadline": "realtime", "cpu-used": "4", "lag-in-frames": "0", "g": "60"}
-FORMATS = {
-    ".mp4": FileFormat("mp4", "aac", "libx264"),
-    ".m4v": FileFormat("mp4", "aac", "libx264"),
-    ".mov": FileFormat("mov", "aac", "libx264"),
-    ".mkv": FileFormat("matroska", "libopus", "libx264"),
-    ".webm": FileFormat("webm", "libopus", "libvpx"),
-    ".m4a": FileFormat("mp4", "aac", None),
-    ".wav": FileFormat("wav", "pcm_s16le", None),
-    ".ogg": FileFormat("ogg", "libopus", None),
-    ".oga": FileFormat("ogg", "libopus", None),
-    ".opus": FileFormat("ogg", "libopus", None),
-}
 
 
 class Timeline:
@@ -307,18 +285,12 @@ class Recording:
 
     Raises:
         ValueError: A suffix of no known format.
-        OSError: The file cannot be written.
+        MediaError: The file cannot be written.
     """
 
     def __init__(self, path: str) -> None:
-        suffix = os.path.splitext(path)[1].lower()
-        if suffix not in FORMATS:
-            raise ValueError(f"a recording ends in one of {', '.join(FORMATS)}, not {path!r}")
+        self._format = check_target(path)
         self.path = path
-        self._format = FORMATS[suffix]
-        # Fails here and now where the file cannot be written.
-        with open(path, "wb"):
-            pass
         parent = os.path.dirname(os.path.abspath(path))
         self._directory = tempfile.TemporaryDirectory(prefix=".recording-", dir=parent)
         self._timeline = Timeline()
@@ -365,7 +337,6 @@ class Recording:
                 _combine(filled, self.path, self._format.container)
             else:
                 logger.warning("nothing came to record in %s", self.path)
-                os.unlink(self.path)
         except (av.FFmpegError, OSError) as error:
             raise MediaError(f"Cannot write {self.path}: {error}") from error
         finally:

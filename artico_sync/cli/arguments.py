@@ -250,7 +250,7 @@ def _check_paths(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     if folder is not None and os.path.exists(folder) and not os.path.isdir(folder):
         parser.error(f"--receive-to: {folder} is not a folder")
     if options.record is not None:
-        from artico_sync.bridge.recording import FORMATS
+        from artico_sync.bridge.recording_target import FORMATS
 
         if os.path.splitext(options.record)[1].lower() not in FORMATS:
             parser.error(f"--record: the name must end in one of {', '.join(FORMATS)}")

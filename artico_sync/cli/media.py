@@ -27,7 +27,7 @@ class Media:
     """What a chat plays and records.
 
     Raises:
-        MediaError: The file to play cannot be played.
+        MediaError: The file to play cannot be played, or the one to record cannot be written.
     """
 
     def __init__(self, options: argparse.Namespace, output: Output) -> None:
@@ -37,6 +37,10 @@ class Media:
         self._loop: bool = options.loop
         self._stream: MediaStream | None = None
         self._recorder: Recorder | None = None
+        if self._path is not None:
+            from artico_sync.bridge.recording_target import check_target
+
+            check_target(self._path)
         if self._name is not None:
             # Imported only here: it takes half a second.
             from artico_sync.media import MediaStream

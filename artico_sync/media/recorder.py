@@ -32,6 +32,10 @@ class Recorder(Unique):
         ...     frame = stream.tracks[0].recv(timeout=5)    # or whatever there is to wait for
         >>> recorder.path, recorder.stopped
         ('visit.mp4', True)
+
+    Raises:
+        ValueError: The suffix of the path is of no known format.
+        MediaError: The file cannot be written.
     """
 
     _INSTEAD = "`stream.record(path)` starts another recording."

@@ -230,6 +230,8 @@ class RemoteMediaStream(MediaStream):
     def record(self, path: str | os.PathLike[str]) -> Recorder:
         """Record the stream from now on, until `stop()` of the recorder or the end of its `with`.
 
+        Any thread; does not wait for the stream.
+
         Example:
             >>> stream = call.wait_for("stream", timeout=5)
             >>> with stream.record("visit.webm") as recorder:
@@ -238,17 +240,23 @@ class RemoteMediaStream(MediaStream):
             True
 
         Args:
-            path: The file to write; its suffix says what kind: `.mp4`, `.webm`, `.mkv`, `.mov`, or
-                for sound alone `.wav`, `.ogg`, `.opus`, `.m4a`.
+            path: The file to write, at the end and over one that is there; its suffix says what
+                kind: `.mp4`, `.webm`, `.mkv`, `.mov`, or for sound alone `.wav`, `.ogg`, `.opus`,
+                `.m4a`.
 
         Returns:
             The recorder, at work.
 
         Raises:
+            TypeError: Not a path.
             ValueError: Another suffix.
-            OSError: The file cannot be written.
+            MediaError: The file cannot be written: there is no such folder, or it does not let us.
+                Nothing is recorded then, and a file that is there stays.
         """
-        recorder = Recorder(os.fspath(path), self._forget)
+        path = os.fspath(path)
+        if not isinstance(path, str):
+            raise TypeError(f"path must be a str or os.PathLike of str, not {type(path).__name__}")
+        recorder = Recorder(path, self._forget)
         with self._lock:
             self._recorders.append(recorder)
             tracks = self._tracks

@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -31,6 +32,8 @@ SOON = 0.001
 AUDIO_GRACE = 0.08
 # A foreign track whose clock is off by more than this is taken to have jumped, in seconds.
 CLOCK_JUMP = 0.5
+# Seconds the thread of an aiortc player gets to end.
+PLAYER_GRACE = 1.0
 
 
 class Consumer(Protocol):
@@ -236,13 +239,19 @@ class SourceHub(Hub):
 
 
 class TrackHub(Hub):
-    """The hub of any other aiortc track: reads it, and brings its clock to ours."""
+    """The hub of any other aiortc track: reads it, and brings its clock to ours.
+
+    aiortc's `MediaPlayer` plays on, whether anybody reads its tracks or not: it is read to its end,
+    or to that of the loop, which ends it.
+    """
 
     owns_frames = False
 
     def __init__(self, track: MediaStreamTrack) -> None:
         super().__init__(track.kind, track.id)
         self._track = track
+        self._plays_on = _is_played(track)
+        track.add_listener("ended", self._on_ended)
         self._task: asyncio.Task[None] | None = None
         self._normalizer = audio_normalizer() if track.kind == "audio" else None
         self._offset: float | None = None
@@ -260,11 +269,21 @@ class TrackHub(Hub):
         self._track.stop()
         self.finish()
 
+    def _on_ended(self) -> None:
+        # Whoever waits in `recv` of a track that is stopped may wait for ever.
+        try:
+            self.loop.call_soon_threadsafe(self.finish)
+        except RuntimeError:
+            logger.debug("the loop has stopped before a track")
+
     def _start(self) -> None:
         self._offset = self._audio_due = None
-        self._task = self.loop.create_task(self._pump())
+        if self._task is None:
+            self._task = self.loop.create_task(self._pump())
 
     def _stop(self) -> None:
+        if self._plays_on and not self.ended:
+            return
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
         self._task = None
@@ -272,16 +291,31 @@ class TrackHub(Hub):
     async def _pump(self) -> None:
         try:
             while True:
-                self._take(await self._track.recv())
+                frame = await self._track.recv()
+                if self._consumers:
+                    self._take(frame)
                 if self._task is not asyncio.current_task():
                     return
         except MediaStreamError:
             self.finish()
+        except asyncio.CancelledError:
+            if self._plays_on:
+                await self._end_player()
+            raise
         except Exception as error:
             # Code of the user's: its fault ends this track and nothing else.
             fault = MediaError(f"A local {self.kind} track failed: {error!r}")
             fault.__cause__ = error
             self.finish(fault)
+
+    async def _end_player(self) -> None:
+        """End the track before the loop goes, to which the player's thread hands its frames."""
+        try:
+            async with asyncio.timeout(PLAYER_GRACE):
+                # It waits for that thread, which may hang in a read.
+                await self.loop.run_in_executor(None, self._track.stop)
+        except TimeoutError:
+            logger.warning("the player of a local %s track does not stop", self.kind)
 
     def _take(self, frame: Frame | Packet[Any]) -> None:
         if isinstance(frame, AudioFrame):
@@ -310,3 +344,9 @@ class TrackHub(Hub):
         for piece in self._normalizer.resample(bare_copy(frame)):
             self.dispatch(piece, self._audio_due)
             self._audio_due += piece.samples / AUDIO_RATE
+
+
+def _is_played(track: MediaStreamTrack) -> bool:
+    """Whether it is one of aiortc's `MediaPlayer`."""
+    contrib = sys.modules.get("aiortc.contrib.media")
+    return contrib is not None and isinstance(track, contrib.PlayerStreamTrack)
