@@ -13,12 +13,15 @@ from artico_sync import (
     Artico,
     ArticoServer,
     ArticoTimeoutError,
+    Call,
     IdTakenError,
+    MemoryHub,
+    MemorySignaling,
     NotReadyError,
     SignalingError,
 )
 from tests.blocking import Blocked
-from tests.conftest import MakeArtico
+from tests.conftest import RTC_CONFIG, MakeArtico
 from tests.polling import wait_until
 
 TIMEOUT = 10
@@ -91,6 +94,33 @@ def test_closing_ends_a_connect_under_way() -> None:
                 blocked.result()
             assert rtco.state == "disconnected"
             assert not [t for t in threading.enumerate() if t.name.startswith("artico_sync-")]
+
+
+def test_a_connect_that_fails_after_all_leaves_nothing_of_the_calls_that_came() -> None:
+    """It was ready for a moment, in which somebody called."""
+    hub = MemoryHub()
+    rung = threading.Event()
+    calls: list[Call] = []
+
+    class Fickle(MemorySignaling):
+        def connect(self) -> None:
+            super().connect()
+            calls.append(alice.call("bob"))
+            assert rung.wait(TIMEOUT)
+            raise SignalingError("I have changed my mind.")
+
+    def incoming(call: Call) -> None:
+        calls.append(call.answer())
+        rung.set()
+
+    bob = Artico(signaling=Fickle(hub, "bob"), rtc_config=RTC_CONFIG)
+    bob.on("call", incoming)
+    with Artico(signaling=hub.signaling("alice"), rtc_config=RTC_CONFIG) as alice:
+        with pytest.raises(SignalingError, match="changed"):
+            bob.connect(TIMEOUT)
+        assert bob.state == "disconnected" and bob.calls == ()
+        assert calls[1].close_reason == "hangup"
+        bob.close()
 
 
 def test_calling_before_connecting(make_artico: MakeArtico) -> None:

@@ -281,3 +281,39 @@ class WithAsyncCall:
 def test_unfit_handlers_are_refused(box: Box, handler: Any) -> None:
     with pytest.raises(TypeError, match="call"):
         box.mailbox.on("call", handler)
+
+
+def test_a_dispatcher_that_is_stopped_twice_while_it_is_busy_ends(box: Box) -> None:
+    """It once went round and round between the two orders."""
+    entered, go_on = threading.Event(), threading.Event()
+
+    def slow(data: str) -> None:
+        entered.set()
+        assert go_on.wait(10)
+
+    box.mailbox.on("data", slow)
+    box.mailbox.emit("data", "first")
+    assert entered.wait(10)
+    for _ in range(2):
+        assert not box.dispatcher.stop(Deadline(0))
+    go_on.set()
+    assert box.dispatcher.stop(Deadline(10))
+
+
+def test_a_dispatcher_that_is_resumed_while_it_is_busy_goes_on(box: Box) -> None:
+    entered, go_on, done = threading.Event(), threading.Event(), threading.Event()
+
+    def slow(data: str) -> None:
+        entered.set()
+        assert go_on.wait(10)
+        if data == "second":
+            done.set()
+
+    box.mailbox.on("data", slow)
+    box.mailbox.emit("data", "first")
+    assert entered.wait(10)
+    assert not box.dispatcher.stop(Deadline(0))
+    box.dispatcher.resume()
+    go_on.set()
+    box.mailbox.emit("data", "second")
+    assert done.wait(10)

@@ -1,7 +1,8 @@
 """A client's crossing: connecting, calls coming in, and waiting for either; between `Artico` and
 the engine.
 
-Lock order: `_condition` alone; it is never held while waiting for the loop or for a thread.
+Lock order: `_condition`, then the lock of the loop's inbox; it is never held while waiting for the
+loop or for a thread.
 """
 
 from __future__ import annotations
@@ -179,10 +180,20 @@ class ClientPort:
                 raise deadline.error("signalling to be ready") from error
             loop_lease.at_exit(client.say_goodbye)
         except BaseException:
+            self._abandon(loop_lease)
+            raise
+
+    def _abandon(self, loop_lease: LoopLease) -> None:
+        """Leave nothing of a client that was given up while connecting: it may have been ready for
+        a moment, and calls have come in."""
+        try:
+            if self._client is not None:
+                loop_lease.run(self._client.close, 0.0)
+        finally:
             self._client = self._lease = self._guard = None
             self.state = "disconnected"
             loop_lease.release()
-            raise
+            self._dispatcher.stop(Deadline(0))
 
     async def _open(self, client: Client) -> None:
         self._opening = asyncio.current_task()

@@ -1,5 +1,8 @@
 """The dispatcher thread of a client: runs the user's handlers, one at a time, in the order of the
-events."""
+events.
+
+Lock order: `_lock`, then the lock inside the janus queue.
+"""
 
 from __future__ import annotations
 
@@ -30,6 +33,7 @@ class Dispatcher:
     def __init__(self, name: str) -> None:
         self._name = name
         self._lock = threading.Lock()
+        # None only has the thread look whether it is to stop.
         self._queue: janus.Queue[tuple[Dispatchable, str] | None] = janus.Queue()
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -44,8 +48,6 @@ class Dispatcher:
                 self._start()
 
     def _start(self) -> None:
-        if self._stopping:
-            self._queue.sync_q.put_nowait(None)
         self._thread = threading.Thread(
             target=self._run, name=f"artico_sync-events-{self._name}", daemon=True
         )
@@ -55,21 +57,21 @@ class Dispatcher:
         forever = Deadline(None)
         while True:
             item = take(self._queue.sync_q, forever)
-            if item is None:
-                with self._lock:
-                    if self._queue.sync_q.qsize() == 0:
-                        self._thread = None
-                        return
-                    # Events came after the order to stop; they are still delivered.
-                    self._queue.sync_q.put_nowait(None)
-                continue
-            target, name = item
-            try:
-                target.dispatch(name)
-            except Exception:
-                # The user's exceptions are caught at the handler; this keeps a fault of ours from
-                # ending events.
-                logger.exception("unexpected error while delivering %r", name)
+            if item is not None:
+                self._deliver(*item)
+            with self._lock:
+                # Events that came after the order to stop are still delivered.
+                if self._stopping and self._queue.sync_q.qsize() == 0:
+                    self._thread = None
+                    return
+
+    def _deliver(self, target: Dispatchable, name: str) -> None:
+        try:
+            target.dispatch(name)
+        except Exception:
+            # The user's exceptions are caught at the handler; this keeps a fault of ours from
+            # ending events.
+            logger.exception("unexpected error while delivering %r", name)
 
     @property
     def is_current(self) -> bool:

@@ -5,8 +5,8 @@ Every event name has a janus queue. An event goes to the handlers of its name if
 to a thread that waits for it, else it stays in the queue for whoever comes first: a handler
 registered later, or a thread.
 
-Lock order: a mailbox's lock, then the lock inside a janus queue. No handler and no wait runs under
-either.
+Lock order: a mailbox's lock, then the dispatcher's, then the lock inside a janus queue. No handler
+and no wait runs under any.
 """
 
 from __future__ import annotations
