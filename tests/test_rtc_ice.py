@@ -359,7 +359,7 @@ def test_loopback_only_where_there_is_nothing_else(monkeypatch: pytest.MonkeyPat
         (["192.0.2.1", "fd00::1", "192.0.2.1"], ["192.0.2.1", "fd00::1"]),
     ):
         monkeypatch.setattr(gathering, "get_host_addresses", lambda found=found, **_: found)
-        assert gathering.host_addresses() == expected
+        assert gathering.list_addresses() == expected
 
 
 # Candidates of the peer's
