@@ -12,7 +12,7 @@ import pytest
 
 from artico_sync.bridge.dispatcher import Dispatcher
 from artico_sync.bridge.mailbox import KEPT_LIMIT, Mailbox
-from artico_sync.bridge.waiting import Deadline
+from artico_sync.bridge.waiting import Deadline, Waiter
 from artico_sync.errors import ArticoTimeoutError, NotReadyError
 from tests.blocking import Blocked
 
@@ -145,6 +145,30 @@ def test_each_event_goes_to_exactly_one_of_many_threads(box: Box) -> None:
     for thread in threads:
         thread.join(10)
     assert sorted(results) == list(range(count))
+
+
+def test_a_batch_is_taken_in_order_and_each_is_consumed(box: Box) -> None:
+    consumed: list[int] = []
+    with Blocked(box.take) as blocked:
+        box.mailbox.emit_all("data", [(number,) for number in range(3)], consumed.append)
+    assert blocked.result() == (0,)
+    assert [box.take()[0], box.take()[0]] == [1, 2]
+    assert consumed == [0, 1, 2]
+
+
+def test_an_event_handed_over_in_the_moment_of_ctrl_c_is_not_lost(
+    box: Box, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    def interrupted(waiter: Waiter[Any], deadline: Deadline) -> None:
+        box.mailbox.emit("data", "for others")
+        raise KeyboardInterrupt
+
+    with monkeypatch.context() as patched:
+        patched.setattr(Waiter, "wait", interrupted)
+        with pytest.raises(KeyboardInterrupt):
+            box.take()
+    box.mailbox.emit("data", "later")
+    assert [box.take()[0], box.take()[0]] == ["for others", "later"]
 
 
 def test_the_end_releases_those_who_wait_after_what_was_kept(box: Box) -> None:

@@ -2,11 +2,17 @@
 
 from __future__ import annotations
 
+import asyncio
+
 import pytest
+from aiortc import RTCPeerConnection
 from aiortc.rtcdtlstransport import SRTP_PROFILES, RTCCertificate
 
 from artico_sync.engine.rtc import dtls
+from artico_sync.engine.rtc.construction import construct
 from artico_sync.engine.rtc.dtls import Certificate
+from artico_sync.engine.rtc.peer_connection import PeerConnection
+from artico_sync.engine.settings import Settings
 
 
 def test_computes_what_aiortc_does_once() -> None:
@@ -22,3 +28,25 @@ def test_is_stale_before_it_expires(monkeypatch: pytest.MonkeyPatch) -> None:
     certificate = Certificate.generateCertificate()
     monkeypatch.setattr(dtls, "REMAINING_LIFE", dtls.REMAINING_LIFE * 2)
     assert certificate.is_stale
+
+
+def test_a_connection_makes_none_where_it_is_given_one(monkeypatch: pytest.MonkeyPatch) -> None:
+    certificate = Certificate.generateCertificate()
+
+    def refuse(*_: object) -> None:
+        raise AssertionError("a certificate nobody wants")
+
+    monkeypatch.setattr(RTCCertificate, "generateCertificate", refuse)
+
+    async def main() -> None:
+        connection = PeerConnection(None, Settings(accelerate=True), certificate)
+        assert connection._RTCPeerConnection__certificates == [certificate]
+        # Everything else is there as aiortc makes it.
+        assert connection.signalingState == "stable"
+        await connection.close()
+
+    asyncio.run(main())
+
+
+def test_the_lever_takes_hold_of_this_aiortc() -> None:
+    assert construct is not RTCPeerConnection.__init__

@@ -359,7 +359,28 @@ def test_loopback_only_where_there_is_nothing_else(monkeypatch: pytest.MonkeyPat
         (["192.0.2.1", "fd00::1", "192.0.2.1"], ["192.0.2.1", "fd00::1"]),
     ):
         monkeypatch.setattr(gathering, "get_host_addresses", lambda found=found, **_: found)
-        assert gathering.host_addresses() == expected
+        assert gathering.list_addresses() == expected
+
+
+def test_many_calls_at_once_share_one_list_of_addresses(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.undo()
+    listings: list[int] = []
+
+    def list_addresses() -> list[str]:
+        listings.append(1)
+        return [LOOPBACK]
+
+    monkeypatch.setattr(gathering, "list_addresses", list_addresses)
+
+    async def main() -> None:
+        for _ in range(3):
+            assert gathering.host_addresses() == [LOOPBACK]
+        assert len(listings) == 1
+        monkeypatch.setattr(gathering, "LISTING_AGE", -1.0)
+        gathering.host_addresses()
+        assert len(listings) == 2
+
+    asyncio.run(main())
 
 
 # Candidates of the peer's

@@ -8,6 +8,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artico_sync.engine.rtc.sctp_packets import (
+    COMMON_HEADER_LENGTH,
+    DATA,
+    DATA_CHUNK,
+    DATA_HEADER_LENGTH,
     FLAG_BEGIN,
     FLAG_END,
     FLAG_UNORDERED,
@@ -206,3 +210,69 @@ def test_duplicates_are_reported_once_and_bounded() -> None:
     assert set(sack.duplicates) == {1}
     assert len(sack.duplicates) <= 16
     assert queue.sack(1200).duplicates == ()
+
+
+def packet_of(chunks: list[Data]) -> bytes:
+    """The packet that carries them, its header empty."""
+    packet = bytes(COMMON_HEADER_LENGTH)
+    for item in chunks:
+        header = DATA_CHUNK.pack(
+            DATA,
+            item.flags,
+            DATA_HEADER_LENGTH + len(item.payload),
+            item.tsn,
+            item.stream,
+            item.sequence,
+            item.protocol,
+        )
+        packet += header + item.payload + bytes(-len(item.payload) % 4)
+    return packet
+
+
+@given(
+    messages=st.lists(st.binary(min_size=1, max_size=40), min_size=1, max_size=20),
+    size=st.integers(1, 20),
+    initial=st.integers(0, TSN_MODULO - 1),
+    swapped=st.integers(0, 100),
+)
+def test_a_run_of_chunks_is_taken_as_they_are_one_by_one(
+    messages: list[bytes], size: int, initial: int, swapped: int
+) -> None:
+    chunks = fragments(messages, initial, size)
+    if swapped + 1 < len(chunks):
+        chunks[swapped], chunks[swapped + 1] = chunks[swapped + 1], chunks[swapped]
+    packet = packet_of(chunks)
+    queue, model = make_queue(initial), make_queue(initial)
+    taken: list[Message] = []
+    end, flags = queue.add_run(packet, COMMON_HEADER_LENGTH, taken)
+    in_turn = chunks if swapped + 1 >= len(chunks) else chunks[:swapped]
+    expected = [message for item in in_turn for message in model.add(item) or ()]
+    assert taken == expected
+    assert queue.sack(1000) == model.sack(1000)
+    assert end == len(packet_of(in_turn))
+    assert not in_turn or flags & FLAG_END or not expected
+
+
+def test_a_run_ends_before_what_is_malformed_or_no_data() -> None:
+    whole = packet_of(fragments([b"good", b"bad"], 1, 100))
+    first_end = len(packet_of(fragments([b"good"], 1, 100)))
+    for bad in (
+        whole[: first_end + 10],
+        whole[: first_end + 2] + b"\x00\x10" + whole[first_end + 4 :],
+        whole[: first_end + 2] + b"\x00\xff" + whole[first_end + 4 :],
+        whole[:first_end] + b"\x03" + whole[first_end + 1 :],
+    ):
+        queue = make_queue(1)
+        taken: list[Message] = []
+        end, _ = queue.add_run(bad, COMMON_HEADER_LENGTH, taken)
+        assert taken == [(0, 53, b"good")]
+        assert end == first_end
+
+
+def test_a_run_keeps_to_the_window() -> None:
+    queue = make_queue(1, capacity=1000, maximum=500)
+    queue.taken = 1000 + 2 * SLACK
+    taken: list[Message] = []
+    packet = packet_of(fragments([b"x" * 100], 1, 100))
+    assert queue.add_run(packet, COMMON_HEADER_LENGTH, taken) == (COMMON_HEADER_LENGTH, 0)
+    assert not taken

@@ -60,10 +60,8 @@ class LoopThread:
         self._stopped = threading.Event()
         self._thread = threading.Thread(target=self._run, name="artico_sync-loop", daemon=True)
         self._thread.start()
-
-    @property
-    def ident(self) -> int | None:
-        return self._thread.ident
+        #: As of `threading.get_ident`.
+        self.ident = self._thread.ident
 
     def post(self, function: Callable[..., object], *args: object) -> None:
         """Run `function(*args)` on the loop soon, in the order of the calls; any thread."""

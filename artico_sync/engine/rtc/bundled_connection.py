@@ -15,6 +15,7 @@ from aiortc.rtcicetransport import RTCIceCandidate, RTCIceTransport
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
 
 from ..settings import Settings
+from .construction import construct
 from .ice import IceTransport
 from .sctp import SctpTransport
 from .transport_stack import TransportStack
@@ -46,7 +47,11 @@ class BundledConnection(RTCPeerConnection):
         certificate: RTCCertificate | None,
         on_candidate: Callable[[RTCIceCandidate], None],
     ) -> None:
-        super().__init__(configuration or RTCConfiguration())
+        configuration = configuration or RTCConfiguration()
+        if certificate is None or not settings.accelerate:
+            super().__init__(configuration)
+        else:
+            construct(self, configuration)
         if certificate is not None:
             self._RTCPeerConnection__certificates = [certificate]
         self._settings = settings

@@ -22,9 +22,9 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: A DTLS record holds at most this many bytes of data, and this many with all around it.
+#: A DTLS record holds at most this many bytes of data, and less than so many beside it.
 RECORD_MAXIMUM = 16 * 1024
-RECORD_WITH_HEADERS = RECORD_MAXIMUM + 2048
+RECORD_OVERHEAD = 512
 #: A certificate lives for 30 days; with no more than this left it is used for no new call.
 REMAINING_LIFE = datetime.timedelta(days=29)
 #: Datagrams taken in before the loop gets its turn.
@@ -81,7 +81,7 @@ class DtlsTransport(RTCDtlsTransport):
             raise ConnectionError("Cannot send encrypted data, not connected")
         try:
             self._ssl.send(data)
-            record = self._ssl.bio_read(RECORD_WITH_HEADERS)
+            record = self._ssl.bio_read(len(data) + RECORD_OVERHEAD)
         except SSL.Error as exc:
             raise ConnectionError(f"Cannot encrypt: {exc!r}") from exc
         self._transmit(record)
@@ -150,7 +150,7 @@ class DtlsTransport(RTCDtlsTransport):
         self._RTCDtlsTransport__rx_packets += 1
         try:
             self._ssl.bio_write(datagram)
-            data = self._ssl.recv(RECORD_MAXIMUM)
+            data = self._ssl.recv(len(datagram))
             if self._data_receiver is not None:
                 self._take_data(data)
         except (SSL.Error, ConnectionError) as exc:

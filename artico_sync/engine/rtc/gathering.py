@@ -8,6 +8,7 @@ import logging
 from collections.abc import Coroutine, Iterable
 from dataclasses import dataclass, field
 from typing import TYPE_CHECKING, Any
+from weakref import WeakKeyDictionary
 
 from aioice import Candidate, stun, turn
 from aioice.candidate import candidate_foundation, candidate_priority
@@ -25,6 +26,8 @@ if TYPE_CHECKING:
 logger = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
+#: Seconds for which a list of the machine's addresses is good.
+LISTING_AGE = 0.1
 #: What RFC 8839 puts for a related address that is not to be shown.
 HIDDEN = {4: ("0.0.0.0", 9), 6: ("::", 9)}
 
@@ -81,11 +84,27 @@ class IceServers:
         return cls(tuple(stun_servers), tuple(turn_servers))
 
 
+#: What each loop was told last, and when: who places many calls at once asks for each.
+_listed: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[float, list[str]]]
+_listed = WeakKeyDictionary()
+
+
 def host_addresses() -> list[str]:
-    """Addresses to take candidates from; the loopback one only where there is no other.
+    """Addresses to take candidates from, as of now or `LISTING_AGE` ago; the loopback one only
+    where there is no other.
 
     A laptop that is offline has none but that one, and two programs on it may still talk.
     """
+    loop = asyncio.get_running_loop()
+    now = loop.time()
+    listed = _listed.get(loop)
+    if listed is None or now - listed[0] > LISTING_AGE:
+        listed = _listed[loop] = (now, list_addresses())
+    return listed[1]
+
+
+def list_addresses() -> list[str]:
+    """Have the system list them, which takes as long as a tenth of a call's set-up."""
     try:
         addresses = get_host_addresses(use_ipv4=True, use_ipv6=True)
     except OSError as exc:

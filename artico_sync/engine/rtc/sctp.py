@@ -85,6 +85,9 @@ class SctpTransport(RTCSctpTransport):
         self._drain_waiters: list[asyncio.Future[None]] = []
         self._output: deque[bytes] = deque()
         self._output_task: asyncio.Task[None] | None = None
+        self._send_at_once: Callable[[bytes], None] | None = None
+        if isinstance(transport, DtlsTransport) and transport.can_send_at_once:
+            self._send_at_once = transport.send_data
         self._received_messages = 0
         self._received_bytes = 0
 
@@ -288,10 +291,9 @@ class SctpTransport(RTCSctpTransport):
     # Packets out
 
     def _send_packet(self, packet: bytes) -> None:
-        transport = self.transport
-        if isinstance(transport, DtlsTransport) and transport.can_send_at_once:
+        if self._send_at_once is not None:
             try:
-                transport.send_data(packet)
+                self._send_at_once(packet)
             except ConnectionError as exc:
                 logger.debug("SCTP packet not sent: %s", exc)
         elif len(self._output) < OUTPUT_MAXIMUM:

@@ -177,6 +177,9 @@ class ReceiveQueue:
 
     def sack(self, room: int) -> Sack:
         """The acknowledgement to send now, in at most `room` bytes."""
+        if not (self._starts or self.duplicates):
+            self._announced = self.window
+            return Sack(self.cumulative % TSN_MODULO, self._announced)
         blocks = max((room - 16) // 4, 0)
         gaps = []
         for start, end in zip(self._starts[:blocks], self._ends[:blocks], strict=True):

@@ -237,7 +237,7 @@ class SendQueue:
         self._flying[chunk.tsn] = chunk
 
     def _after_idle(self, now: float) -> None:
-        if not self.outstanding and self._last_sent:
+        if not self._flying and not self.outstanding and self._last_sent:
             idle = int((now - self._last_sent) / self.timeout.value)
             if idle > 0:
                 self.window.idle(idle)
@@ -284,7 +284,8 @@ class SendQueue:
                 packets, newest = self._losses.sample(newly, now)
             else:
                 packets, newest = self._losses.sample_once_sent(newly, now)
-            lost = self._lose(self._losses.find(flying.values(), packets, newest))
+            if flying:
+                lost = self._lose(self._losses.find(flying.values(), packets, newest))
         if sack.window and not self.peer_window and self._window_probes:
             # What probed the shut window was refused; it is welcome now.
             self._give_up_flying()
