@@ -60,7 +60,7 @@ class Artico(EventEmitter):
             STUN servers.
         token: Shown to a signalling server that wants to know who connects.
         connect_timeout: Seconds an answered call may take to connect before it fails.
-        silence_timeout: Seconds of silence from the peer after which a call is lost.
+        silence_timeout: Seconds of silence from the peer after which a call is lost (RFC 7675).
         ring_timeout: Seconds a call may ring, coming in or going out, before it ends unanswered;
             None for ever.
         send_buffer: Bytes that may wait to be sent on a call before `send` blocks.
