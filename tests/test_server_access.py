@@ -11,12 +11,13 @@ from pathlib import Path
 import aiohttp
 import pytest
 
-from artico_sync import ArticoServer
+from artico_sync import Artico, ArticoServer, InvalidIdError, SignalingError
 from artico_sync.artico_server import ServerLimits
 from artico_sync.server.origins import OriginPolicy, normalised
 from artico_sync.server.proxies import client_address
 from artico_sync.server.rates import network_of
 from tests.certificates import make_certificate, trusting
+from tests.faults.peer_process import PeerProcess
 from tests.raw_peer import WAIT, RawPeer, two_peers
 
 TOKENS: dict[str | None, str | bool | None] = {
@@ -328,6 +329,37 @@ def test_serves_https_with_certificate_files(tmp_path: Path) -> None:
     with ArticoServer(port=0, certfile=str(certfile), keyfile=str(keyfile)) as server:
         assert server.url.startswith("https://")
         asyncio.run(visit(server))
+
+
+def test_a_call_over_https_with_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    certfile, keyfile = make_certificate(tmp_path)
+    # Read when a program starts; what users with a certificate authority of their own do.
+    monkeypatch.setenv("SSL_CERT_FILE", str(certfile))
+    with (
+        ArticoServer(port=0, certfile=str(certfile), keyfile=str(keyfile), auth=auth) as server,
+        PeerProcess(server.url, "alice", token="for-alice") as alice,
+    ):
+        alice.wait_for("ready")
+        with PeerProcess(server.url, "bob", "alice", token="for-anybody") as bob:
+            bob.wait_for("open")
+            assert server.peers == ("alice", "bob")
+            bob.order("send", "over TLS")
+            assert alice.wait_for("data") == "over TLS"
+
+
+@pytest.mark.parametrize(
+    ("token", "error"),
+    [("for-alice", InvalidIdError), ("revoked", SignalingError), (None, SignalingError)],
+)
+def test_a_client_is_told_why_it_may_not_come_in(
+    token: str | None, error: type[SignalingError]
+) -> None:
+    with ArticoServer(port=0, auth=auth) as server:
+        rtco = Artico(server.url, id="bob", token=token, rtc_config={"iceServers": []})
+        with pytest.raises(error) as refused:
+            rtco.connect(WAIT)
+        assert type(refused.value) is error and (token is None or token not in str(refused.value))
+        assert server.peers == ()
 
 
 def test_serves_https_with_a_context(tmp_path: Path) -> None:

@@ -8,9 +8,14 @@ from __future__ import annotations
 import os
 import shutil
 import subprocess
+import sys
+from collections.abc import Iterator
+from contextlib import contextmanager
 from types import TracebackType
 
 import pytest
+
+from tests.faults.peer_process import ROOT
 
 #: Where the server is on a network apart from the one the calls use, and where it is on theirs.
 SERVER_APART = "10.198.0.1"
@@ -41,6 +46,13 @@ class Host:
 
     def add_address(self, address: str) -> None:
         self.ip("address", "add", f"{address}/24", "dev", "calls")
+
+    def pull_cable(self) -> None:
+        """The one that calls use."""
+        self.ip("link", "set", "calls", "down")
+
+    def plug_in(self) -> None:
+        self.ip("link", "set", "calls", "up")
 
     def remove_address(self, address: str) -> None:
         self.ip("address", "del", f"{address}/24", "dev", "calls")
@@ -91,3 +103,20 @@ class Cables:
 
 def ip(*arguments: str) -> None:
     subprocess.run(("ip", *arguments), check=True, capture_output=True, text=True, timeout=20)
+
+
+@contextmanager
+def serving(cables: Cables, address: str) -> Iterator[str]:
+    """A signalling server at an address of the switch's."""
+    arguments = ("-m", "artico_sync", "serve", "--host", address, "--port", "9000")
+    process = subprocess.Popen(
+        (*cables.prefix, sys.executable, *arguments), cwd=ROOT, stdout=subprocess.PIPE
+    )
+    assert process.stdout is not None
+    try:
+        assert address in process.stdout.readline().decode()
+        yield f"http://{address}:9000"
+    finally:
+        process.terminate()
+        process.wait()
+        process.stdout.close()

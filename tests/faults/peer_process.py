@@ -92,10 +92,14 @@ class PeerProcess:
                 return said["argument"]
 
     def order(self, order: str, argument: Any = None) -> None:
-        """Have it `send` a message, `hangup`, or `close`."""
+        """Have it `send` a message, `flood` with so many of such a size, `hangup`, or `close`."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"order": order, "argument": argument}) + "\n")
         self._process.stdin.flush()
+
+    @property
+    def pid(self) -> int:
+        return self._process.pid
 
     def kill(self) -> None:
         """As the out-of-memory killer does: nothing of it says goodbye."""
@@ -134,6 +138,11 @@ def main(url: str, id: str, target: str | None, answer: bool, options: dict[str,
             order = json.loads(line)
             if order["order"] == "send":
                 call.send(order["argument"])
+            elif order["order"] == "flood":
+                count, size = order["argument"]
+                for number in range(count):
+                    call.send(f"{number} ".ljust(size, "x"))
+                say("flooded")
             elif order["order"] == "hangup":
                 call.hangup()
             elif order["order"] == "stats":

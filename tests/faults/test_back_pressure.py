@@ -3,15 +3,19 @@
 from __future__ import annotations
 
 import threading
+import time
+from collections.abc import Callable
 from typing import Any
 
 import pytest
 
-from artico_sync import ArticoTimeoutError, Call
+from artico_sync import ArticoServer, ArticoTimeoutError, Call
 from tests.blocking import Blocked
-from tests.conftest import TIME_UNIT
+from tests.conftest import TIME_UNIT, MakeArtico
 from tests.faults.memory import MIB, resident_memory
 from tests.faults.network import Ends, Network
+from tests.faults.peer_process import PeerProcess
+from tests.polling import wait_until
 
 LIMIT = 30.0 * TIME_UNIT
 BUFFER = MIB
@@ -53,6 +57,46 @@ def test_an_unread_call_holds_its_sender(network: Network, size: int, direction:
     sender.flush(LIMIT)
     sender.send("after")
     assert receiver.recv(LIMIT) == "after"
+
+
+@pytest.mark.timeout(120 * TIME_UNIT)
+@pytest.mark.parametrize("role", ["caller", "callee"])
+def test_memory_of_both_processes_is_bounded_however_much_is_sent(
+    server: ArticoServer, make_artico: MakeArtico, role: str
+) -> None:
+    """Nobody reads at first, then slowly, then as fast as it comes."""
+    rtco = make_artico("us")
+    target = "us" if role == "caller" else None
+    count, size = 2000, 100_000
+    with PeerProcess(server.url, "them", target) as peer:
+        peer.wait_for("ready")
+        call = rtco.wait_for("call", LIMIT).answer() if target else rtco.call("them")
+        call.wait_open(LIMIT)
+        peer.wait_for("open")
+        processes: tuple[int | str, ...] = ("self", peer.pid)
+        before = [resident_memory(process) for process in processes]
+        peer.order("flood", [count, size])
+        settled(lambda: call.stats()["messages_received"])
+        for number in range(count):
+            assert call.recv(LIMIT) == f"{number} ".ljust(size, "x")
+            if number < 100 or number % 100 == 0:
+                grown = [resident_memory(p) - b for p, b in zip(processes, before, strict=True)]
+                # The default buffers: 1 MiB to send, 4 MiB to receive.
+                assert max(grown) < 5 * MIB + SLACK, grown
+        peer.wait_for("flooded")
+
+
+def settled(number: Callable[[], int]) -> None:
+    """Wait until a number has not changed for a while."""
+    last, since = number(), time.monotonic()
+
+    def unchanged() -> bool:
+        nonlocal last, since
+        if number() != last:
+            last, since = number(), time.monotonic()
+        return time.monotonic() - since > 0.5 * TIME_UNIT
+
+    wait_until(unchanged, "nothing more to come", LIMIT)
 
 
 def test_a_held_sender_goes_on_when_reading_begins(network: Network) -> None:

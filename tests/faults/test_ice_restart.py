@@ -2,21 +2,17 @@
 
 from __future__ import annotations
 
-import subprocess
-import sys
 import threading
 import time
-from collections.abc import Iterator
-from contextlib import contextmanager
 from typing import Any
 
 import pytest
 
 from artico_sync.signaling import Message
 from tests.conftest import TIME_UNIT
-from tests.faults.namespaces import SERVER, SERVER_APART, Cables
+from tests.faults.namespaces import SERVER, SERVER_APART, Cables, serving
 from tests.faults.network import Ends, Network
-from tests.faults.peer_process import ROOT, PeerProcess
+from tests.faults.peer_process import PeerProcess
 
 LIMIT = 30.0 * TIME_UNIT
 
@@ -118,23 +114,6 @@ def test_no_restart_that_finds_nothing_ends_a_call_early(network: Network) -> No
     first.restore()
     assert_usable(ends)
     assert_usable(ends)
-
-
-@contextmanager
-def serving(cables: Cables, address: str) -> Iterator[str]:
-    """A signalling server at an address of the switch's."""
-    arguments = ("-m", "artico_sync", "serve", "--host", address, "--port", "9000")
-    process = subprocess.Popen(
-        (*cables.prefix, sys.executable, *arguments), cwd=ROOT, stdout=subprocess.PIPE
-    )
-    assert process.stdout is not None
-    try:
-        assert address in process.stdout.readline().decode()
-        yield f"http://{address}:9000"
-    finally:
-        process.terminate()
-        process.wait()
-        process.stdout.close()
 
 
 @pytest.mark.parametrize(

@@ -12,6 +12,7 @@ from artico_sync import ArticoServer, Call, CallClosedError, ConnectionFailedErr
 from artico_sync.artico_server import ServerLimits
 from tests.blocking import Blocked
 from tests.conftest import TIME_UNIT, MakeArtico
+from tests.faults.namespaces import SERVER_APART, Cables, serving
 from tests.faults.network import Network
 from tests.faults.peer_process import PeerProcess
 
@@ -143,6 +144,36 @@ def test_a_process_that_sleeps_for_long_loses_its_call(
         # The other side learns of it when it wakes up.
         peer.go_on()
         assert peer.wait_for("close") in ("failed", "remote")
+
+
+@ROLES
+@pytest.mark.parametrize("for_good", [False, True], ids=["for a moment", "for good"])
+def test_a_cable_that_is_pulled(role: str, for_good: bool) -> None:
+    """The system itself says that the network is gone, and what was sent on it comes back."""
+    silence = 3.0 if for_good else 9.0
+    with Cables() as cables, serving(cables, SERVER_APART) as url:
+        here, there = cables.host(), cables.host()
+        here.add_address("10.199.0.11")
+        there.add_address("10.199.0.12")
+        with PeerProcess(url, "callee", prefix=there.prefix, silence_timeout=silence) as callee:
+            callee.wait_for("ready")
+            with PeerProcess(
+                url, "caller", "callee", prefix=here.prefix, silence_timeout=silence
+            ) as caller:
+                caller.wait_for("open")
+                callee.wait_for("open")
+                (here if role == "caller" else there).pull_cable()
+                caller.order("send", "from the caller")
+                callee.order("send", "from the callee")
+                if for_good:
+                    begun = time.monotonic()
+                    assert caller.wait_for("close") == callee.wait_for("close") == "failed"
+                    assert time.monotonic() - begun < silence + LATE
+                    return
+                time.sleep(3.0)  # how long it is out is the point
+                (here if role == "caller" else there).plug_in()
+                assert callee.wait_for("data") == "from the caller"
+                assert caller.wait_for("data") == "from the callee"
 
 
 @ROLES
