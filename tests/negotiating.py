@@ -142,8 +142,26 @@ async def until(condition: Callable[[], object], limit: float = LIMIT) -> None:
             await asyncio.sleep(0.002)
 
 
-def join(first: End, second: End) -> None:
-    first.deliver, second.deliver = second.inbox.put_nowait, first.inbox.put_nowait
+def as_javascript(signal: Signal) -> Signal:
+    """The signal as a browser would send it: nothing tells that it is one of ours."""
+    data = {name: value for name, value in (signal["data"] or {}).items() if name != "offer"}
+    if "sdp" in data:
+        data["sdp"] = data["sdp"].replace("o=artico_sync ", "o=- ")
+    return {**signal, "data": data}
+
+
+def join(first: End, second: End, *, javascript: bool = False) -> None:
+    """Carry signals both ways.
+
+    Args:
+        javascript: Each takes the other for a browser.
+    """
+
+    def carrier(receiver: End) -> Callable[[Signal], None]:
+        put = receiver.inbox.put_nowait
+        return (lambda signal: put(as_javascript(signal))) if javascript else put
+
+    first.deliver, second.deliver = carrier(second), carrier(first)
 
 
 async def settle(*ends: End) -> None:
@@ -158,10 +176,10 @@ async def settle(*ends: End) -> None:
     await until(still)
 
 
-async def call(settings: Settings | None = None) -> tuple[End, End]:
+async def call(settings: Settings | None = None, *, javascript: bool = False) -> tuple[End, End]:
     """A caller and a callee with an open data channel."""
     caller, callee = End(polite=False, settings=settings), End(polite=True, settings=settings)
-    join(caller, callee)
+    join(caller, callee, javascript=javascript)
     caller.open_channel()
     await until(lambda: caller.is_open and callee.is_open)
     await settle(caller, callee)
@@ -174,12 +192,15 @@ def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
 
 
 def with_call(
-    test: Callable[[End, End], Awaitable[None]], settings: Settings | None = None
+    test: Callable[[End, End], Awaitable[None]],
+    settings: Settings | None = None,
+    *,
+    javascript: bool = False,
 ) -> None:
     """Run a test with an open call, and end the call."""
 
     async def body() -> None:
-        caller, callee = await call(settings)
+        caller, callee = await call(settings, javascript=javascript)
         try:
             await test(caller, callee)
             caller.say("still there")

@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
+from collections.abc import Callable
 from typing import Any
 
 import pytest
@@ -13,7 +14,18 @@ from aiortc.mediastreams import MediaStreamTrack
 from artico_sync.engine.negotiation import NegotiationError
 from artico_sync.engine.rtc.media_lines import RemoteTrackAdded, RemoteTrackRemoved
 from artico_sync.engine.settings import Settings
-from tests.negotiating import End, Signal, Still, call, join, run, settle, until, with_call
+from tests.negotiating import (
+    End,
+    Signal,
+    Still,
+    as_javascript,
+    call,
+    join,
+    run,
+    settle,
+    until,
+    with_call,
+)
 
 HASTY = Settings(offer_timeout=0.2, offer_attempts=3)
 
@@ -21,12 +33,6 @@ HASTY = Settings(offer_timeout=0.2, offer_attempts=3)
 def kinds(end: End) -> list[tuple[str, str]]:
     names = {RemoteTrackAdded: "added", RemoteTrackRemoved: "removed"}
     return [(names[type(change)], change.kind) for change in end.changes]
-
-
-def without_tokens(signal: Signal) -> Signal:
-    """The signal as JavaScript would send it."""
-    data = {name: value for name, value in (signal["data"] or {}).items() if name != "offer"}
-    return {**signal, "data": data}
 
 
 def test_a_call_opens_and_carries_text_both_ways() -> None:
@@ -269,8 +275,7 @@ def test_the_ignored_offer_is_answered_when_ours_stays_unanswered() -> None:
     with_call(test, dataclasses.replace(HASTY, offer_timeout=0.3))
 
 
-@pytest.mark.parametrize("javascript", [False, True])
-def test_a_late_answer_undoes_what_was_taken_in_its_place(javascript: bool) -> None:
+def test_a_late_answer_undoes_what_was_taken_in_its_place() -> None:
     """A slow polite peer gives way, and its answer comes after we have given way to it."""
 
     async def test(caller: End, callee: End) -> None:
@@ -287,15 +292,17 @@ def test_a_late_answer_undoes_what_was_taken_in_its_place(javascript: bool) -> N
         assert theirs.id in caller.streams
         caller.deliver = to_callee
         for signal in held:
-            to_callee(without_tokens(signal) if javascript else signal)
+            to_callee(signal)
         await until(lambda: ours.id in callee.streams and theirs.id in caller.streams)
         await settle(caller, callee)
         assert caller.errors == callee.errors == []
 
-    with_call(test, dataclasses.replace(HASTY, offer_timeout=0.3, offer_attempts=10))
+    settings = dataclasses.replace(HASTY, offer_timeout=0.3, offer_attempts=10)
+    with_call(test, settings, javascript=True)
 
 
-def test_a_slow_answer_counts_for_the_offer_made_again() -> None:
+@pytest.mark.parametrize("javascript", [False, True])
+def test_a_slow_answer_counts_for_the_offer_made_again(javascript: bool) -> None:
     async def test(caller: End, callee: End) -> None:
         held: list[Signal] = []
         to_callee = caller.deliver
@@ -310,13 +317,58 @@ def test_a_slow_answer_counts_for_the_offer_made_again() -> None:
         await until(lambda: len(caller.descriptions("offer")) == before + 2)
         caller.deliver = to_callee
         for signal in held:
-            to_callee(without_tokens(signal))
+            to_callee(signal)
         await until(lambda: callee.streams == {second.id: "two"})
         await settle(caller, callee)
         assert len(caller.descriptions("offer")) <= before + 4
         assert caller.errors == callee.errors == []
 
-    with_call(test, dataclasses.replace(HASTY, offer_timeout=0.3, offer_attempts=10))
+    settings = dataclasses.replace(HASTY, offer_timeout=0.3, offer_attempts=10)
+    with_call(test, settings, javascript=javascript)
+
+
+@pytest.mark.parametrize("slow", ["caller", "callee", "both"])
+def test_signals_that_take_longer_than_an_offer_waits_wedge_nothing(slow: str) -> None:
+    """Each side gave up what the other one was about to answer, and then neither followed."""
+
+    async def test(caller: End, callee: End) -> None:
+        loop, chance = asyncio.get_running_loop(), random.Random(3)
+
+        def late(end: End, receive: Callable[[Signal], None]) -> Callable[[Signal], None]:
+            last = 0.0
+
+            def carry(signal: Signal) -> None:
+                nonlocal last
+                delay = chance.random() * 0.4 if chance.random() < 0.3 and not over else 0.003
+                last = max(last + 0.0001, loop.time() + delay)
+                loop.call_at(last, receive, signal)
+
+            return carry
+
+        over = False
+        for name, end in (("caller", caller), ("callee", callee)):
+            assert end.deliver is not None
+            if slow in (name, "both"):
+                end.deliver = late(end, end.deliver)
+        shared: dict[End, dict[MediaStreamTrack, str]] = {caller: {}, callee: {}}
+        for number in range(25):
+            for end, tracks in shared.items():
+                for gone in [track for track in tracks if chance.random() < 0.4]:
+                    del tracks[gone]
+                    end.negotiation.remove_track(gone)
+                for _ in range(chance.randrange(3)):
+                    track = Still(chance.choice(["audio", "video"]))
+                    tracks[track] = f"s{number}"
+                    end.negotiation.add_track(track, f"s{number}")
+            await asyncio.sleep(chance.random() * 0.1)
+        over = True
+        for end, other in ((caller, callee), (callee, caller)):
+            wanted = {track.id: name for track, name in shared[end].items()}
+            await until(lambda: other.streams == wanted)
+        await settle(caller, callee)
+        assert caller.errors == callee.errors == []
+
+    with_call(test, Settings(offer_timeout=0.15, offer_attempts=20))
 
 
 def test_stale_answers_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
@@ -325,7 +377,7 @@ def test_stale_answers_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
         await settle(caller, callee)
         for answer in [s for s in callee.sent if s["type"] == "sdp"]:
             await caller.negotiation.receive(answer)
-            await caller.negotiation.receive(without_tokens(answer))
+            await caller.negotiation.receive(as_javascript(answer))
         assert caller.connection.signalingState == "stable"
         assert caller.errors == []
 

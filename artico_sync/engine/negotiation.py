@@ -10,14 +10,14 @@ import asyncio
 import enum
 import logging
 import secrets
-from collections import deque
 from collections.abc import Callable
 from dataclasses import dataclass
 
 from aiortc.exceptions import InvalidStateError
 from aiortc.mediastreams import MediaStreamTrack
 
-from .rtc.candidates import CandidateSignal, RemoteCandidate, parse_candidate_signal
+from .peer_candidates import PeerCandidates
+from .rtc.candidates import CandidateSignal
 from .rtc.descriptions import DescriptionError, RemoteDescription, parse_description
 from .rtc.media_lines import RemoteChange, RemoteTrackAdded, RemoteTrackRemoved
 from .rtc.peer_connection import PeerConnection
@@ -106,11 +106,11 @@ class Negotiation:
         # Of the last offer taken back that the peer may have applied all the same.
         self._late_token: str | None = None
         self._worker: asyncio.Task[None] | None = None
-        # Candidates of the peer's that belong to a description we have not applied.
-        self._early: deque[RemoteCandidate] = deque(maxlen=settings.maximum_candidates)
-        self._candidates_taken = 0
+        self._candidates = PeerCandidates(connection, settings.maximum_candidates)
         self._reminder: asyncio.TimerHandle | None = None
         self._doubtful_answer: tuple[float, Signal] | None = None
+        # The last answer, and the token of the offer it is to.
+        self._last_answer: tuple[object, Signal] | None = None
         connection.on_candidate = self._local_candidate
         connection.on_restart_needed = self.restart_ice
 
@@ -205,7 +205,9 @@ class Negotiation:
             if signal.get("type") == "sdp":
                 await self._receive_description(signal.get("data"))
             elif signal.get("type") == "candidate":
-                await self._receive_candidate(signal.get("data"))
+                if (candidate := self._candidates.parse(signal.get("data"))) is not None:
+                    async with self._lock:
+                        await self._candidates.take(candidate)
         except Exception as error:
             # The one place where what a peer sends may go wrong in ways nobody foresaw: aiortc
             # raises anything. The connection has been left as it was, and the call goes on.
@@ -288,6 +290,10 @@ class Negotiation:
 
     async def _receive_offer(self, offer: RemoteDescription, token: object) -> None:
         self._stop_expecting()
+        if token is not None and self._last_answer is not None and token == self._last_answer[0]:
+            logger.info("the peer has made its offer again, answering it again")
+            self._outbox.post(self._last_answer[1])
+            return
         if self._offer is not None:
             if not self._polite:
                 logger.info("both sides offered; ours stands")
@@ -308,6 +314,7 @@ class Negotiation:
             self._late_token = None
         signal = self._outbox.post_description(answer, token)
         self._doubtful_answer = (self._now(), signal)
+        self._last_answer = (token, signal)
         if not self._connection.peer_is_ours:
             self._quiet_until = self._now() + self._settings.answer_gap
         await self._applied(changes)
@@ -317,27 +324,7 @@ class Negotiation:
         self._outbox.release_candidates()
         if changes:
             self._on_remote_change(changes)
-        early, self._early = self._early, deque(maxlen=self._early.maxlen)
-        for candidate in early:
-            await self._take_candidate(candidate)
-
-    async def _receive_candidate(self, data: object) -> None:
-        candidate = parse_candidate_signal(data)
-        if candidate is None:
-            return
-        if self._candidates_taken >= self._settings.maximum_candidates:
-            logger.debug("dropped a candidate: there were too many")
-            return
-        async with self._lock:
-            await self._take_candidate(candidate)
-
-    async def _take_candidate(self, candidate: RemoteCandidate) -> None:
-        current = self._connection.remote_username
-        if current is None or candidate.username not in (None, current):
-            self._early.append(candidate)
-        else:
-            self._candidates_taken += 1
-            await self._connection.add_candidate(candidate.candidate)
+        await self._candidates.release()
 
     # Offers of ours
 
@@ -406,9 +393,19 @@ class Negotiation:
                 await self._give_up_offer()
 
     async def _give_up_offer(self) -> None:
-        """Our offer stays unanswered: take it back, answer theirs, and offer again."""
+        """Our offer stays unanswered: take it back, answer theirs, and offer again.
+
+        One of ours gets the very same offer: it knows it by its token, and answers one offer once,
+        so neither can be mistaken in what the other has applied, however late the signals are.
+        """
         self._attempts += 1
         logger.info("an offer was not answered (attempt %d)", self._attempts)
+        offer = self._offer
+        tries = self._attempts < self._settings.offer_attempts
+        if offer is not None and self._connection.peer_is_ours and tries:
+            offer.made = self._now()
+            self._outbox.post(offer.signal)
+            return
         await self._take_back(ignored=False)
         ignored, token = self._ignored, self._ignored_token
         if ignored is not None:

@@ -32,6 +32,13 @@ class SignalOutbox:
         self.suspended = False
         self.closed = False
 
+    def post(self, signal: Signal) -> None:
+        """Send a signal, or keep it while signalling is lost."""
+        if self.suspended:
+            self._kept.append(signal)
+        elif not self.closed:
+            self._send(signal)
+
     def post_description(self, description: RTCSessionDescription, token: object) -> Signal:
         """Send a description. JavaScript does not mind the token, which only we read."""
         data: dict[str, object] = {"type": description.type, "sdp": description.sdp}
@@ -39,7 +46,7 @@ class SignalOutbox:
             data["offer"] = token
         signal: Signal = {"type": "sdp", "data": data}
         self._described = description.sdp
-        self._post(signal)
+        self.post(signal)
         return signal
 
     def post_candidate(self, candidate: CandidateSignal, *, hold: bool) -> None:
@@ -47,7 +54,7 @@ class SignalOutbox:
         if hold or not self._described:
             self._early.append(candidate)
         elif f"a={candidate['candidate']}\r\n" not in self._described:
-            self._post({"type": "candidate", "data": dict(candidate)})
+            self.post({"type": "candidate", "data": dict(candidate)})
 
     def release_candidates(self) -> None:
         """The description they belong to has been sent."""
@@ -74,9 +81,3 @@ class SignalOutbox:
 
     def keeps(self, signal: Signal) -> bool:
         return signal in self._kept
-
-    def _post(self, signal: Signal) -> None:
-        if self.suspended:
-            self._kept.append(signal)
-        elif not self.closed:
-            self._send(signal)
