@@ -299,6 +299,10 @@ def test_bad_sounds_are_refused_at_once(value: object, error: type[Exception]) -
         AudioTrack().write(value)
 
 
+async def never_awaited(*_: object) -> Any:
+    raise AssertionError("nobody calls this")
+
+
 @pytest.mark.parametrize(
     ("make", "error"),
     [
@@ -311,8 +315,23 @@ def test_bad_sounds_are_refused_at_once(value: object, error: type[Exception]) -
         (lambda: AudioTrack(channels=3), ValueError),
         (lambda: AudioTrack(rate=44100.0), TypeError),  # type: ignore[arg-type]
         (lambda: VideoTrack.from_frames(5), TypeError),  # type: ignore[arg-type]
+        (lambda: VideoTrack.from_frames(never_awaited), TypeError),
+        (lambda: AudioTrack.from_chunks(never_awaited), TypeError),
     ],
 )
 def test_bad_tracks_are_refused_at_once(make: Any, error: type[Exception]) -> None:
     with pytest.raises(error):
         make()
+
+
+@pytest.mark.parametrize("kind", ["video", "audio"])
+@pytest.mark.parametrize("mapper", [5, None, never_awaited], ids=["5", "None", "async"])
+def test_what_cannot_be_called_is_no_function_to_map_with(kind: str, mapper: Any) -> None:
+    with MediaPair() as pair:
+        if kind == "video":
+            (remote,) = pair.share(VideoTrack.from_frames(itertools.repeat(plain(RED))))
+        else:
+            (remote,) = pair.share(AudioTrack.from_chunks(itertools.repeat(tone(440, 0.1))))
+        remote.recv(timeout=10)
+        with pytest.raises(TypeError, match="function"):
+            remote.map(mapper)

@@ -177,6 +177,7 @@ class RemoteTrack(Unique, ABC):
             A track of the same kind; it ends with this one.
 
         Raises:
+            TypeError: Not a function, or a coroutine function.
             ImportError: NumPy is not installed.
         """
 
