@@ -22,6 +22,12 @@ RTC_CONFIG: dict[str, object] = {"iceServers": []}
 MakeArtico = Callable[..., "artico_sync.Artico"]
 
 
+@pytest.hookimpl(trylast=True)
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """The longest go first, whatever the order of the rest: else all wait for them at the end."""
+    items.sort(key=lambda item: not item.path.match("test_levers.py"))
+
+
 @pytest.fixture(autouse=True)
 def error_log(request: pytest.FixtureRequest) -> Iterator[ErrorLog]:
     """What the test logged as errors; any fails it, unless it is marked `logs_errors`."""

@@ -1,7 +1,7 @@
 """However often a page and an end of ours share and unshare, their descriptions stay small.
 
 Every round is alike: a line of its own for each track would make the count of m-lines grow by at
-least one a round. So some dozens of rounds, past the m-lines that are kept in reserve, show as much
+least one a round. So a score of rounds, past the m-lines that are kept in reserve, show as much
 as the 300 that would reach the limit.
 """
 
@@ -18,7 +18,7 @@ from tests.interop.chromium import Chromium
 from tests.interop.tab import INITIATORS, Tab, read, with_browser
 from tests.negotiating import End, Signal, Still, until
 
-ROUNDS = 30
+ROUNDS = 20
 KINDS = (["audio"], ["video"], ["audio", "video"])
 #: The data channel, what is shared, what was shared a moment ago, and the reserve of each kind.
 MOST = 1 + 6 + 6 + 2 * SPARE_LINES
