@@ -41,6 +41,23 @@ export function iceFunctions(calls) {
     restartIce: (session) => calls.get(session).connection.restartIce(),
     usernames: (session) => usernames(calls.get(session).connection),
 
+    // Wait until so many more pictures of a track have been decoded.
+    async decodes(session, track, count, limit) {
+      const { connection } = calls.get(session);
+      const deadline = performance.now() + limit;
+      let first;
+      let found;
+      do {
+        for (const one of (await connection.getStats()).values())
+          if (one.type === "inbound-rtp" && one.trackIdentifier === track)
+            found = one.framesDecoded;
+        first ??= found;
+        if (found - first >= count) return;
+        await new Promise((go) => setTimeout(go, LOOK_INTERVAL));
+      } while (performance.now() < deadline);
+      throw new Error(`no ${count} pictures of ${track} within ${limit} ms: ${first}, ${found}`);
+    },
+
     // Wait until packets go over a path with other usernames than those, on both sides.
     async restarted(session, before, limit) {
       const { connection } = calls.get(session);
