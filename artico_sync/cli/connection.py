@@ -12,7 +12,7 @@ from artico_sync.bridge.waiting import Deadline
 from artico_sync.call import Call
 from artico_sync.cli.interruption import Terminated
 from artico_sync.cli.output import Output
-from artico_sync.errors import ArticoTimeoutError, CallClosedError
+from artico_sync.errors import ArticoTimeoutError, CallClosedError, InvalidStateError
 
 # Seconds signalling may take, and a farewell after Ctrl-C.
 CONNECT_LIMIT = 10.0
@@ -79,7 +79,7 @@ def accept(rtco: Artico, options: argparse.Namespace, output: Output) -> Call:
         try:
             call.answer()
             wait_open(call, None, output)
-        except CallClosedError as error:
+        except (CallClosedError, InvalidStateError) as error:
             output.note(f"not connected: {error.message}")
             output.event("close", session=call.session, reason=call.close_reason)
             continue
