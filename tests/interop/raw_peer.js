@@ -2,9 +2,13 @@
 window.makePeer = (initiator) => {
   const pc = new RTCPeerConnection({ iceServers: [] });
   const events = [], errors = [], outbox = [], streams = {}, arrived = new Map();
-  let making = false, ignoring = false;
+  let making = false, ignoring = false, receiving = 0;
   const emit = (signal) => outbox.push(JSON.parse(JSON.stringify(signal)));
   const peer = { pc, events, errors, channel: null };
+
+  // While it makes an offer or takes a description in, its state is still the one before.
+  peer.settled = () =>
+    pc.signalingState === "stable" && !making && !receiving && !outbox.length;
 
   pc.onnegotiationneeded = async () => {
     try {
@@ -38,6 +42,7 @@ window.makePeer = (initiator) => {
   if (initiator) follow(pc.createDataChannel("dc_raw"));
 
   const receive = async ({ type, data }) => {
+    receiving += 1;
     try {
       if (type === "candidate") {
         try {
@@ -57,6 +62,8 @@ window.makePeer = (initiator) => {
       }
     } catch (error) {
       errors.push(`${type}: ${error}`);
+    } finally {
+      receiving -= 1;
     }
   };
 

@@ -76,11 +76,11 @@ class Tab:
 
         async def settled() -> bool:
             nonlocal quiet
-            state = await self.evaluate(
+            page_settled = await self.evaluate(
                 "async () => { await new Promise((go) => setTimeout(go, 5));"
-                " return peer.pc.signalingState }"
+                " return peer.settled() }"
             )
-            quiet = quiet + 1 if state == "stable" and self.quiet and self._end.settled else 0
+            quiet = quiet + 1 if page_settled and self.quiet and self._end.settled else 0
             return quiet >= 5
 
         await self.until(settled, "both sides to settle")
