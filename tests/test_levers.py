@@ -15,6 +15,7 @@ from pathlib import Path
 import pytest
 
 from artico_sync.engine.settings import Settings
+from tests.conftest import TIME_UNIT
 from tests.interop.chromium import find_chromium
 
 ROOT = Path(__file__).parent.parent
@@ -43,7 +44,7 @@ def run_suite(way: str, *paths: str) -> None:
     done = subprocess.run(
         command,
         cwd=ROOT,
-        env={**inherited, **WAYS[way]},
+        env={**inherited, **WAYS[way], "ARTICO_SYNC_TEST_TIME_UNIT": f"{TIME_UNIT:g}"},
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,
