@@ -460,6 +460,10 @@ def test_the_bitrate_wished_for_is_on_the_wire(pair: tuple[Call, Call]) -> None:
     assert high > 1.8 * low
 
 
+def has_come(streams: Callable[[], list[dict[str, Any]]]) -> bool:
+    return any(one["frames_received"] for one in streams())
+
+
 def test_the_numbers_of_a_call_tell_of_its_media(pair: tuple[Call, Call]) -> None:
     alice, bob = pair
     log = MediaLog(bob)
@@ -468,8 +472,10 @@ def test_the_numbers_of_a_call_tell_of_its_media(pair: tuple[Call, Call]) -> Non
     log.wait(*told_of(stream))
     wait_for_colour(log.tracks[stream.tracks[0].id], RED)
     for kind, codec in (("video", "VP8"), ("audio", "opus")):
+        arrived = partial(streams_of, bob, "inbound", kind)
+        wait_until(partial(has_come, arrived), f"the first frame of {kind}", LIMIT)
         (sent,) = streams_of(alice, "outbound", kind)
-        (received,) = streams_of(bob, "inbound", kind)
+        (received,) = arrived()
         assert sent["codec"] == received["codec"] == codec
         assert sent["frames_sent"] > 0 and sent["bytes_sent"] > 0
         assert received["frames_received"] > 0
