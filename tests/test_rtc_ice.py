@@ -15,6 +15,7 @@ from aiortc import (
     InvalidStateError,
     RTCConfiguration,
     RTCIceCandidate,
+    RTCIceParameters,
     RTCIceServer,
     RTCIceTransportPolicy,
 )
@@ -696,14 +697,19 @@ def test_all_connections_of_a_transport_change_their_role_together() -> None:
     asyncio.run(main())
 
 
+async def prepare_restarts(one: Peer, other: Peer) -> tuple[RTCIceParameters, RTCIceParameters]:
+    """Have another connection ready on both sides, known to the other; their parameters."""
+    for peer in (one, other):
+        await peer.transport.prepare_restart()
+    await one.learn(other)
+    await other.learn(one)
+    return one.gatherer.getLocalParameters(), other.gatherer.getLocalParameters()
+
+
 def test_a_restart_waits_for_the_check_of_who_asked_for_it() -> None:
     async def main() -> None:
         async with connected() as (one, other):
-            for peer in (one, other):
-                await peer.transport.prepare_restart()
-            await one.learn(other)
-            await other.learn(one)
-            mine, theirs = (peer.gatherer.getLocalParameters() for peer in (one, other))
+            mine, theirs = await prepare_restarts(one, other)
             answering = asyncio.ensure_future(other.transport.finish_restart(mine, LIMIT))
             checked = other.gatherer._connection
             await asyncio.sleep(0.1)  # nothing happens, which has no event
@@ -718,11 +724,7 @@ def test_a_restart_waits_for_the_check_of_who_asked_for_it() -> None:
 def test_a_restart_does_not_wait_for_ever_for_a_check() -> None:
     async def main() -> None:
         async with connected() as (one, other):
-            for peer in (one, other):
-                await peer.transport.prepare_restart()
-            await one.learn(other)
-            await other.learn(one)
-            mine, theirs = (peer.gatherer.getLocalParameters() for peer in (one, other))
+            mine, theirs = await prepare_restarts(one, other)
             await asyncio.wait_for(
                 asyncio.gather(
                     one.transport.finish_restart(theirs, 0.05),

@@ -8,7 +8,7 @@ from contextlib import contextmanager
 
 import pytest
 
-from artico_sync import ArticoServer, Call, CallClosedError, ConnectionFailedError
+from artico_sync import Artico, ArticoServer, Call, CallClosedError, ConnectionFailedError
 from artico_sync.artico_server import ServerLimits
 from tests.blocking import Blocked
 from tests.conftest import TIME_UNIT, MakeArtico
@@ -57,6 +57,15 @@ def test_a_killed_process(server: ArticoServer, make_artico: MakeArtico, role: s
         call.send("too late")
 
 
+def ringing_call(rtco: Artico, peer: PeerProcess, role: str) -> Call:
+    """Our end of a call with the other process, which nobody has answered."""
+    if role == "callee":
+        return rtco.wait_for("call", LIMIT)
+    call = rtco.call("them")
+    peer.wait_for("ringing")
+    return call
+
+
 @ROLES
 def test_a_process_killed_while_it_rings(make_artico: MakeArtico, role: str) -> None:
     """Nothing but the server can tell."""
@@ -66,11 +75,7 @@ def test_a_process_killed_while_it_rings(make_artico: MakeArtico, role: str) -> 
         target = "us" if role == "callee" else None
         with PeerProcess(server.url, "them", target, answer=False) as peer:
             peer.wait_for("ready")
-            if role == "caller":
-                call = rtco.call("them")
-                peer.wait_for("ringing")
-            else:
-                call = rtco.wait_for("call", LIMIT)
+            call = ringing_call(rtco, peer, role)
             with Blocked(lambda: call.wait_open(None)) as waiting:
                 begun = time.monotonic()
                 peer.kill()
@@ -91,11 +96,7 @@ def test_a_process_that_is_started_again_does_not_ring_on(
     target = "us" if role == "callee" else None
     with PeerProcess(server.url, "them", target, answer=False) as peer:
         peer.wait_for("ready")
-        if role == "caller":
-            call = rtco.call("them")
-            peer.wait_for("ringing")
-        else:
-            call = rtco.wait_for("call", LIMIT)
+        call = ringing_call(rtco, peer, role)
         peer.kill()
     with PeerProcess(server.url, "them") as peer:
         peer.wait_for("ready")
