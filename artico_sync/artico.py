@@ -210,11 +210,6 @@ class Artico(EventEmitter):
         self._port.connect(self._make_client, deadline)
         return self
 
-    def _stands_for(self, other: Artico) -> bool:
-        """Whether this client is connected with the very id that another one wants."""
-        same_server = self._address is not None and self._address == other._address
-        return same_server and self.state != "disconnected" and self.id == other.id
-
     def _make_client(self, port: ClientPort) -> Client:
         from artico_sync.engine.client import Client
 

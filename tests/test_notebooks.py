@@ -280,14 +280,17 @@ def test_the_cells_run_on_the_main_thread_beside_its_loop(
     run(scenario())
 
 
+@pytest.mark.parametrize("id", ['id="cell", ', ""])
 def test_running_the_cell_that_connects_again(
-    server: ArticoServer, environment: dict[str, str], tmp_path: Path
+    server: ArticoServer, environment: dict[str, str], tmp_path: Path, id: str
 ) -> None:
+    connect = CONNECT.replace('id="cell", ', id)
+
     async def scenario() -> None:
         async with kernel(tmp_path, environment) as running:
             for _ in range(3):
-                assert await running.run(CONNECT + "print(rtco.id, rtco.state)") == "cell ready\n"
-                assert set(server.peers) == {"cell", "echo"}
+                own, state = (await running.run(connect + "print(rtco.id, rtco.state)")).split()
+                assert (set(server.peers), state) == ({own, "echo"}, "ready")
             # The client the cell made last is one to call with.
             await running.run(CALL)
             ask = "call.send('hello'); print(call.recv(timeout=10), len(rtco.calls))"
