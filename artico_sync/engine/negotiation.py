@@ -16,6 +16,7 @@ from dataclasses import dataclass
 from aiortc.exceptions import InvalidStateError
 from aiortc.mediastreams import MediaStreamTrack
 
+from .expected_answers import ExpectedAnswers
 from .peer_candidates import PeerCandidates
 from .rtc.candidates import CandidateSignal
 from .rtc.descriptions import DescriptionError, RemoteDescription, parse_description
@@ -64,6 +65,9 @@ class _Offer:
     made: float
     #: Set when it was answered or taken back, or is due, or due sooner.
     changed: asyncio.Event
+    first_made: float
+    #: How often it was sent: as often is it answered.
+    copies: int = 1
 
 
 class Negotiation:
@@ -103,8 +107,9 @@ class Negotiation:
         self._offer: _Offer | None = None
         self._ignored: RemoteDescription | None = None
         self._ignored_token: object = None
-        # Of the last offer taken back that the peer may have applied all the same.
-        self._late_token: str | None = None
+        # The last offer taken back that the peer may have applied all the same.
+        self._late: _Offer | None = None
+        self._expected = ExpectedAnswers(settings.offer_timeout, self._wake)
         self._worker: asyncio.Task[None] | None = None
         self._candidates = PeerCandidates(connection, settings.maximum_candidates)
         self._reminder: asyncio.TimerHandle | None = None
@@ -117,7 +122,7 @@ class Negotiation:
     @property
     def idle(self) -> bool:
         """Whether no offer is wanted, open, being made, or expected."""
-        at_rest = self._offer is None and self._reminder is None and not self._wanted
+        at_rest = self._offer is self._ignored is self._reminder is None and not self._wanted
         return at_rest and not self._lock.locked()
 
     # What the session asks for
@@ -160,6 +165,7 @@ class Negotiation:
         if self._state is not _State.SUSPENDED:
             return
         self._enter(_State.RUNNING)
+        self._expected.expect_repeated(0)  # they may have been lost
         answer, offer = None, self._offer
         if self._doubtful_answer is not None:
             made, signal = self._doubtful_answer
@@ -182,6 +188,7 @@ class Negotiation:
         self._outbox.closed = True
         self._connection.on_candidate = self._connection.on_restart_needed = None
         self._stop_expecting()
+        self._expected.expect_repeated(0)
         worker, self._worker = self._worker, None
         if worker is not None and worker is not asyncio.current_task():
             worker.cancel()
@@ -234,9 +241,15 @@ class Negotiation:
     async def _receive_answer(self, answer: RemoteDescription, token: object) -> None:
         """Take the answer to our offer, or a late one to the offer before; JavaScript's answers
         do not say which offer they are for."""
-        offer, late = self._offer, self._late_token
+        offer, late = self._offer, self._late
+        if token is None and self._expected.take_repeated():
+            logger.info("ignored an answer to a copy of an offer")
+            self._gave_way()
+            self._wake()
+            return
         changes: list[RemoteChange] | None = None
         withheld = False
+        renegotiating = self._connection.negotiated
         if offer is not None and token in (None, offer.token):
             withheld = self._connection.is_withheld_from(answer)
             try:
@@ -248,7 +261,7 @@ class Negotiation:
                 if late is None or token is not None:
                     raise
         if changes is None:
-            if late is None or token not in (None, late):
+            if late is None or token not in (None, late.token):
                 logger.info("ignored an answer to an offer taken back")
                 return
             if offer is not None and token is not None and not self._connection.late_answer_undoes:
@@ -258,20 +271,32 @@ class Negotiation:
             changes = await self._connection.accept_late_answer(answer)
             logger.info("took a late answer")
             self._restart_wanted = self._restart_wanted or misses
-            self._late_token = None if offer is None else offer.token
-            self._wanted = True
+            answered, self._wanted = late, True
+            if self._connection.signalingState == "have-local-offer":
+                self._late = None  # the offer made since stands
+            else:
+                self._late, self._offer = offer, None
         else:
-            self._late_token = None
+            assert offer is not None
+            answered, self._late, self._offer = offer, None, None
             # Without a token it may have been meant for the offer before.
             self._wanted = self._wanted or withheld or (late is not None and token is None)
-        if self._ignored is not None and not self._connection.peer_is_ours:
-            self._expect_offer()
-        self._offer = self._ignored = None
+        if not self._connection.peer_is_ours:
+            if renegotiating:  # else it rang until somebody answered
+                self._expected.answered(self._now() - answered.first_made)
+            self._expected.expect_repeated(answered.copies - 1)
+        self._gave_way()
         self._attempts = 0
         if offer is not None:
             offer.changed.set()
         await self._applied(changes)
         self._wake()
+
+    def _gave_way(self) -> None:
+        """The peer has taken its offer back for ours, and will make it again."""
+        if self._ignored is not None and not self._connection.peer_is_ours:
+            self._expect_offer()
+        self._ignored = None
 
     def _expect_offer(self) -> None:
         self._stop_expecting()
@@ -294,14 +319,16 @@ class Negotiation:
             logger.info("the peer has made its offer again, answering it again")
             self._outbox.post(self._last_answer[1])
             return
-        if self._offer is not None:
+        if self._offer is not None or (self._expected.repeated and not self._polite):
             if not self._polite:
                 logger.info("both sides offered; ours stands")
                 self._ignored, self._ignored_token = offer, token
-                self._offer.changed.set()  # it is due sooner now
+                if self._offer is not None:
+                    self._offer.changed.set()  # it is due sooner now
                 return
             logger.info("both sides offered; taking ours back")
             await self._take_back(ignored=True)
+        self._expected.expect_repeated(0)  # it has ignored the copies
         await self._answer(offer, token, fresh=True)
 
     async def _answer(self, offer: RemoteDescription, token: object, *, fresh: bool) -> None:
@@ -311,7 +338,7 @@ class Negotiation:
         if restarts:
             self._restart_wanted = False  # this one is as good as one of ours
         if fresh:
-            self._late_token = None
+            self._late = None
         signal = self._outbox.post_description(answer, token)
         self._doubtful_answer = (self._now(), signal)
         self._last_answer = (token, signal)
@@ -338,6 +365,8 @@ class Negotiation:
         if self._offer is not None:
             # The first offer may ring for ever; how long is the session's matter.
             return self._connection.negotiated
+        if self._ignored is not None:
+            return not self._expected.repeated
         return self._wanted and (self._connection.negotiated or not self._polite)
 
     async def _work(self) -> None:
@@ -346,6 +375,8 @@ class Negotiation:
             while self._state is _State.RUNNING and self._has_work():
                 if self._offer is not None:
                     await self._await_answer(self._offer)
+                elif self._ignored is not None:
+                    await self._answer_ignored()
                 elif (gap := self._quiet_until - self._now()) > 0:
                     await asyncio.sleep(gap)
                 else:
@@ -374,13 +405,14 @@ class Negotiation:
                 raise
             token = secrets.token_hex(4)
             signal = self._outbox.post_description(description, token)
-            self._offer = _Offer(token, signal, self._now(), asyncio.Event())
+            now = self._now()
+            self._offer = _Offer(token, signal, now, asyncio.Event(), now)
             self._restarting = restart
             self._outbox.release_candidates()
 
     async def _await_answer(self, offer: _Offer) -> None:
         share = 1.0 if self._ignored is None else GIVE_WAY
-        remaining = offer.made + self._settings.offer_timeout * share - self._now()
+        remaining = offer.made + self._expected.timeout * share - self._now()
         if remaining > 0:
             try:
                 await asyncio.wait_for(offer.changed.wait(), remaining)
@@ -393,26 +425,26 @@ class Negotiation:
                 await self._give_up_offer()
 
     async def _give_up_offer(self) -> None:
-        """Our offer stays unanswered: take it back, answer theirs, and offer again.
+        """Our offer stays unanswered: send it again, or take it back and answer theirs.
 
-        One of ours gets the very same offer: it knows it by its token, and answers one offer once,
-        so neither can be mistaken in what the other has applied, however late the signals are.
+        It is the very same offer, which can be applied any number of times, so neither side can be
+        mistaken in what the other has applied, however late the signals are. One of ours knows it
+        by its token. Only an offer of the peer's that ours stood against is reason to take it back.
         """
         self._attempts += 1
         logger.info("an offer was not answered (attempt %d)", self._attempts)
-        offer = self._offer
+        offer, ours = self._offer, self._connection.peer_is_ours
+        if not ours:
+            self._expected.not_answered()
         tries = self._attempts < self._settings.offer_attempts
-        if offer is not None and self._connection.peer_is_ours and tries:
+        if offer is not None and tries and (ours or self._ignored is None):
             offer.made = self._now()
+            offer.copies += 1
             self._outbox.post(offer.signal)
             return
         await self._take_back(ignored=False)
-        ignored, token = self._ignored, self._ignored_token
-        if ignored is not None:
-            try:
-                await self._answer(ignored, token, fresh=False)
-            except ValueError as error:
-                logger.warning("dropped an offer: %s", error)
+        if self._ignored is not None:
+            await self._answer_held(self._ignored)
         if self._attempts >= self._settings.offer_attempts:
             self._wanted = False
             self._attempts = 0
@@ -420,12 +452,25 @@ class Negotiation:
                 NegotiationError("The peer does not answer; what was shared or unshared may not be")
             )
 
+    async def _answer_ignored(self) -> None:
+        async with self._lock:
+            if self._ignored is not None and self._offer is None:
+                await self._answer_held(self._ignored)
+
+    async def _answer_held(self, ignored: RemoteDescription) -> None:
+        """Answer an offer that ours stood against."""
+        try:
+            await self._answer(ignored, self._ignored_token, fresh=False)
+        except ValueError as error:
+            self._ignored = None
+            logger.warning("dropped an offer: %s", error)
+
     async def _take_back(self, *, ignored: bool) -> None:
         """Take our offer back, to make it again; `ignored`: the peer has surely not applied it."""
         offer, self._offer = self._offer, None
         await self._connection.rollback(ignored=ignored)
         if offer is not None and not ignored:
-            self._late_token = offer.token
+            self._late = offer
         self._wanted = True
         self._restart_wanted = self._restart_wanted or self._restarting
         if offer is not None:

@@ -12,6 +12,7 @@ from aiortc.mediastreams import MediaStreamTrack
 from playwright.sync_api import Page
 
 from artico_sync.engine.rtc.media_lines import RemoteTrackAdded
+from artico_sync.engine.settings import Settings
 from tests.interop.chromium import Chromium
 from tests.negotiating import End, Signal, run
 
@@ -97,14 +98,17 @@ class Tab:
 
 
 def with_browser(
-    browser: Chromium, browser_calls: bool, test: Callable[[Tab, End], Awaitable[None]]
+    browser: Chromium,
+    browser_calls: bool,
+    test: Callable[[Tab, End], Awaitable[None]],
+    settings: Settings | None = None,
 ) -> None:
     """Run a test with an open call to a page."""
     page = browser.open_page()
     browser.run(page.evaluate, SCRIPT)
 
     async def body() -> None:
-        end = End(polite=browser_calls)
+        end = End(polite=browser_calls, settings=settings)
         tab = Tab(browser, page, end)
         await tab.evaluate("(initiator) => makePeer(initiator)", browser_calls)
         carrier = asyncio.ensure_future(tab.carry())

@@ -2,15 +2,21 @@
 
 from __future__ import annotations
 
+import asyncio
 import random
+from collections.abc import Callable
 
 import pytest
 
+from artico_sync.engine.settings import Settings
 from tests.interop.chromium import Chromium
 from tests.interop.tab import INITIATORS, Tab, read, with_browser
-from tests.negotiating import End, Still
+from tests.negotiating import End, Signal, Still
 
 ROUNDS = 10
+#: Seconds a signal takes one way, in so many rounds of sharing.
+SLOW_SIGNAL = 0.2
+SLOW_ROUNDS = 8
 
 
 @INITIATORS
@@ -89,6 +95,68 @@ def test_both_sides_share_and_unshare_at_once(browser: Chromium, browser_calls: 
         assert counts == dict(theirs.values())
 
     with_browser(browser, browser_calls, test)
+
+
+@INITIATORS
+@pytest.mark.timeout(120)
+def test_both_share_while_signals_take_longer_than_an_offer_is_held(
+    browser: Chromium, browser_calls: bool
+) -> None:
+    """The page's answers do not say which offer they are for, and all of them come late."""
+
+    async def test(tab: Tab, end: End) -> None:
+        loop = asyncio.get_running_loop()
+        under_way: list[int] = []
+
+        def slow(put: Callable[[Signal], object]) -> Callable[[Signal], None]:
+            def arrive(signal: Signal) -> None:
+                under_way.remove(id(signal))
+                put(signal)
+
+            def send(signal: Signal) -> None:
+                under_way.append(id(signal))
+                loop.call_later(SLOW_SIGNAL, arrive, signal)
+
+            return send
+
+        assert end.deliver is not None
+        end.deliver = slow(end.deliver)
+        setattr(end.inbox, "put_nowait", slow(end.inbox.put_nowait))
+        ours: dict[str, int] = {}
+        theirs: dict[str, int] = {}
+
+        async def agreed() -> bool:
+            counts: dict[str, int] = {}
+            for stream in end.streams.values():
+                counts[stream] = counts.get(stream, 0) + 1
+            # A page that takes a track back before it was answered may keep its old name.
+            if under_way or not await tab.evaluate("() => peer.settled()"):
+                return False
+            return counts == theirs and await tab.evaluate("() => peer.remote()") == ours
+
+        kept: list[Still] = []
+        for number in range(SLOW_ROUNDS):
+            mine, their = [["video"], ["audio", "video"], ["audio"]][number % 3], ["video"]
+            if number % 2:
+                their.append("audio")
+            gone, kept = kept, [Still(kind) for kind in mine]
+            for track in gone:
+                end.negotiation.remove_track(track)
+            for track in kept:
+                end.negotiation.add_track(track, f"o{number}")
+            if number:
+                await tab.evaluate("(name) => peer.remove(name)", f"t{number - 1}")
+            stream = await tab.evaluate(
+                "([name, kinds]) => peer.share(name, kinds)", [f"t{number}", their]
+            )
+            ours, theirs = {f"o{number}": len(kept)}, {stream: len(their)}
+            await tab.until(agreed, f"agreement in round {number}")
+        for track in kept:
+            await tab.decodes(track)
+        assert end.errors == []
+
+    hasty = Settings(offer_timeout=SLOW_SIGNAL, offer_attempts=8)
+    with_browser(browser, browser_calls, test, hasty)
 
 
 @INITIATORS

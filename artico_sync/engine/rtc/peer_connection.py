@@ -226,7 +226,8 @@ class PeerConnection(BundledConnection):
     async def accept_late_answer(self, answer: RemoteDescription) -> list[RemoteChange]:
         """Apply the answer to an offer that was taken back for want of one.
 
-        What came since then, an offer of the peer's that it has itself taken back, is undone.
+        What came since then, an offer of the peer's that it has itself taken back, is undone. An
+        offer of ours made since stays open, if the peer can apply it: the state tells.
 
         Raises:
             DescriptionError: It does not answer that offer; nothing has changed.
@@ -234,7 +235,7 @@ class PeerConnection(BundledConnection):
         self._check_transport(answer)
         plan = [dataclasses.replace(planned) for planned in self._unanswered.plan]
         apply_answer(plan, answer)
-        pending = self._plan
+        pending, username = self._plan, self._transports.username
         if self.signalingState == "have-local-offer":
             self._forget_offer()
         kept = [planned.line for planned in plan]
@@ -248,7 +249,11 @@ class PeerConnection(BundledConnection):
         late = UnansweredOffer(pending, list(self._lines), self._transports.username)
         if pending and late.is_consistent:
             # The peer is about to answer this one as well.
-            self._unanswered = late
+            if username == self._transports.username:
+                self._plan = pending
+                self._set_state("have-local-offer")
+            else:
+                self._unanswered = late
         return changes
 
     async def _accept(
