@@ -122,8 +122,8 @@ class Negotiation:
     @property
     def idle(self) -> bool:
         """Whether no offer is wanted, open, being made, or expected."""
-        at_rest = self._offer is self._ignored is self._reminder is None and not self._wanted
-        return at_rest and not self._lock.locked()
+        no_offer = self._offer is None and self._ignored is None and self._reminder is None
+        return no_offer and not self._wanted and not self._lock.locked()
 
     # What the session asks for
 
