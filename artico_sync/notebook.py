@@ -46,6 +46,7 @@ class _Connection:
         return same_id or (self.cell == new.cell and self.run != new.run)
 
 
+# Of the kernel's whole life; those that are no longer connected are dropped at the next connect.
 _connections: list[_Connection] = []
 _lock = threading.Lock()
 

@@ -14,5 +14,5 @@ holds the library to it.
 - `bridge.mailbox`, `bridge.frames`, `bridge.playback`.
 - `bridge.dispatcher`.
 - Nothing else is taken under these: `bridge.loop`, `bridge.wake_up`, `bridge.switch_interval`,
-  `bridge.executor`, `janus`.
+  `bridge.executor`, `notebook`, `janus`.
 """
