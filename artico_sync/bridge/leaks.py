@@ -11,7 +11,8 @@ import logging
 import os
 import threading
 import time
-from collections.abc import Collection, Iterable
+import weakref
+from collections.abc import Collection
 
 #: Every thread of this library has a name that begins so.
 THREAD_PREFIX = "artico_sync-"
@@ -60,13 +61,18 @@ def pending_tasks(
     """Tasks not done, on any loop but those to ignore."""
     # There is no public way to see the tasks of loops one does not know; the set of them all
     # was renamed in 3.12.
-    known: Iterable[asyncio.Task[object]] = (
+    known: weakref.WeakSet[asyncio.Task[object]] = (
         getattr(asyncio.tasks, "_all_tasks", None)
         or getattr(asyncio.tasks, "_scheduled_tasks", None)
-        or ()
+        or weakref.WeakSet()
     )
+    # A copy of the set within, made in one step: other threads begin tasks meanwhile.
+    references: set[weakref.ref[asyncio.Task[object]]] = getattr(known, "data").copy()
+    tasks = [reference() for reference in references]
     return {
-        task for task in list(known) if not task.done() and task.get_loop() not in ignored_loops
+        task
+        for task in tasks
+        if task is not None and not task.done() and task.get_loop() not in ignored_loops
     }
 
 
