@@ -68,7 +68,9 @@ def close_former(rtco: Artico) -> None:
         weakref.ref(rtco), rtco._port, rtco._address, rtco.id, _cell(shell), shell.execution_count
     )
     with _lock:
-        _connections[:] = [each for each in _connections if each.live and each.port is not new.port]
+        # Those of this run may be about to connect, on other threads.
+        kept = [each for each in _connections if each.live or each.run == new.run]
+        _connections[:] = [each for each in kept if each.port is not new.port]
         former = [each for each in _connections if each.gives_way(new)]
         _connections.append(new)
     if former:

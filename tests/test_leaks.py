@@ -10,6 +10,7 @@ import threading
 
 import pytest
 
+from artico_sync.bridge.leaks import pending_tasks
 from tests.leaks import ErrorLog, Leaks
 
 
@@ -56,3 +57,23 @@ def test_errors_in_the_log_are_kept_and_warnings_are_not() -> None:
         logging.getLogger("artico_sync.engine").error("broken: %s", "badly")
         logging.getLogger("artico_sync.engine").warning("odd")
     assert log.errors == ["ERROR artico_sync.engine: broken: badly"]
+
+
+def test_tasks_are_looked_for_while_other_threads_begin_some() -> None:
+    over = threading.Event()
+
+    async def begin_tasks() -> None:
+        while not over.is_set():
+            await asyncio.gather(*(asyncio.sleep(0) for _ in range(50)))
+
+    before = sys.getswitchinterval()
+    thread = threading.Thread(target=lambda: asyncio.run(begin_tasks()))
+    thread.start()
+    try:
+        sys.setswitchinterval(1e-5)
+        for _ in range(5000):
+            pending_tasks(())
+    finally:
+        sys.setswitchinterval(before)
+        over.set()
+        thread.join()

@@ -65,6 +65,7 @@ class _Offer:
     made: float
     #: Set when it was answered or taken back, or is due, or due sooner.
     changed: asyncio.Event
+    #: When it was made; `made` is when it was last sent.
     first_made: float
     #: How often it was sent: as often is it answered.
     copies: int = 1
