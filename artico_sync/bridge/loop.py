@@ -21,8 +21,10 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 import janus
 
 from artico_sync.bridge.executor import DaemonExecutor
+from artico_sync.bridge.timer_slack import be_punctual
 from artico_sync.bridge.waiting import CancelledError, Deadline, FutureTimeout, result_of
 from artico_sync.bridge.wake_up import make_wake_up
+from artico_sync.engine.settings import Settings
 from artico_sync.errors import ArticoError, ArticoTimeoutError, SignalingError
 
 logger = logging.getLogger("artico_sync.bridge.loop")
@@ -91,6 +93,8 @@ class LoopThread:
                 logger.exception("unexpected error on the loop thread in %r", function)
 
     def _run(self) -> None:
+        if Settings().accelerate:
+            be_punctual()
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.run_forever()

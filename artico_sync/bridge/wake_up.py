@@ -57,8 +57,12 @@ class CounterWakeUp:
 
     def _on_readable(self) -> None:
         if self._descriptor is not None:
-            os.eventfd_read(self._descriptor)
             self._function()
+            # Only then, because it gives up the interpreter to the thread that has just sent.
+            if self._descriptor is not None:
+                os.eventfd_read(self._descriptor)
+                # What was written between the two was told of by what has just been read.
+                self._function()
 
     def wake(self) -> None:
         with self._lock:

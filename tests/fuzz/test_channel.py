@@ -109,7 +109,7 @@ def test_packets_of_the_association(victim: Victim, kinds: tuple[int, ...]) -> N
         nonlocal sent
         if association.is_up:
             sent += 1
-            dtls.send_data(packet)
+            dtls.send_packets([packet])
 
     @fuzzed(150 if kinds is KINDS else 15)
     @given(chunks=chunks_of(kinds), garbage=st.binary(max_size=60), cut=st.integers(0, 30))
@@ -148,7 +148,7 @@ def test_messages_of_the_association(victim: Victim) -> None:
                 return
             tsn = (association.sends.next_tsn + offset) % 2**32
             body = DATA_HEADER.pack(tsn, stream, 0, protocol) + payload
-            dtls.send_data(build_packet(5000, 5000, tag, [chunk(0, body, flags)]))
+            dtls.send_packets([build_packet(5000, 5000, tag, [chunk(0, body, flags)])])
 
         on_loop(victim.call, send)
         victim.check()
@@ -180,7 +180,7 @@ def test_rtp_and_rtcp(victim: Victim) -> None:
             # The library that encrypts refuses some of them itself.
             return
         sent += 1
-        dtls.transport.send_now(data)
+        dtls.transport.send_run(data, max(len(data), 1))
 
     @fuzzed(200)
     @given(packets=st.lists(header, min_size=1, max_size=5))

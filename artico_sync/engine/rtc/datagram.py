@@ -3,10 +3,13 @@
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import socket
+import sys
 from collections import deque
 from collections.abc import Callable
+from struct import Struct
 from typing import Any
 
 logger = logging.getLogger(__name__)
@@ -26,6 +29,16 @@ WRITE_BUFFER = 1024 * 1024
 INBOX_MAXIMUM = 4096
 #: Read errors in a row after which a socket is given up.
 READ_ERRORS = 64
+
+#: What one call of the system's takes at most, in bytes and in datagrams.
+RUN_MAXIMUM = 65000
+RUN_LENGTH_MAXIMUM = 64
+#: Linux cuts a run into datagrams itself (udp(7)); these constants Python's socket lacks.
+SOL_UDP = 17
+UDP_SEGMENT = 103
+_SEGMENT = Struct("=H")
+#: What it says where it cannot: too old, or the path takes no datagrams of that size.
+NO_RUNS = frozenset({errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
 
 Address = tuple[str, int]
 
@@ -100,6 +113,7 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
         self._waiting_size = 0
         self._read_errors = 0
         self._read_at = 0.0
+        self._sends_runs = sys.platform == "linux"
         loop.add_reader(sock, self._on_readable)
 
     def is_closing(self) -> bool:
@@ -123,6 +137,29 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
         if self._waiting_size + len(data) <= WRITE_BUFFER:
             self._waiting.append((bytes(data), addr))
             self._waiting_size += len(data)
+
+    def send_run(self, data: bytes | memoryview, size: int, addr: Address | None) -> None:
+        """Send datagrams that stand one after another, in one call of the system's if it can.
+
+        Args:
+            data: At most `RUN_MAXIMUM` bytes and `RUN_LENGTH_MAXIMUM` datagrams.
+            size: Bytes of each; the last may be smaller.
+        """
+        if len(data) <= size:
+            self.sendto(data, addr)
+            return
+        if self._sends_runs and not self._waiting and not self._closing:
+            try:
+                self._sock.sendmsg((data,), ((SOL_UDP, UDP_SEGMENT, _SEGMENT.pack(size)),), 0, addr)
+                return
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError as exc:
+                if exc.errno in NO_RUNS:
+                    self._sends_runs = False
+                    logger.info("datagrams are sent one by one: %s", exc)
+        for begin in range(0, len(data), size):
+            self.sendto(data[begin : begin + size], addr)
 
     def _send(self, data: bytes, address: Address | None) -> None:
         if address is None:

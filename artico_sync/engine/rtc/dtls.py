@@ -8,29 +8,27 @@ from __future__ import annotations
 
 import datetime
 import logging
-from collections.abc import Awaitable, Callable
+from collections.abc import Awaitable, Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pylibsrtp
-from aiortc import RTCDtlsTransport, clock
+from aiortc import RTCDtlsTransport, RTCIceTransport, clock
 from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsFingerprint, State
 from aiortc.rtp import is_rtcp
 from OpenSSL import SSL
+
+from .dtls_records import HEADER, RECORD_MAXIMUM, Records, records_of, runs
 
 if TYPE_CHECKING:
     from aiortc.rtcdtlstransport import DataReceiver, SRTPProtectionProfile
 
 logger = logging.getLogger(__name__)
 
-#: A DTLS record holds at most this many bytes of data, and less than so many beside it.
-RECORD_MAXIMUM = 16 * 1024
-RECORD_OVERHEAD = 512
 #: A certificate lives for 30 days; with no more than this left it is used for no new call.
 REMAINING_LIFE = datetime.timedelta(days=29)
 #: Datagrams taken in before the loop gets its turn.
 BATCH = 64
 
-_RECORD_HEADER = 13
 _APPLICATION_DATA = 23
 
 
@@ -70,26 +68,42 @@ class DtlsTransport(RTCDtlsTransport):
 
     _take_data: Callable[[bytes], None] | None = None
 
+    def __init__(
+        self,
+        transport: RTCIceTransport,
+        certificates: list[RTCCertificate],
+        *,
+        accelerate: bool = True,
+    ) -> None:
+        super().__init__(transport, certificates)
+        self._accelerate = accelerate
+        self._records: Records | None = None
+
     @property
     def can_send_at_once(self) -> bool:
-        """Whether `send_data` works: the ICE transport below must not need awaiting either."""
-        return hasattr(self.transport, "send_now")
+        """Whether `send_packets` works: the ICE transport below must not need awaiting either."""
+        return hasattr(self.transport, "send_run")
 
-    def send_data(self, data: bytes) -> None:
-        """Encrypt and send a packet, without awaiting. Raises ConnectionError."""
+    def send_packets(self, packets: Sequence[bytes]) -> None:
+        """Encrypt packets and send each as a datagram, without awaiting. Raises ConnectionError."""
         if self._state != State.CONNECTED or self._ssl is None:
             raise ConnectionError("Cannot send encrypted data, not connected")
-        try:
-            self._ssl.send(data)
-            record = self._ssl.bio_read(len(data) + RECORD_OVERHEAD)
-        except SSL.Error as exc:
-            raise ConnectionError(f"Cannot encrypt: {exc!r}") from exc
-        self._transmit(record)
+        records = self._records or self._make_records(self._ssl)
+        send_run: Callable[[bytes | memoryview, int], None] = getattr(self.transport, "send_run")
+        sent = 0
+        for run in (packets,) if len(packets) == 1 else runs(packets):
+            try:
+                data = records.encrypt(run)
+            except SSL.Error as exc:
+                raise ConnectionError(f"Cannot encrypt: {exc!r}") from exc
+            send_run(data, HEADER + int.from_bytes(data[11:13], "big"))
+            sent += len(data)
+        self._RTCDtlsTransport__tx_bytes += sent
+        self._RTCDtlsTransport__tx_packets += len(packets)
 
-    def _transmit(self, datagram: bytes) -> None:
-        self.transport.send_now(datagram)  # type: ignore[attr-defined]
-        self._RTCDtlsTransport__tx_bytes += len(datagram)
-        self._RTCDtlsTransport__tx_packets += 1
+    def _make_records(self, connection: SSL.Connection) -> Records:
+        self._records = records = records_of(connection, accelerate=self._accelerate)
+        return records
 
     def _unregister_data_receiver(self, receiver: DataReceiver) -> None:
         super()._unregister_data_receiver(receiver)
@@ -139,18 +153,18 @@ class DtlsTransport(RTCDtlsTransport):
     def _take_at_once(self, datagram: bytes) -> bool:
         """Take in a datagram where it is read, if it is a single record of data."""
         if (
-            len(datagram) <= _RECORD_HEADER
+            len(datagram) <= HEADER
             or datagram[0] != _APPLICATION_DATA
             or self._take_data is None
             or self._ssl is None
-            or len(datagram) != _RECORD_HEADER + int.from_bytes(datagram[11:13], "big")
+            or len(datagram) != HEADER + int.from_bytes(datagram[11:13], "big")
         ):
             return False
         self._RTCDtlsTransport__rx_bytes += len(datagram)
         self._RTCDtlsTransport__rx_packets += 1
+        records = self._records or self._make_records(self._ssl)
         try:
-            self._ssl.bio_write(datagram)
-            data = self._ssl.recv(len(datagram))
+            data = records.decrypt(datagram)
             if self._data_receiver is not None:
                 self._take_data(data)
         except (SSL.Error, ConnectionError) as exc:
@@ -180,7 +194,7 @@ class DtlsTransport(RTCDtlsTransport):
         assert self._ssl is not None
         self._ssl.bio_write(datagram)
         plain = datagram[0] == _APPLICATION_DATA
-        single = plain and len(datagram) <= _RECORD_HEADER + int.from_bytes(datagram[11:13], "big")
+        single = plain and len(datagram) <= HEADER + int.from_bytes(datagram[11:13], "big")
         while True:
             try:
                 data = self._ssl.recv(RECORD_MAXIMUM)

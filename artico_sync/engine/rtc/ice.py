@@ -223,9 +223,10 @@ class IceTransport(RTCIceTransport):
     async def _transmit(self, data: bytes) -> None:
         self._connection.path.send(data)
 
-    def send_now(self, data: bytes) -> None:
-        """Send a datagram. Raises ConnectionError when there is no path."""
-        self._connection.path.send(data)
+    def send_run(self, data: bytes | memoryview, size: int) -> None:
+        """Send datagrams of `size` bytes that stand one after another, of which the last may be
+        smaller. Raises ConnectionError when there is no path."""
+        self._connection.path.send_run(data, size)
 
     def receive_now(self) -> bytes | None:
         """The next datagram if one has come."""

@@ -62,7 +62,7 @@ class SctpTransport(RTCSctpTransport):
         self.on_messages: Callable[[RTCDataChannel, list[str | bytes]], None] | None = None
         self._association = Association(
             self,
-            self._send_packet,
+            self._send_packets,
             tag=self._local_verification_tag,
             initial_tsn=self._local_tsn,
             port=port,
@@ -85,9 +85,9 @@ class SctpTransport(RTCSctpTransport):
         self._drain_waiters: list[asyncio.Future[None]] = []
         self._output: deque[bytes] = deque()
         self._output_task: asyncio.Task[None] | None = None
-        self._send_at_once: Callable[[bytes], None] | None = None
+        self._send_at_once: Callable[[list[bytes]], None] | None = None
         if isinstance(transport, DtlsTransport) and transport.can_send_at_once:
-            self._send_at_once = transport.send_data
+            self._send_at_once = transport.send_packets
         self._received_messages = 0
         self._received_bytes = 0
 
@@ -290,16 +290,16 @@ class SctpTransport(RTCSctpTransport):
 
     # Packets out
 
-    def _send_packet(self, packet: bytes) -> None:
+    def _send_packets(self, packets: list[bytes]) -> None:
         if self._send_at_once is not None:
             try:
-                self._send_at_once(packet)
+                self._send_at_once(packets)
             except ConnectionError as exc:
-                logger.debug("SCTP packet not sent: %s", exc)
-        elif len(self._output) < OUTPUT_MAXIMUM:
-            self._output.append(packet)
-            if self._output_task is None or self._output_task.done():
-                self._output_task = self._loop.create_task(self._send_output())
+                logger.debug("%d SCTP packets not sent: %s", len(packets), exc)
+            return
+        self._output += packets[: OUTPUT_MAXIMUM - len(self._output)]
+        if self._output and (self._output_task is None or self._output_task.done()):
+            self._output_task = self._loop.create_task(self._send_output())
 
     async def _send_output(self) -> None:
         while self._output:

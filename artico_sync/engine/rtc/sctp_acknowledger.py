@@ -11,7 +11,7 @@ from .sctp_timer import Timer
 #: Packets with data in one acknowledgement to a peer that counts what is acknowledged; others
 #: get one for each. The larger number is for floods, where the loss of one matters less: it
 #: holds from so many packets in a pass of the loop.
-PACKETS_PER_SACK = 2
+PACKETS_PER_SACK = 4
 PACKETS_PER_SACK_IN_FLOOD = 16
 FLOOD = 12
 #: Seconds for which a single packet of such a peer waits for data of ours to carry its
@@ -69,4 +69,4 @@ class Acknowledger:
         self.is_due = False
         self.unacknowledged = 0
         self._timer.stop()
-        return self._receives.sack(room).encode()
+        return self._receives.encode_sack(room)

@@ -1,6 +1,6 @@
 """One SCTP association: set-up, data both ways, timers; loop thread.
 
-Knows nothing of data channels, and of DTLS only a function that takes a packet. Everything that is
+Knows nothing of data channels, and of DTLS only a function that takes packets. Everything that is
 to be sent is sent by `_flush`, at most once in a pass of the loop, so that chunks share packets and
 acknowledgements share packets with data.
 """
@@ -81,7 +81,7 @@ class Association:
     def __init__(
         self,
         owner: AssociationOwner,
-        write: Callable[[bytes], None],
+        write: Callable[[list[bytes]], None],
         *,
         tag: int,
         initial_tsn: int,
@@ -92,7 +92,7 @@ class Association:
         accelerate: bool,
     ) -> None:
         self._owner = owner
-        self._write_packet = write
+        self._write_packets = write
         self._tag = tag
         self._port = port
         self._loop = asyncio.get_running_loop()
@@ -100,6 +100,8 @@ class Association:
         self._packet_maximum = packet_maximum
         self.remote_port = port
         self.state = State.NEW
+        #: Data may pass: a state, kept for those who ask for each packet.
+        self.is_up = False
         self.peer: Peer | None = None
         #: Both sides count what is acknowledged, so acknowledgements may wait and be few.
         self.patient = False
@@ -122,10 +124,6 @@ class Association:
 
     # Life
 
-    @property
-    def is_up(self) -> bool:
-        return self.state is State.UP or self.state is State.SHUTTING_DOWN
-
     def is_closed(self) -> bool:
         return self.state is State.CLOSED
 
@@ -143,7 +141,7 @@ class Association:
             parts: list[bytes | memoryview] = [chunk(ABORT, cause)]
             if self.is_up:
                 # The peer must not take for lost what has come; nobody is there to say so again.
-                parts.insert(0, self.receives.sack(self.room - len(parts[0])).encode())
+                parts.insert(0, self.receives.encode_sack(self.room - len(parts[0])))
                 self.write(parts)
             self.write(parts)
         self.close()
@@ -163,6 +161,7 @@ class Association:
     def change(self, state: State) -> None:
         logger.debug("association %08x: %s -> %s", self._tag, self.state.value, state.value)
         self.state = state
+        self.is_up = state is State.UP or state is State.SHUTTING_DOWN
 
     # Sending
 
@@ -190,8 +189,11 @@ class Association:
 
     def write(self, parts: list[bytes | memoryview]) -> None:
         """Send a packet of these chunks at once."""
+        self._write_packets([self._build(parts)])
+
+    def _build(self, parts: list[bytes | memoryview]) -> bytes:
         tag = self.peer.tag if self.peer is not None else 0
-        self._write_packet(build_packet(self._port, self.remote_port, tag, parts))
+        return build_packet(self._port, self.remote_port, tag, parts)
 
     def _flush(self) -> None:
         self._flush_due = False
@@ -213,6 +215,7 @@ class Association:
     def _transmit(self) -> None:
         sends, acknowledger = self.sends, self._acknowledger
         now = self._loop.time()
+        packets: list[bytes] = []
         for _ in range(PACKETS_PER_PASS):
             wait = sends.ready(now)
             if wait is None:
@@ -226,9 +229,11 @@ class Association:
                 parts.append(acknowledger.take(room))
                 room -= len(parts[0])
             parts += sends.fill(room, now, single=not self._accelerate)
-            self.write(parts)
+            packets.append(self._build(parts))
         else:
             self.flush_soon()
+        if packets:
+            self._write_packets(packets)
         if sends.backlog and (probe := self.path.probe(now)):
             self.write(probe)
         if sends.outstanding or sends.waits_for_window:
@@ -348,7 +353,7 @@ class Association:
 
     def write_to(self, tag: int, part: bytes) -> None:
         """Send a chunk under another verification tag than the peer's."""
-        self._write_packet(build_packet(self._port, self.remote_port, tag, [part]))
+        self._write_packets([build_packet(self._port, self.remote_port, tag, [part])])
 
     def take(self, peer: Peer) -> None:
         """Adopt what the peer said of itself."""

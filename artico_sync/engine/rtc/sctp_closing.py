@@ -66,6 +66,8 @@ class StreamCloser:
 
     def request(self) -> None:
         """Ask the peer for the resets that are due. Called before each flush."""
+        if not self._outgoing.wanted:
+            return
         association, sends = self._association, self._association.sends
         streams = [s for s in self._outgoing.candidates if not sends.has_queued(s)]
         if streams and association.is_up:

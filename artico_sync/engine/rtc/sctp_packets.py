@@ -120,6 +120,11 @@ class Init:
         return None
 
 
+def encode_plain_sack(cumulative: int, window: int) -> bytes:
+    """An acknowledgement without gaps, a whole chunk."""
+    return _PLAIN_SACK.pack(SACK, 0, _PLAIN_SACK.size, cumulative, window, 0, 0)
+
+
 class Sack(NamedTuple):
     """A selective acknowledgement. Gap blocks count from the cumulative TSN."""
 
@@ -131,7 +136,7 @@ class Sack(NamedTuple):
     def encode(self) -> bytes:
         """The whole chunk, header included."""
         if not (self.gaps or self.duplicates):
-            return _PLAIN_SACK.pack(SACK, 0, _PLAIN_SACK.size, self.cumulative, self.window, 0, 0)
+            return encode_plain_sack(self.cumulative, self.window)
         body = b"".join(
             [
                 _SACK.pack(self.cumulative, self.window, len(self.gaps), len(self.duplicates)),

@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import logging
 from bisect import bisect_right
+
 from .sctp_packets import (
     DATA,
     DATA_CHUNK,
@@ -19,6 +20,7 @@ from .sctp_packets import (
     TSN_MODULO,
     Data,
     Sack,
+    encode_plain_sack,
     unwrap,
 )
 
@@ -175,11 +177,15 @@ class ReceiveQueue:
                 self._absorb(messages)
         return messages
 
+    def encode_sack(self, room: int) -> bytes:
+        """The acknowledgement to send now, a chunk of at most `room` bytes."""
+        if self._starts or self.duplicates:
+            return self.sack(room).encode()
+        self._announced = window = self.window
+        return encode_plain_sack(self.cumulative & 0xFFFFFFFF, window)
+
     def sack(self, room: int) -> Sack:
-        """The acknowledgement to send now, in at most `room` bytes."""
-        if not (self._starts or self.duplicates):
-            self._announced = self.window
-            return Sack(self.cumulative % TSN_MODULO, self._announced)
+        """The same, not encoded yet."""
         blocks = max((room - 16) // 4, 0)
         gaps = []
         for start, end in zip(self._starts[:blocks], self._ends[:blocks], strict=True):

@@ -37,7 +37,8 @@ class OutgoingResets:
 
     def __init__(self, initial_tsn: int) -> None:
         self._sequence = initial_tsn
-        self._wanted: list[int] = []
+        #: Streams whose reset has not been asked for yet.
+        self.wanted: list[int] = []
         self.request: ResetRequest | None = None
         #: How often the request at hand went out without an answer.
         self.failures = 0
@@ -45,17 +46,17 @@ class OutgoingResets:
         self._earlier: set[int] = set()  # the numbers under which this request was made before
 
     def want(self, stream: int) -> None:
-        if stream not in self._wanted and not (self.request and stream in self.request.streams):
-            self._wanted.append(stream)
+        if stream not in self.wanted and not (self.request and stream in self.request.streams):
+            self.wanted.append(stream)
 
     @property
     def candidates(self) -> list[int]:
         """Streams whose reset may be asked for next."""
-        return [] if self.request else self._wanted[:STREAMS_PER_REQUEST]
+        return [] if self.request else self.wanted[:STREAMS_PER_REQUEST]
 
     def make(self, streams: list[int], last_tsn: int, response: int) -> None:
         """Begin a request for these streams."""
-        self._wanted = [stream for stream in self._wanted if stream not in streams]
+        self.wanted = [stream for stream in self.wanted if stream not in streams]
         self.request = ResetRequest(self._sequence, response, last_tsn, tuple(streams))
         self._sequence = (self._sequence + 1) % TSN_MODULO
         self.failures = 0

@@ -277,13 +277,17 @@ class SendQueue:
         if newly:
             self._probed = False
             resent = [chunk for chunk in newly if chunk.transmissions > 1]
+            packets: list[int] = []
+            newest = 0.0
             for chunk in resent:
                 if self._losses.was_first_copy(chunk, now):
                     self._was_late(chunk.tsn)
             if resent:
                 packets, newest = self._losses.sample(newly, now)
-            else:
+            elif flying:
                 packets, newest = self._losses.sample_once_sent(newly, now)
+            else:
+                self.timeout.sample(now - newly[-1].sent_at)
             if flying:
                 lost = self._lose(self._losses.find(flying.values(), packets, newest))
         if sack.window and not self.peer_window and self._window_probes:

@@ -11,6 +11,7 @@ from aioice import Candidate
 from aioice.ice import CandidatePair, StunProtocol
 
 from . import binding
+from .datagram import BatchedDatagramTransport
 
 if TYPE_CHECKING:
     from .ice_connection import IceConnection
@@ -65,6 +66,17 @@ class SelectedPath:
         if self._transport is None:
             raise ConnectionError("Cannot send data, not connected")
         self._transport.sendto(data, self.address)
+
+    def send_run(self, data: bytes | memoryview, size: int) -> None:
+        """Send datagrams of `size` bytes that stand one after another, of which the last may be
+        smaller. Raises ConnectionError without a path."""
+        transport = self._transport
+        if isinstance(transport, BatchedDatagramTransport):
+            transport.send_run(data, size, self.address)
+            return
+        # Others may keep what they are given.
+        for begin in range(0, len(data), size):
+            self.send(bytes(data[begin : begin + size]))
 
     def ask(self) -> None:
         """Ask the peer whether it is there; its answer is noted when it comes."""

@@ -47,7 +47,7 @@ class TransportStack:
     ) -> None:
         self._settings = settings
         self.ice: IceTransport = create_ice_transport(configuration, settings, on_candidate)
-        self.dtls = DtlsTransport(self.ice, certificates)
+        self.dtls = DtlsTransport(self.ice, certificates, accelerate=settings.accelerate)
         self.sctp: SctpTransport | None = None
         #: The path to the peer was given up.
         self.lost = False
