@@ -99,7 +99,7 @@ class Artico(EventEmitter):
         ring_timeout: float | None = None,
         send_buffer: int = 1024 * 1024,
         receive_buffer: int = 4 * 1024 * 1024,
-        switch_interval: float | None = 0.0001,
+        switch_interval: float | None = 0.0002,
     ) -> None:
         self._wanted_id = None if id is None else check_peer_id(id)
         self._configuration = check_configuration(rtc_config)

@@ -12,7 +12,8 @@ import pytest
 
 from artico_sync.bridge.dispatcher import Dispatcher
 from artico_sync.bridge.mailbox import KEPT_LIMIT, Mailbox
-from artico_sync.bridge.waiting import Deadline, Waiter
+from artico_sync.bridge.waiter import Waiter
+from artico_sync.bridge.waiting import Deadline
 from artico_sync.errors import ArticoTimeoutError, NotReadyError
 from tests.blocking import Blocked
 

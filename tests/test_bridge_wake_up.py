@@ -43,3 +43,27 @@ def test_a_closed_one_touches_nobody_elses_descriptor() -> None:
             wake_up.wake()
 
     asyncio.run(main())
+
+
+@pytest.mark.skipif(not hasattr(os, "eventfd"), reason="this system has no eventfd")
+def test_who_wakes_it_while_the_function_runs_is_served() -> None:
+    async def main() -> None:
+        served = asyncio.Event()
+        wanted = [False]
+
+        def function() -> None:
+            if wanted[0]:
+                served.set()
+                return
+            # As a post does it: first what is wanted, then the wake-up.
+            wanted[0] = True
+            thread = threading.Thread(target=wake_up.wake)
+            thread.start()
+            thread.join()
+
+        wake_up = make_wake_up(asyncio.get_running_loop(), function)
+        wake_up.wake()
+        await asyncio.wait_for(served.wait(), LIMIT)
+        wake_up.close()
+
+    asyncio.run(main())

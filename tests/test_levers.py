@@ -17,6 +17,7 @@ import pytest
 from artico_sync.engine.settings import Settings
 from tests.conftest import TIME_UNIT
 from tests.interop.chromium import find_chromium
+from tests.interop.repetitions import BRIEF_VARIABLE
 
 ROOT = Path(__file__).parent.parent
 LIMIT = 480
@@ -44,7 +45,12 @@ def run_suite(way: str, *paths: str) -> None:
     done = subprocess.run(
         command,
         cwd=ROOT,
-        env={**inherited, **WAYS[way], "ARTICO_SYNC_TEST_TIME_UNIT": f"{TIME_UNIT:g}"},
+        env={
+            **inherited,
+            **WAYS[way],
+            BRIEF_VARIABLE: "1",
+            "ARTICO_SYNC_TEST_TIME_UNIT": f"{TIME_UNIT:g}",
+        },
         stdout=subprocess.PIPE,
         stderr=subprocess.STDOUT,
         text=True,

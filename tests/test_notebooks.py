@@ -227,7 +227,8 @@ import sys, threading, time, traceback
 
 def in_a_wait():
     stack = traceback.extract_stack(sys._current_frames()[threading.main_thread().ident])
-    return any(f.filename.endswith(os.path.join("bridge", "waiting.py")) for f in stack)
+    ours = tuple(os.path.join("bridge", name) for name in ("waiting.py", "waiter.py"))
+    return any(f.filename.endswith(ours) for f in stack)
 
 def watch():
     seen = 0

@@ -16,9 +16,11 @@ from artico_sync.engine.rtc.sctp_congestion import (
     RTO_MAXIMUM,
     RTO_MINIMUM,
     WINDOW_FLOOR,
+    WINDOW_FLOOR_MAXIMUM,
     CongestionWindow,
     Pacer,
     RetransmissionTimeout,
+    window_floor,
 )
 
 MTU = 1000
@@ -90,6 +92,13 @@ def test_a_path_without_delay_needs_no_large_window() -> None:
     assert window.limit(0.0) == WINDOW_FLOOR
     assert window.limit(0.1) > 5_000_000
     assert window.limit(None) == window.size
+
+
+def test_the_window_between_processes_of_a_host_fits_into_their_buffers() -> None:
+    assert window_floor(0) == WINDOW_FLOOR
+    # What Linux grants by default, and what we ask for, both counted twice by it.
+    assert WINDOW_FLOOR < window_floor(2 * 212_992) <= 212_992 // 2
+    assert window_floor(2 * 1024 * 1024) == WINDOW_FLOOR_MAXIMUM < 1024 * 1024 // 2
 
 
 def test_the_time_out_follows_rfc_6298() -> None:

@@ -82,8 +82,10 @@ def test_a_server_that_cannot_start_says_why() -> None:
 
 
 FORGETFUL = """
-import gc, sys
+import gc, logging, sys
 from artico_sync import Artico, ArticoServer
+# Development mode also tells of callbacks that a busy machine makes slow.
+logging.getLogger("asyncio").setLevel(logging.ERROR)
 server = ArticoServer(port=0).start()
 if "peers" in sys.argv:
     alice, bob = (Artico(server.url, rtc_config={"iceServers": []}).connect() for _ in range(2))

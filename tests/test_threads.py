@@ -143,7 +143,7 @@ def in_a_wait_of_ours(thread: int) -> bool:
     if frame is None or frame.f_code.co_name != "wait":
         return False
     while frame is not None:
-        if frame.f_code.co_filename.endswith("waiting.py"):
+        if frame.f_code.co_filename.endswith(("waiting.py", "waiter.py")):
             return True
         frame = frame.f_back
     return False

@@ -20,7 +20,8 @@ from typing import Any
 
 from artico_sync.bridge.dispatcher import Dispatcher
 from artico_sync.bridge.kept_events import Event, KeptEvents
-from artico_sync.bridge.waiting import Deadline, Waiter
+from artico_sync.bridge.waiter import Waiter
+from artico_sync.bridge.waiting import Deadline
 from artico_sync.errors import ArticoTimeoutError
 
 logger = logging.getLogger("artico_sync.events")

@@ -11,7 +11,7 @@ from collections.abc import Callable
 from concurrent.futures import CancelledError, Future
 from concurrent.futures import TimeoutError as FutureTimeout
 from time import monotonic
-from typing import Generic, TypeVar
+from typing import TypeVar
 
 import janus
 
@@ -76,26 +76,6 @@ class Deadline:
         )
 
 
-class Waiter(Generic[T]):
-    """A thread that waits. What it waits for is handed to it, past every queue."""
-
-    __slots__ = ("given", "_asleep")
-
-    def __init__(self) -> None:
-        #: None where it was only told to look again, or not woken at all.
-        self.given: T | None = None
-        self._asleep = threading.Lock()
-        self._asleep.acquire()
-
-    def wake(self) -> None:
-        """Have it go on; once, and after `given` is set if there is something for it."""
-        self._asleep.release()
-
-    def wait(self, deadline: Deadline) -> None:
-        """Sleep until woken, or until the deadline or a while has passed."""
-        self._asleep.acquire(True, deadline.slice())
-
-
 def take(queue: janus.SyncQueue[T], deadline: Deadline) -> T:
     """Take the next item of a janus queue.
 
@@ -148,7 +128,6 @@ __all__ = [
     "CancelledError",
     "Deadline",
     "FutureTimeout",
-    "Waiter",
     "check_timeout",
     "result_of",
     "take",

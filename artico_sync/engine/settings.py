@@ -68,6 +68,6 @@ class Settings:
 
     #: Seconds a computing thread may hold up the loop thread while calls are open; None leaves the
     #: interpreter's own interval.
-    switch_interval: float | None = 0.0001
+    switch_interval: float | None = 0.0002
     #: Take the faster paths over aiortc's plain ones where they apply.
     accelerate: bool = field(default_factory=_wants_acceleration)

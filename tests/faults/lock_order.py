@@ -22,7 +22,7 @@ from artico_sync import bridge
 #: Whose locks are watched.
 WATCHED = ("artico_sync.", "janus")
 #: Where a lock is made to be waited on, and released by another thread, as an event is.
-EVENTS = ("artico_sync.bridge.waiting:",)
+EVENTS = ("artico_sync.bridge.waiter:",)
 
 PlainCondition = threading.Condition
 LOOP_THREAD = "artico_sync-loop"

@@ -47,10 +47,16 @@ function summary() {
 
 // Chromium sometimes announces a channel as open, takes it for connecting once more, and
 // announces it a second time, some milliseconds later: what is sent between would be refused.
+// On a busy machine it may come back without another event, so the state itself is looked at.
 async function ready(call) {
   if (call.ready) return;
   record(call.session, "not ready");
-  await until(() => call.ready || undefined, `${call.session} to be ready`, 5000);
+  const look = setInterval(() => [...waiters].forEach((check) => check()), 20);
+  try {
+    await until(() => call.ready || undefined, `${call.session} to be ready`, 5000);
+  } finally {
+    clearInterval(look);
+  }
 }
 
 function follow(call) {

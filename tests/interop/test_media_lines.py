@@ -15,10 +15,11 @@ import pytest
 
 from artico_sync.engine.rtc.retirement import SPARE_LINES
 from tests.interop.chromium import Chromium
+from tests.interop.repetitions import rounds
 from tests.interop.tab import INITIATORS, Tab, read, with_browser
 from tests.negotiating import End, Signal, Still, until
 
-ROUNDS = 20
+ROUNDS = rounds(20)
 KINDS = (["audio"], ["video"], ["audio", "video"])
 #: The data channel, what is shared, what was shared a moment ago, and the reserve of each kind.
 MOST = 1 + 6 + 6 + 2 * SPARE_LINES

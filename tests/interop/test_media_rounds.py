@@ -22,10 +22,11 @@ from tests.call_media import (
 from tests.conftest import MakeArtico
 from tests.interop.browser_media import PageMedia, PageStream, page_stream
 from tests.interop.conftest import MakeBrowserPeer
+from tests.interop.repetitions import rounds
 from tests.media_content import BLUE, GREEN, RED
 from tests.polling import wait_until
 
-ROUNDS = 10
+ROUNDS = rounds(10)
 KINDS = (("video",), ("audio",), ("video", "audio"))
 
 

@@ -10,13 +10,14 @@ import pytest
 
 from artico_sync.engine.settings import Settings
 from tests.interop.chromium import Chromium
+from tests.interop.repetitions import rounds
 from tests.interop.tab import INITIATORS, Tab, read, with_browser
 from tests.negotiating import End, Signal, Still
 
-ROUNDS = 10
+ROUNDS = rounds(10)
 #: Seconds a signal takes one way, in so many rounds of sharing.
 SLOW_SIGNAL = 0.2
-SLOW_ROUNDS = 8
+SLOW_ROUNDS = rounds(8)
 
 
 @INITIATORS

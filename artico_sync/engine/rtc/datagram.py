@@ -3,14 +3,13 @@
 from __future__ import annotations
 
 import asyncio
-import errno
 import logging
 import socket
-import sys
 from collections import deque
 from collections.abc import Callable
-from struct import Struct
 from typing import Any
+
+from .datagram_run import NO_RUNS, RunSender, make_run_sender
 
 logger = logging.getLogger(__name__)
 
@@ -29,16 +28,6 @@ WRITE_BUFFER = 1024 * 1024
 INBOX_MAXIMUM = 4096
 #: Read errors in a row after which a socket is given up.
 READ_ERRORS = 64
-
-#: What one call of the system's takes at most, in bytes and in datagrams.
-RUN_MAXIMUM = 65000
-RUN_LENGTH_MAXIMUM = 64
-#: Linux cuts a run into datagrams itself (udp(7)); these constants Python's socket lacks.
-SOL_UDP = 17
-UDP_SEGMENT = 103
-_SEGMENT = Struct("=H")
-#: What it says where it cannot: too old, or the path takes no datagrams of that size.
-NO_RUNS = frozenset({errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
 
 Address = tuple[str, int]
 
@@ -113,7 +102,7 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
         self._waiting_size = 0
         self._read_errors = 0
         self._read_at = 0.0
-        self._sends_runs = sys.platform == "linux"
+        self._run_sender: RunSender | None = make_run_sender(sock)
         loop.add_reader(sock, self._on_readable)
 
     def is_closing(self) -> bool:
@@ -148,15 +137,15 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
         if len(data) <= size:
             self.sendto(data, addr)
             return
-        if self._sends_runs and not self._waiting and not self._closing:
+        if self._run_sender is not None and not self._waiting and not self._closing:
             try:
-                self._sock.sendmsg((data,), ((SOL_UDP, UDP_SEGMENT, _SEGMENT.pack(size)),), 0, addr)
+                self._run_sender.send(data, size, addr)
                 return
             except (BlockingIOError, InterruptedError):
                 pass
             except OSError as exc:
                 if exc.errno in NO_RUNS:
-                    self._sends_runs = False
+                    self._run_sender = None
                     logger.info("datagrams are sent one by one: %s", exc)
         for begin in range(0, len(data), size):
             self.sendto(data[begin : begin + size], addr)

@@ -13,7 +13,7 @@ from typing import Any, Protocol
 
 from OpenSSL import SSL
 
-from .datagram import RUN_LENGTH_MAXIMUM, RUN_MAXIMUM
+from .datagram_run import RUN_LENGTH_MAXIMUM, RUN_MAXIMUM
 
 logger = logging.getLogger(__name__)
 

@@ -270,6 +270,11 @@ class IceTransport(RTCIceTransport):
         `round_trip_time` in seconds; empty before there is one."""
         return self._connection.path.stats()
 
+    @property
+    def receive_buffer(self) -> int:
+        """Bytes the kernel grants the socket in use for what has not been read; 0 without one."""
+        return self._connection.path.receive_buffer
+
     def take_role(self, controlling: bool) -> None:
         """Nominate the pairs from now on, or leave that to the peer, on every connection."""
         for connection in self._connections():

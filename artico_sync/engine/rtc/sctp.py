@@ -266,6 +266,9 @@ class SctpTransport(RTCSctpTransport):
         local, remote = path["local"], path["remote"]
         return bool(local["type"] == "host" and local["address"] == remote["address"])
 
+    def receive_buffer(self) -> int:
+        return int(getattr(self.transport.transport, "receive_buffer", 0))
+
     def on_pass(self, progressed: bool) -> None:
         self._closer.request()
         association = self._association

@@ -13,6 +13,7 @@ from collections.abc import Callable
 from typing import Protocol
 
 from .sctp_acknowledger import Acknowledger
+from .sctp_congestion import window_floor
 from .sctp_handshake import Handshake, Peer
 from .sctp_inbound import Inbound
 from .sctp_outbound import OutboundMessage
@@ -70,6 +71,9 @@ class AssociationOwner(Protocol):
 
     def is_same_host(self) -> bool:
         """Does the peer live on this machine?"""
+
+    def receive_buffer(self) -> int:
+        """Bytes the kernel grants a socket of ours for what has not been read; 0 if unknown."""
 
     def on_pass(self, progressed: bool) -> None:
         """Before what waits is sent. `progressed`: something was acknowledged since."""
@@ -341,7 +345,11 @@ class Association:
     def _search_path(self, at: float) -> None:
         if self._accelerate and self.peer is not None:
             maximum = min(self.peer.packet_maximum, self._packet_maximum)
-            self.path.search(maximum, self._owner.is_same_host(), at)
+            same_host = self._owner.is_same_host()
+            self.path.search(maximum, same_host, at)
+            # A peer of ours there has asked the same kernel for the same.
+            shared = same_host and self.peer.is_ours
+            self.sends.window.floor = window_floor(self._owner.receive_buffer() if shared else 0)
 
     def _resize(self) -> None:
         """Packets may be larger, or must be smaller, than they were."""

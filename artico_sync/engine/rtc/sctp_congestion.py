@@ -26,6 +26,10 @@ MINIMUM_PACKETS = 4
 #: that Python does not reach is therefore never useful.
 WINDOW_FLOOR = 96 * 1024
 WINDOW_RATE = 64 * 1024 * 1024
+#: Between processes of one host their socket buffers are known, as the kernel counts them: twice
+#: what it holds of large datagrams, of which half is left as a reserve.
+BUFFER_SHARE = 1 / 4
+WINDOW_FLOOR_MAXIMUM = 384 * 1024
 
 #: Packets that may leave back to back, or what is due for so many seconds: a timer of the loop
 #: is not finer than one millisecond and often later.
@@ -35,6 +39,11 @@ BURST_TIME = 0.004
 PACED_ROUND_TRIP = 0.004
 SLOW_START_GAIN = 2.0
 AVOIDANCE_GAIN = 1.25
+
+
+def window_floor(receive_buffer: int) -> int:
+    """What may be in flight on a path without delay to a socket that has that buffer, in bytes."""
+    return max(WINDOW_FLOOR, min(int(receive_buffer * BUFFER_SHARE), WINDOW_FLOOR_MAXIMUM))
 
 
 class RetransmissionTimeout:
@@ -73,6 +82,8 @@ class CongestionWindow:
         self.threshold: float = float("inf")
         self._partial = 0
         self._before_loss = (self.size, self.threshold)
+        #: What may be in flight at least if the window is that large.
+        self.floor = WINDOW_FLOOR
 
     @property
     def in_slow_start(self) -> bool:
@@ -82,7 +93,7 @@ class CongestionWindow:
         """The window in force: never more than the path and the sockets can hold."""
         if minimum_round_trip is None:
             return self.size
-        return min(self.size, WINDOW_FLOOR + int(WINDOW_RATE * minimum_round_trip))
+        return min(self.size, self.floor + int(WINDOW_RATE * minimum_round_trip))
 
     def acknowledged(self, size: int) -> None:
         """`size` bytes were acknowledged, outside of a recovery and while the window was used up.

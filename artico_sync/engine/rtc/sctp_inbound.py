@@ -54,6 +54,7 @@ class Inbound:
         self._handled_at = 0.0
         self._had_data = False
         self._urgent = False
+        self._sack: bytes | None = None
         #: The packet at hand had an acknowledgement in it.
         self.sack_taken = False
 
@@ -94,6 +95,9 @@ class Inbound:
                 return
         elif self._messages:
             association.flush_soon()
+        if self._sack is not None:
+            sack, self._sack = self._sack, None
+            self._take_sack(sack)
         if self._had_data and association.is_up:
             association.acknowledge(self._urgent or self._receives.gaps)
         if self.sack_taken:
@@ -110,7 +114,7 @@ class Inbound:
             end = position + length
             if length < CHUNK_HEADER_LENGTH or end > len(packet):
                 return position
-            self._take_sack(packet[position + CHUNK_HEADER_LENGTH : end])
+            self._sack = packet[position + CHUNK_HEADER_LENGTH : end]
             position = end + (-length & 3)
         messages: list[Message] = []
         begin = position

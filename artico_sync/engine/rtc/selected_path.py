@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import os
+import socket
 import time
 from typing import TYPE_CHECKING
 
@@ -77,6 +78,14 @@ class SelectedPath:
         # Others may keep what they are given.
         for begin in range(0, len(data), size):
             self.send(bytes(data[begin : begin + size]))
+
+    @property
+    def receive_buffer(self) -> int:
+        """What the kernel counts for the socket's unread datagrams at most, in bytes."""
+        sock = None if self._transport is None else self._transport.get_extra_info("socket")
+        if sock is None:
+            return 0
+        return int(sock.getsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF))
 
     def ask(self) -> None:
         """Ask the peer whether it is there; its answer is noted when it comes."""

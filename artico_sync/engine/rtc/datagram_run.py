@@ -1,0 +1,167 @@
+"""Datagrams of equal size sent in one call of the system's, which cuts them (udp(7)); loop thread.
+
+They are many bytes: Python's own call gives up the interpreter's lock for them, and beside a thread
+that computes that costs a turn of that thread's. So the C library is called where that can be done.
+"""
+
+from __future__ import annotations
+
+import errno
+import functools
+import logging
+import os
+import socket
+import sys
+from struct import Struct
+from typing import Any, Protocol
+
+logger = logging.getLogger(__name__)
+
+#: What one call takes at most, in bytes and in datagrams.
+RUN_MAXIMUM = 65000
+RUN_LENGTH_MAXIMUM = 64
+#: What Linux says where it cannot: too old, or the path takes no datagrams of that size.
+NO_RUNS = frozenset({errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
+# Python's socket module lacks them.
+SOL_UDP = 17
+UDP_SEGMENT = 103
+
+_SIZE = Struct("=H")
+_IPV4 = Struct("=H2s4s8x")
+_IPV6 = Struct("=H2s4x16s4x")
+
+Address = tuple[str, int]
+
+
+class RunSender(Protocol):
+    """Belongs to one socket."""
+
+    def send(self, data: bytes | memoryview, size: int, address: Address | None) -> None:
+        """Send datagrams of `size` bytes, the last may be smaller. Raises OSError."""
+
+
+class PlainRunSender:
+    """Through the socket."""
+
+    def __init__(self, sock: socket.socket) -> None:
+        self._sock = sock
+
+    def send(self, data: bytes | memoryview, size: int, address: Address | None) -> None:
+        control = ((SOL_UDP, UDP_SEGMENT, _SIZE.pack(size)),)
+        if address is None:
+            self._sock.sendmsg((data,), control)
+        else:
+            self._sock.sendmsg((data,), control, 0, address)
+
+
+class _Library:
+    """The C library's call. Raises ImportError, OSError or AttributeError where there is none."""
+
+    def __init__(self) -> None:
+        if sys.platform != "linux" or sys.maxsize < 2**32:
+            raise ImportError("the layouts are those of Linux with 64 bits")
+        import ctypes
+
+        class Vector(ctypes.Structure):
+            _fields_ = [("base", ctypes.c_void_p), ("length", ctypes.c_size_t)]
+
+        class Control(ctypes.Structure):
+            _fields_ = [
+                ("length", ctypes.c_size_t),
+                ("level", ctypes.c_int),
+                ("kind", ctypes.c_int),
+                ("size", ctypes.c_uint16),
+                ("padding", ctypes.c_uint16 * 3),
+            ]
+
+        class Message(ctypes.Structure):
+            _fields_ = [
+                ("name", ctypes.c_char_p),
+                ("name_length", ctypes.c_uint32),
+                ("vectors", ctypes.POINTER(Vector)),
+                ("vector_count", ctypes.c_size_t),
+                ("control", ctypes.POINTER(Control)),
+                ("control_length", ctypes.c_size_t),
+                ("flags", ctypes.c_int),
+            ]
+
+        self._types: Any = ctypes, Vector, Control, Message
+        # Not CDLL, which gives up the interpreter's lock.
+        self.sendmsg = ctypes.PyDLL(None, use_errno=True).sendmsg
+        self.sendmsg.argtypes = [ctypes.c_int, ctypes.POINTER(Message), ctypes.c_int]
+        self.sendmsg.restype = ctypes.c_ssize_t
+        self.error = ctypes.get_errno
+        self.address_of = ctypes.addressof
+        self.first_of = ctypes.c_char.from_buffer
+
+    def new_message(self) -> tuple[Any, Any, Any]:
+        """A message, and the parts of it that change: where the data is, and how it is cut."""
+        ctypes, vector_type, control_type, message_type = self._types
+        vector = vector_type()
+        control = control_type(control_type.padding.offset, SOL_UDP, UDP_SEGMENT)
+        message = message_type(
+            vectors=ctypes.pointer(vector),
+            vector_count=1,
+            control=ctypes.pointer(control),
+            control_length=ctypes.sizeof(control),
+        )
+        return message, vector, control
+
+
+class HeldRunSender:
+    """Keeps the interpreter's lock meanwhile."""
+
+    def __init__(self, sock: socket.socket, library: _Library) -> None:
+        self._sock = sock
+        self._plain = PlainRunSender(sock)
+        self._library = library
+        self._message, self._vector, self._control = library.new_message()
+        self._address: Address | None = None
+
+    def send(self, data: bytes | memoryview, size: int, address: Address | None) -> None:
+        if address != self._address:
+            name = socket_address(self._sock.family, address)
+            self._message.name, self._message.name_length = name, len(name or b"")
+            self._address = address
+        if isinstance(data, bytes) or (self._message.name is None and address is not None):
+            self._plain.send(data, size, address)
+            return
+        library, vector = self._library, self._vector
+        vector.base = library.address_of(library.first_of(data))
+        vector.length = len(data)
+        self._control.size = size
+        if library.sendmsg(self._sock.fileno(), self._message, 0) < 0:
+            error = library.error()
+            raise OSError(error, os.strerror(error))
+
+
+def socket_address(family: int, address: Address | None) -> bytes | None:
+    """A sockaddr as the system wants it; None where only Python knows how to make it."""
+    if address is None:
+        return None
+    host, port = address
+    try:
+        if family == socket.AF_INET:
+            packed = _IPV4.pack(family, port.to_bytes(2, "big"), socket.inet_pton(family, host))
+        else:
+            packed = _IPV6.pack(family, port.to_bytes(2, "big"), socket.inet_pton(family, host))
+    except OSError:  # an address with its zone
+        return None
+    return packed
+
+
+@functools.cache
+def _library() -> _Library | None:
+    try:
+        return _Library()
+    except (ImportError, OSError, AttributeError) as exc:
+        logger.info("runs of datagrams are sent through Python's sockets: %s", exc)
+        return None
+
+
+def make_run_sender(sock: socket.socket) -> RunSender | None:
+    """The best way there is to send a run; None where the system knows none."""
+    if sys.platform != "linux":
+        return None
+    library = _library()
+    return PlainRunSender(sock) if library is None else HeldRunSender(sock, library)
