@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import sys
 import threading
 from array import array
 from collections.abc import Callable, Iterator
@@ -240,6 +241,28 @@ def test_rejection(make_artico: MakeArtico) -> None:
         waiting.result()
     assert call.close_reason == "rejected"
     assert incoming.close_reason == "hangup"
+
+
+def test_who_opens_and_leaves_at_once_is_heard(make_artico: MakeArtico) -> None:
+    # Whether the waiting thread sees it open is a matter of luck, and must not matter.
+    def say_and_leave(call: Call) -> None:
+        call.answer().wait_open(TIMEOUT)
+        call.send("gone")
+        call.hangup()
+
+    alice, bob = make_artico(), make_artico()
+    bob.on("call", say_and_leave)
+    before = sys.getswitchinterval()
+    for number in range(20):
+        # A thread that is woken comes late, and later.
+        sys.setswitchinterval(before if number % 2 else 0.05)
+        try:
+            call = alice.call(bob.id).wait_open(TIMEOUT)
+        finally:
+            sys.setswitchinterval(before)
+        assert list(call) == ["gone"]
+        with pytest.raises(CallClosedError, match="hung up"):
+            call.wait_open(TIMEOUT)
 
 
 def test_cancellation(make_artico: MakeArtico) -> None:

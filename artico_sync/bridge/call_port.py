@@ -21,7 +21,7 @@ from artico_sync.bridge.outgoing import Outgoing
 from artico_sync.bridge.switch_interval import switch_interval
 from artico_sync.bridge.waiting import Deadline, wait_until
 from artico_sync.engine.data_channel_size import OVERHEAD, message_size
-from artico_sync.engine.phase import Phase, closed_error
+from artico_sync.engine.phase import CloseReason, Phase, closed_error
 from artico_sync.engine.settings import KIB, Settings
 from artico_sync.errors import (
     ArticoTimeoutError,
@@ -91,6 +91,7 @@ class CallPort:
         self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY_LENGTH)
         self._initiator = initiator
         self._answered = False
+        self._has_opened = False
         self._lock = threading.Lock()
         self._condition = threading.Condition(self._lock)
         self._hurried: float | None = None
@@ -115,6 +116,7 @@ class CallPort:
             self.reason = reason
             self._detail = detail
             if phase is Phase.OPEN:
+                self._has_opened = True
                 self._maximum_message = maximum_message
             self._condition.notify_all()
         if phase is Phase.OPEN:
@@ -327,8 +329,12 @@ class CallPort:
         """Wait until the call is open; raises what ended it otherwise."""
         with self._condition:
             over = (Phase.OPEN, Phase.CLOSING, Phase.CLOSED)
+            waits = self.phase not in over
             if not wait_until(self._condition, lambda: self.phase in over, deadline):
                 raise deadline.error("the call to open", self.session_id, self.target)
+            if waits and self._has_opened and self.reason == CloseReason.REMOTE:
+                # It opened while we waited, and what the peer sent before it left can be read.
+                return
             if self.phase is not Phase.OPEN:
                 raise self.closed_error()
 

@@ -96,7 +96,8 @@ class DtlsTransport(RTCDtlsTransport):
                 data = records.encrypt(run)
             except SSL.Error as exc:
                 raise ConnectionError(f"Cannot encrypt: {exc!r}") from exc
-            send_run(data, HEADER + int.from_bytes(data[11:13], "big"))
+            single = len(run) == 1
+            send_run(data, len(data) if single else HEADER + int.from_bytes(data[11:13], "big"))
             sent += len(data)
         self._RTCDtlsTransport__tx_bytes += sent
         self._RTCDtlsTransport__tx_packets += len(packets)
