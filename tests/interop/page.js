@@ -47,7 +47,9 @@ function summary() {
 
 // Chromium sometimes announces a channel as open, takes it for connecting once more, and
 // announces it a second time, some milliseconds later: what is sent between would be refused.
-// On a busy machine it may come back without another event, so the state itself is looked at.
+// The state itself is looked at, because it may come back without another event. On a busy
+// machine it sometimes never does: the connection's statistics call the channel open then, data
+// arrives on it, and the page's object stays "connecting" (one call in a thousand or fewer).
 async function ready(call) {
   if (call.ready) return;
   record(call.session, "not ready");
