@@ -241,8 +241,13 @@ def test_binding_messages_are_aioices(address: tuple[str, int]) -> None:
     request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST, transaction_id)
     request.attributes.update({"USERNAME": "abcde:fg", "PRIORITY": 77, "ICE-CONTROLLED": 2**63})
     attributes = binding.attributes_of(request)
-    request.add_message_integrity(key)
-    assert binding.make_request(transaction_id, attributes, key) == bytes(request)
+    ours = binding.Request(
+        request.message_method, request.message_class, transaction_id, dict(request.attributes)
+    )
+    assert bytes(ours) == bytes(request)
+    for message in (request, ours):
+        message.add_message_integrity(key)
+    assert binding.make_request(transaction_id, attributes, key) == bytes(request) == bytes(ours)
     response = stun.Message(stun.Method.BINDING, stun.Class.RESPONSE, transaction_id)
     response.attributes["XOR-MAPPED-ADDRESS"] = address
     response.add_message_integrity(key)

@@ -14,6 +14,7 @@ from __future__ import annotations
 import inspect
 import logging
 import threading
+from collections import defaultdict
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from typing import Any
@@ -102,13 +103,14 @@ class Mailbox:
         self._ended = ended
         self._unbounded = unbounded
         self._lock = threading.Lock()
-        self._handlers: dict[str, list[Registration]] = {name: [] for name in events}
+        # An object has many events, of which few are ever of interest to anybody.
+        self._handlers: defaultdict[str, list[Registration]] = defaultdict(list)
         self._queues: dict[str, KeptEvents] = {}
         #: Threads that take the next event, threads that see it beside the handlers, and threads
         #: that wait for the handlers to go.
-        self._takers: dict[str, list[Waiter[Event]]] = {name: [] for name in events}
-        self._observers: dict[str, list[Waiter[Event]]] = {name: [] for name in events}
-        self._sidelined: dict[str, list[Waiter[Event]]] = {name: [] for name in events}
+        self._takers: defaultdict[str, list[Waiter[Event]]] = defaultdict(list)
+        self._observers: defaultdict[str, list[Waiter[Event]]] = defaultdict(list)
+        self._sidelined: defaultdict[str, list[Waiter[Event]]] = defaultdict(list)
         self._order = 0
         self._warned = False
         self._finished = False
@@ -160,8 +162,8 @@ class Mailbox:
         """No event can come any more: end every wait once what is kept was taken."""
         with self._lock:
             self._finished = True
-            for name in self._events:
-                _wake_all(self._takers[name], self._observers[name], self._sidelined[name])
+            for groups in (self._takers, self._observers, self._sidelined):
+                _wake_all(*groups.values())
 
     def reopen(self) -> None:
         """Events can come again: the object starts over, what was kept is still kept."""

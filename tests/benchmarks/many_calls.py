@@ -40,8 +40,7 @@ class Costs:
 def measure(scale: Scale) -> list[Row]:
     rows = []
     for count in (*COUNTS, MANY) if scale.full else COUNTS:
-        rounds = (scale.rounds + 1) // 2
-        found = [(costs_of(bare, count), costs_of(ours, count)) for _ in range(rounds)]
+        found = [costs_of(count) for _ in range((scale.rounds + 1) // 2)]
         judged = count == JUDGED
         for name, unit, field, target in (
             ("processor to set up", "ms", "processor", 1.1),
@@ -54,40 +53,92 @@ def measure(scale: Scale) -> list[Row]:
     return rows
 
 
-def costs_of(function: Callable[[Connection, int], None], count: int) -> Costs:
-    """Run in a process of its own."""
-    context = multiprocessing.get_context("spawn")
-    here, there = context.Pipe()
-    process = context.Process(target=function, args=(there, count), daemon=True)
-    process.start()
-    there.close()
+def costs_of(count: int) -> tuple[Costs, Costs]:
+    """Bare and ours, each in a process of its own, which set up their waves in turns.
+
+    The speed of a machine changes within the seconds that many calls take.
+    """
+    ends = Caller("bare", bare), Caller("ours", ours)
     try:
-        if not here.poll(PATIENCE):
-            raise RuntimeError(f"{count} calls took more than {PATIENCE:g} s")
-        try:
-            found = here.recv()
-        except EOFError:
-            raise RuntimeError(f"the process with {count} calls ended early") from None
-        assert isinstance(found, Costs)
-        return found
+        processor, wall = [0.0, 0.0], [0.0, 0.0]
+        for number, size in enumerate(waves(count)):
+            for which in (0, 1) if number % 2 else (1, 0):
+                used = ends[which].run(size)
+                processor[which] += used[0]
+                wall[which] += used[1]
+        memory = [end.run("memory") for end in ends]
+        sleep(1.0)
+        for end in ends:
+            end.begin("idle")
+        idle = [end.result() for end in ends]
     finally:
-        process.kill()
-        process.join()
+        for end in ends:
+            end.close()
+    one, other = (
+        Costs(
+            1000 * processor[which] / count,
+            1000 * wall[which] / count,
+            memory[which] / 1024 / count,
+            100 * idle[which] / IDLE_SECONDS,
+        )
+        for which in (0, 1)
+    )
+    return one, other
+
+
+class Caller:
+    """A process that sets up calls and keeps them; parent process."""
+
+    def __init__(self, name: str, function: Callable[[Connection], None]) -> None:
+        context = multiprocessing.get_context("spawn")
+        self._name = name
+        self._orders, theirs = context.Pipe()
+        self._process = context.Process(target=function, args=(theirs,), daemon=True)
+        self._process.start()
+        theirs.close()
+        self.result()
+
+    def begin(self, order: int | str) -> None:
+        """The size of a wave to set up, "memory" or "idle"; `result` waits for its end."""
+        self._orders.send(order)
+
+    def result(self) -> Any:
+        if not self._orders.poll(PATIENCE):
+            raise RuntimeError(f"{self._name}: nothing within {PATIENCE:g} s")
+        try:
+            return self._orders.recv()
+        except EOFError:
+            raise RuntimeError(f"{self._name}: the process has ended") from None
+
+    def run(self, order: int | str) -> Any:
+        self.begin(order)
+        return self.result()
+
+    def close(self) -> None:
+        self._process.kill()
+        self._process.join()
+        self._orders.close()
 
 
 class Meter:
-    """What the process has used since it was made."""
+    """What the process uses."""
 
     def __init__(self) -> None:
         gc.collect()
         self._memory = resident()
+        self.begin()
+
+    def begin(self) -> None:
         self._processor, self._wall = process_time(), perf_counter()
 
-    def used(self) -> tuple[float, float, float]:
-        """Seconds of the processor and of the clock, and bytes."""
-        processor, wall = process_time() - self._processor, perf_counter() - self._wall
+    def used(self) -> tuple[float, float]:
+        """Seconds of the processor and of the clock since `begin`."""
+        return process_time() - self._processor, perf_counter() - self._wall
+
+    def memory(self) -> int:
+        """Bytes more than when it was made."""
         gc.collect()
-        return processor, wall, resident() - self._memory
+        return resident() - self._memory
 
 
 def resident() -> int:
@@ -101,17 +152,7 @@ def waves(count: int) -> list[int]:
     return [min(WAVE, count - begun) for begun in range(0, count, WAVE)]
 
 
-def costs(used: tuple[float, float, float], idle: float, count: int) -> Costs:
-    processor, wall, memory = used
-    return Costs(
-        1000 * processor / count,
-        1000 * wall / count,
-        memory / 1024 / count,
-        100 * idle / IDLE_SECONDS,
-    )
-
-
-def ours(pipe: Connection, count: int) -> None:
+def ours(orders: Connection) -> None:
     from artico_sync import Artico, MemoryHub
 
     hub = MemoryHub()
@@ -131,31 +172,43 @@ def ours(pipe: Connection, count: int) -> None:
     alice.call("bob").wait_open(PATIENCE)
     all_answered.acquire()
     meter = Meter()
-    for size in waves(count):
-        for call in [alice.call("bob") for _ in range(size)]:
-            call.wait_open(PATIENCE)
-            all_answered.acquire()
-    used = meter.used()
-    sleep(1.0)
-    before = process_time()
-    sleep(IDLE_SECONDS)
-    pipe.send(costs(used, process_time() - before, count))
+    orders.send(None)
+    while True:
+        order = orders.recv()
+        meter.begin()
+        if order == "memory":
+            orders.send(meter.memory())
+        elif order == "idle":
+            sleep(IDLE_SECONDS)
+            orders.send(meter.used()[0])
+        else:
+            for call in [alice.call("bob") for _ in range(order)]:
+                call.wait_open(PATIENCE)
+                all_answered.acquire()
+            orders.send(meter.used())
 
 
-def bare(pipe: Connection, count: int) -> None:
-    asyncio.run(bare_calls(pipe, count))
+def bare(orders: Connection) -> None:
+    asyncio.run(bare_calls(orders))
 
 
-async def bare_calls(pipe: Connection, count: int) -> None:
+async def bare_calls(orders: Connection) -> None:
+    loop = asyncio.get_running_loop()
     kept: list[Any] = [await bare_call()]
     meter = Meter()
-    for size in waves(count):
-        kept += await asyncio.gather(*(bare_call() for _ in range(size)))
-    used = meter.used()
-    await asyncio.sleep(1.0)
-    before = process_time()
-    await asyncio.sleep(IDLE_SECONDS)
-    pipe.send(costs(used, process_time() - before, count))
+    orders.send(None)
+    while True:
+        # The calls go on while the other process has its turn.
+        order = await loop.run_in_executor(None, orders.recv)
+        meter.begin()
+        if order == "memory":
+            orders.send(meter.memory())
+        elif order == "idle":
+            await asyncio.sleep(IDLE_SECONDS)
+            orders.send(meter.used()[0])
+        else:
+            kept += await asyncio.gather(*(bare_call() for _ in range(order)))
+            orders.send(meter.used())
 
 
 async def bare_call() -> Any:

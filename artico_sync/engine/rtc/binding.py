@@ -34,6 +34,21 @@ def _signed(kind: bytes, transaction_id: bytes, attributes: bytes, key: bytes) -
     return message + FINGERPRINT_HEADER + struct.pack("!I", checksum)
 
 
+class Request(stun.Message):
+    """A request that is made to bytes once; aioice does that at every step of signing and sending.
+
+    It is not to be changed once it is signed.
+    """
+
+    _bytes: bytes | None = None
+
+    def add_message_integrity(self, key: bytes) -> None:
+        self._bytes = make_request(self.transaction_id, attributes_of(self), key)
+
+    def __bytes__(self) -> bytes:
+        return super().__bytes__() if self._bytes is None else self._bytes
+
+
 def attributes_of(message: stun.Message) -> bytes:
     """The attributes of a message that is not signed yet, as bytes."""
     return bytes(message)[HEADER:]

@@ -67,15 +67,18 @@ class Consent:
         self.stop()
         self._connection = connection
         path = connection.path
-        path.heard_at = path.consent_at = asyncio.get_running_loop().time()
-        path.ask()  # the first answer measures the round trip
-        self._sleep_until(path.heard_at + self._timeout * GRID)
+        # The check that was just answered says all that a question would.
+        path.heard_at = path.consent_at = path.asked_at = asyncio.get_running_loop().time()
+        self._sleep_until(path.heard_at + self._ask_after(connection))
 
     def stop(self) -> None:
         self._connection = None
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
+
+    def _ask_after(self, connection: IceConnection) -> float:
+        return self._timeout * ASK_AFTER[0 if connection.ice_controlling else 1]
 
     def _sleep_until(self, due: float) -> None:
         grid = self._timeout * GRID
@@ -100,7 +103,7 @@ class Consent:
             self.stop()
             self._on_lost()
             return
-        ask_after = timeout * ASK_AFTER[0 if connection.ice_controlling else 1]
+        ask_after = self._ask_after(connection)
         is_silent = silence >= ask_after
         if is_silent or now - path.asked_at >= CONSENT_INTERVAL:
             path.ask()

@@ -102,8 +102,11 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
         self._waiting_size = 0
         self._read_errors = 0
         self._read_at = 0.0
-        self._run_sender: RunSender | None = make_run_sender(sock)
-        loop.add_reader(sock, self._on_readable)
+        #: Made for the first run; None where the system cannot send any.
+        self._run_sender: RunSender | None = None
+        self._can_send_runs = True
+        # Not the socket: a selector that does not know it yet would first describe it at length.
+        loop.add_reader(sock.fileno(), self._on_readable)
 
     def is_closing(self) -> bool:
         return self._closing
@@ -137,18 +140,29 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
         if len(data) <= size:
             self.sendto(data, addr)
             return
-        if self._run_sender is not None and not self._waiting and not self._closing:
+        if self._can_send_runs and not self._waiting and not self._closing:
             try:
-                self._run_sender.send(data, size, addr)
-                return
+                if self._send_run(data, size, addr):
+                    return
             except (BlockingIOError, InterruptedError):
                 pass
             except OSError as exc:
                 if exc.errno in NO_RUNS:
-                    self._run_sender = None
+                    self._can_send_runs = False
                     logger.info("datagrams are sent one by one: %s", exc)
         for begin in range(0, len(data), size):
             self.sendto(data[begin : begin + size], addr)
+
+    def _send_run(self, data: bytes | memoryview, size: int, address: Address | None) -> bool:
+        sender = self._run_sender
+        if sender is None:
+            # Few calls ever send one, and its buffers are many objects.
+            sender = self._run_sender = make_run_sender(self._sock)
+            if sender is None:
+                self._can_send_runs = False
+                return False
+        sender.send(data, size, address)
+        return True
 
     def _send(self, data: bytes, address: Address | None) -> None:
         if address is None:

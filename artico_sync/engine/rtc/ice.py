@@ -36,6 +36,9 @@ __all__ = ["IceConnection", "IceGatherer", "IceTransport", "create_ice_transport
 
 logger = logging.getLogger(__name__)
 
+#: Of a connection that is never used, as short as ICE has it (RFC 8839 5.4).
+NOBODY = 4 * "0"
+NO_PASSWORD = 22 * "0"
 #: Seconds the old connection still listens after a restart: the peer may not have changed over
 #: yet, and what it lost would be waited for at the next retransmission.
 LINGER = 2.0
@@ -70,7 +73,8 @@ class IceGatherer(RTCIceGatherer):
         username: str | None = None,
         password: str | None = None,
     ) -> None:
-        super().__init__(iceServers=[])
+        # aiortc's makes a connection at once, for which it would draw letters one by one.
+        super().__init__(iceServers=[], local_username=NOBODY, local_password=NO_PASSWORD)
         servers = configuration.iceServers
         self._servers = IceServers.parse(
             self.getDefaultIceServers() if servers is None else servers

@@ -3,9 +3,12 @@
 from __future__ import annotations
 
 import asyncio
+import base64
 import copy
 import errno
 import logging
+import os
+import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
@@ -17,6 +20,7 @@ from aioice.ice import (
     candidate_pair_priority,
 )
 
+from . import binding
 from .datagram import Inbox
 from .gathering import Gathering, IceServers
 from .remote_candidates import is_address, is_usable
@@ -35,6 +39,9 @@ PACE_LATER = 0.02
 FIRST_CHECKS = 20
 #: Pairs checked at most (RFC 8445 section 6.1.2.5 asks for such a limit).
 PAIRS_MAXIMUM = 256
+#: Random octets behind the credentials (RFC 8839 5.4 asks for three and sixteen).
+USERNAME_OCTETS = 6
+PASSWORD_OCTETS = 18
 #: Silence of the pair in use, as a fraction of that which ends a call, after which another
 #: nominated pair takes its place. One of higher priority does so at once.
 DEAD_AFTER = 1 / 6
@@ -47,6 +54,11 @@ TELL_AGAIN = 1.0
 HARMLESS_ERRORS = frozenset(
     {errno.EMSGSIZE, errno.ENOBUFS, errno.EPERM, errno.EACCES, errno.ECONNREFUSED}
 )
+
+
+def _random_letters(octets: int) -> str:
+    """Such as ICE takes: base64 without padding, so `octets` are a multiple of three."""
+    return base64.b64encode(os.urandom(octets)).decode()
 
 
 class IceConnection(Connection):
@@ -70,8 +82,8 @@ class IceConnection(Connection):
         super().__init__(
             ice_controlling=False,
             transport_policy=TransportPolicy.RELAY if relay_only else TransportPolicy.ALL,
-            local_username=username,
-            local_password=password,
+            local_username=username or _random_letters(USERNAME_OCTETS),
+            local_password=password or _random_letters(PASSWORD_OCTETS),
         )
         self._settings = settings
         self._inbox = inbox
@@ -87,6 +99,8 @@ class IceConnection(Connection):
         )
         self._gather_lock = asyncio.Lock()
         self._pacer: asyncio.TimerHandle | None = None
+        #: When the pacer was to fire.
+        self._due: float | None = None
         self._checks_started = 0
         self._checking = False
         self._check_times: dict[CandidatePair, float] = {}
@@ -215,11 +229,18 @@ class IceConnection(Connection):
     def _pace(self) -> None:
         """Start the next check now, unless one was started a moment ago."""
         if self._checking and self._pacer is None:
+            self._due = None
             self._start_next_check()
 
     def _start_next_check(self) -> None:
         self._pacer = None
         if not self._checking or self._closing:
+            return
+        loop = asyncio.get_running_loop()
+        if self._due is not None and loop.time() - self._due > PACE_FIRST:
+            # The loop is busy: the answer to the last check waits behind what this one has to do.
+            self._due = None
+            self._pacer = loop.call_later(PACE_FIRST, self._start_next_check)
             return
         for state in (CandidatePair.State.WAITING, CandidatePair.State.FROZEN):
             for pair in self._check_list:
@@ -227,8 +248,8 @@ class IceConnection(Connection):
                     self.check_start_task(pair)
                     self._checks_started += 1
                     pace = PACE_FIRST if self._checks_started < FIRST_CHECKS else PACE_LATER
-                    loop = asyncio.get_running_loop()
-                    self._pacer = loop.call_later(pace, self._start_next_check)
+                    self._due = loop.time() + pace
+                    self._pacer = loop.call_at(self._due, self._start_next_check)
                     return
 
     def _stop_checks(self) -> None:
@@ -299,8 +320,18 @@ class IceConnection(Connection):
         return priority >= other_priority
 
     def _pair_remote_candidate(self, remote_candidate: Candidate) -> None:
-        if len(self._check_list) < PAIRS_MAXIMUM:
-            super()._pair_remote_candidate(remote_candidate)
+        # As aioice does, which parses the addresses of both for every pair, made or not.
+        is_name = mdns.is_mdns_hostname(remote_candidate.host)
+        is_ipv6 = ":" in remote_candidate._network_host
+        for protocol in self._protocols:
+            local = protocol.local_candidate
+            if (
+                (":" in local.host) is is_ipv6
+                and not (is_name and local.type == "relay")
+                and len(self._check_list) < PAIRS_MAXIMUM
+                and self._find_pair(protocol, remote_candidate) is None
+            ):
+                self._check_list.append(CandidatePair(protocol, remote_candidate))
 
     def switch_role(self, ice_controlling: bool) -> None:
         super().switch_role(ice_controlling)
@@ -313,13 +344,27 @@ class IceConnection(Connection):
         each for itself would have the peer change sides for ever."""
         self.ice_controlling, self._tie_breaker = other.ice_controlling, other._tie_breaker
 
+    def build_request(self, pair: CandidatePair, nominate: bool) -> stun.Message:
+        request = super().build_request(pair, nominate)
+        return binding.Request(
+            request.message_method,
+            request.message_class,
+            request.transaction_id,
+            request.attributes,
+        )
+
     async def check_start(self, pair: CandidatePair) -> None:
+        begun = time.perf_counter()  # the loop's clock may be a coarse one
         try:
             await super().check_start(pair)
         except Exception as exc:
             logger.info("%s gives up the check of %s: %r", self, pair, exc)
             self.check_state(pair, CandidatePair.State.FAILED)
             self.check_complete(pair)
+        taken = time.perf_counter() - begun
+        if pair is self.path.pair and self.path.round_trip_time is None and taken < stun.RETRY_RTO:
+            # It was asked once, so the answer is to that.
+            self.path.round_trip_time = taken
 
     def request_received(
         self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol
@@ -328,9 +373,28 @@ class IceConnection(Connection):
             if not self._closing:
                 self.respond_error(message, addr, protocol, (400, "Bad Request"))
             return
-        super().request_received(message, addr, protocol)
-        if self._early_checks:
+        if not self._accepts(message):
+            super().request_received(message, addr, protocol)  # it says why not
+            return
+        key = self.local_password.encode()
+        protocol.transport.sendto(binding.make_response(message.transaction_id, addr, key), addr)
+        if self._early_checks_done:
+            self.check_incoming(message, addr, protocol)
+        else:
+            self._early_checks.append((message, addr, protocol))
             self._asked.set()
+
+    def _accepts(self, message: stun.Message) -> bool:
+        """Whether a request is an authentic check that leaves both sides' roles as they are."""
+        attributes = message.attributes
+        return (
+            message.message_method == stun.Method.BINDING
+            and not self._closing
+            and ("ICE-CONTROLLING" if self.ice_controlling else "ICE-CONTROLLED") not in attributes
+            and "MESSAGE-INTEGRITY" in attributes
+            and self._valid_username(attributes.get("USERNAME", ""))
+            and message.check_message_integrity(self.local_password.encode())
+        )
 
     async def wait_asked(self, timeout: float) -> None:
         """Wait for the peer's first check, so many seconds at most."""
