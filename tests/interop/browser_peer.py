@@ -28,7 +28,7 @@ class BrowserPeer:
 
     def __init__(self, browser: Chromium, url: str, id: str | None = None) -> None:
         self._browser = browser
-        self._page: Page = browser.open_page()
+        self.page: Page = browser.open_page()
         self.invoke("start", url, id)
 
     def invoke(self, method: str, *args: Any) -> Any:
@@ -37,7 +37,7 @@ class BrowserPeer:
 
     def _invoke(self, method: str, args: tuple[Any, ...]) -> Any:
         script = "([method, args]) => window.interop[method](...args)"
-        return self._page.evaluate(script, [method, list(args)])
+        return self.page.evaluate(script, [method, list(args)])
 
     def wait_event(
         self, name: str, session: str = "", *, count: int = 1, timeout: float = WAIT_LIMIT
@@ -98,10 +98,10 @@ class BrowserPeer:
 
     def _close(self) -> None:
         try:
-            self._page.context.close()
+            self.page.context.close()
         except PlaywrightError:
             # A browser that was killed has nothing left to close.
-            browser = self._page.context.browser
+            browser = self.page.context.browser
             if browser is not None and browser.is_connected():
                 raise
 
@@ -110,9 +110,9 @@ class BrowserPeer:
         self._browser.run(self._crash)
 
     def _crash(self) -> None:
-        with self._page.expect_event("crash"):
+        with self.page.expect_event("crash"):
             try:
-                self._page.goto("chrome://crash")
+                self.page.goto("chrome://crash")
             except PlaywrightError:
                 # What it is there for: the page cannot answer any more.
                 return

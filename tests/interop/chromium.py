@@ -11,11 +11,12 @@ import subprocess
 import sys
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
 
-from playwright.sync_api import Browser, Page, Playwright, sync_playwright
+from playwright.sync_api import Error as PlaywrightError
+from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_playwright
 
 from tests.leaks import SESSION_LOOPS
 
@@ -36,6 +37,8 @@ FLAGS = [
     "--autoplay-policy=no-user-gesture-required",
 ]
 START_LIMIT_MS = 30_000
+LISTENING_MS = 100
+STUCK_CHANNEL = (Path(__file__).parent / "stuck_channel.js").read_text(encoding="utf-8")
 
 
 def find_chromium() -> str | None:
@@ -74,6 +77,7 @@ class Chromium:
     def __init__(self, executable: str, page_url: str) -> None:
         self._executable = executable
         self._page_url = page_url
+        self._stuck_channels: list[str] = []
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="interop-browser")
         self._playwright: Playwright = self.run(self._start_playwright)
         self._browser: Browser = self.run(self._launch)
@@ -99,9 +103,29 @@ class Chromium:
         return self.run(self._open_page)
 
     def _open_page(self) -> Page:
-        page = self._browser.new_context().new_page()
+        context = self._browser.new_context()
+        context.add_init_script(STUCK_CHANNEL)
+        page = context.new_page()
+        page.on("console", self._on_console)
         page.goto(self._page_url)
         return page
+
+    def _on_console(self, message: ConsoleMessage) -> None:
+        if message.text.startswith("stuck channel: "):
+            self._stuck_channels.append(message.text)
+
+    def take_stuck_channels(self) -> list[str]:
+        """The channels that it left connecting though they are open, since this was last asked."""
+        return self.run(self._take_stuck_channels)
+
+    def _take_stuck_channels(self) -> list[str]:
+        pages = [page for context in self._browser.contexts for page in context.pages]
+        for page in pages[:1]:
+            # What was said is heard while Playwright waits; a page may be too busy to be asked.
+            with suppress(PlaywrightError):
+                page.wait_for_timeout(LISTENING_MS)
+        found, self._stuck_channels = self._stuck_channels, []
+        return found
 
     def kill(self) -> None:
         """End the browser's process without letting it say goodbye."""

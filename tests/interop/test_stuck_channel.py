@@ -1,0 +1,40 @@
+"""The watch for channels that Chromium leaves connecting tells them from others."""
+
+from __future__ import annotations
+
+import pytest
+
+from tests.conftest import MakeArtico
+from tests.interop.chromium import Chromium
+from tests.interop.conftest import MakeBrowserPeer
+from tests.polling import wait_until
+
+#: Longer than the page waits before it looks.
+LOOKED_MS = 2500
+PRETEND = """
+Object.defineProperty(RTCDataChannel.prototype, "readyState", { get: () => "connecting" })
+"""
+
+
+@pytest.mark.parametrize("stuck", [False, True])
+def test_a_stuck_channel_is_told_from_others(
+    make_artico: MakeArtico, make_browser_peer: MakeBrowserPeer, browser: Chromium, stuck: bool
+) -> None:
+    page = make_browser_peer("page", answer=True)
+    call = make_artico("python").call("page").wait_open()
+    page.wait_call()
+    if stuck:
+        browser.run(page.page.evaluate, PRETEND)
+    found: list[str] = []
+
+    def looked() -> bool:
+        found.extend(browser.take_stuck_channels())
+        return bool(found)
+
+    if stuck:
+        wait_until(looked, "the page to look", 10.0)
+        assert '"state":"open"' in found[0]
+    else:
+        browser.run(page.page.wait_for_timeout, LOOKED_MS)
+        assert not looked()
+    call.hangup()
