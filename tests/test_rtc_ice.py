@@ -173,7 +173,7 @@ def test_candidate_that_comes_late_connects_without_idle_work() -> None:
         await asyncio.gather(one.gather(), other.gather())
         both = asyncio.gather(one.start(other), other.start(one))
         await asyncio.sleep(0.05)
-        assert one.transport._connection._pacer is None
+        assert one.transport._connection._pacer._timer is None
         await one.learn(other)
         await asyncio.wait_for(both, LIMIT)
         await round_trip(one, other)

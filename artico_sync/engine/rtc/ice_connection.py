@@ -23,6 +23,7 @@ from aioice.ice import (
 from . import binding
 from .datagram import Inbox
 from .gathering import Gathering, IceServers
+from .ice_pacing import Pacer
 from .remote_candidates import is_address, is_usable
 from .selected_path import SelectedPath
 
@@ -31,12 +32,6 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
-#: Seconds between the first checks, and between those after them (RFC 8445 asks 50 ms of
-#: agents that know nothing of the path; a handful of small datagrams harms none).
-PACE_FIRST = 0.002
-PACE_LATER = 0.02
-#: How many checks count as the first.
-FIRST_CHECKS = 20
 #: Pairs checked at most (RFC 8445 section 6.1.2.5 asks for such a limit).
 PAIRS_MAXIMUM = 256
 #: Random octets behind the credentials (RFC 8839 5.4 asks for three and sixteen).
@@ -98,11 +93,7 @@ class IceConnection(Connection):
             timeout=settings.gathering_timeout,
         )
         self._gather_lock = asyncio.Lock()
-        self._pacer: asyncio.TimerHandle | None = None
-        #: When the pacer was to fire.
-        self._due: float | None = None
-        self._checks_started = 0
-        self._checking = False
+        self._pacer = Pacer(self._start_next_check)
         self._check_times: dict[CandidatePair, float] = {}
         self._check_patience: dict[CandidatePair, float] = {}
         self._check_tasks: set[asyncio.Task[None]] = set()
@@ -140,7 +131,7 @@ class IceConnection(Connection):
                 for remote in self._remote_candidates:
                     self._pair_remote_candidate(remote)
                 self.sort_check_list()
-                self._pace()
+                self._pacer.look()
         if candidate.type != "host":
             self._on_candidate(candidate)
 
@@ -188,7 +179,7 @@ class IceConnection(Connection):
         elif is_address(candidate.host):
             candidate.type = "srflx" if candidate.type == "prflx" else candidate.type
             self._add_remote_candidate(candidate, candidate.host)
-            self._pace()
+            self._pacer.look()
         else:
             logger.info("%s cannot use the remote candidate %s", self, candidate)
 
@@ -200,7 +191,7 @@ class IceConnection(Connection):
             # No multicast, port 5353 taken, odd answers: the candidate is of no use then.
             logger.info("%s cannot resolve %s: %s", self, candidate.host, exc)
         else:
-            self._pace()
+            self._pacer.look()
 
     # Checks
 
@@ -217,8 +208,7 @@ class IceConnection(Connection):
         self._early_checks.clear()
         for check in early:
             self.check_incoming(*check)
-        self._checking = True
-        self._pace()
+        self._pacer.run()
         try:
             result = await self._check_list_state.get()
         finally:
@@ -226,37 +216,18 @@ class IceConnection(Connection):
         if result != ICE_COMPLETED or self._closing:
             raise ConnectionError("ICE negotiation failed")
 
-    def _pace(self) -> None:
-        """Start the next check now, unless one was started a moment ago."""
-        if self._checking and self._pacer is None:
-            self._due = None
-            self._start_next_check()
-
-    def _start_next_check(self) -> None:
-        self._pacer = None
-        if not self._checking or self._closing:
-            return
-        loop = asyncio.get_running_loop()
-        if self._due is not None and loop.time() - self._due > PACE_FIRST:
-            # The loop is busy: the answer to the last check waits behind what this one has to do.
-            self._due = None
-            self._pacer = loop.call_later(PACE_FIRST, self._start_next_check)
-            return
+    def _start_next_check(self) -> bool:
+        if self._closing:
+            return False
         for state in (CandidatePair.State.WAITING, CandidatePair.State.FROZEN):
             for pair in self._check_list:
                 if pair.state == state and pair.task is None:
                     self.check_start_task(pair)
-                    self._checks_started += 1
-                    pace = PACE_FIRST if self._checks_started < FIRST_CHECKS else PACE_LATER
-                    self._due = loop.time() + pace
-                    self._pacer = loop.call_at(self._due, self._start_next_check)
-                    return
+                    return True
+        return False
 
     def _stop_checks(self) -> None:
-        self._checking = False
-        if self._pacer is not None:
-            self._pacer.cancel()
-            self._pacer = None
+        self._pacer.stop()
         for pair in self._check_list:
             if pair.task is not None:
                 self._stop_check(pair)
@@ -270,12 +241,12 @@ class IceConnection(Connection):
 
     def end_search(self) -> None:
         """The pair in use is heard again."""
-        if self._checking and self._check_list_done:
+        if self._pacer.running and self._check_list_done:
             self._stop_checks()
 
     def search(self) -> None:
         """Check the pairs not in use again, because the one in use is silent."""
-        if self._checking or self._closing:
+        if self._pacer.running or self._closing:
             return
         for remote in self._remote_candidates:
             self._pair_remote_candidate(remote)
@@ -284,8 +255,7 @@ class IceConnection(Connection):
             if pair is not self.path.pair and pair.task is None:
                 pair.state = CandidatePair.State.FROZEN
                 pair.nominated = False
-        self._checking = True
-        self._pace()
+        self._pacer.run()
 
     def check_start_task(self, pair: CandidatePair) -> None:
         if pair.task is None and not self._closing:
