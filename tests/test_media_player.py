@@ -18,9 +18,11 @@ from tests.conftest import MakeArtico
 from tests.media_content import RED, plain
 
 PROGRAM = """
-import sys, threading
+import logging, sys, threading
 from aiortc.contrib.media import MediaPlayer
 from artico_sync import Artico, MediaStream, MemoryHub
+# Development mode also tells of callbacks that a busy machine makes slow.
+logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 hub = MemoryHub()
 alice, bob = (Artico(signaling=hub.signaling(name)).connect() for name in ("alice", "bob"))

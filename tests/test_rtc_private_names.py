@@ -9,9 +9,11 @@ from pathlib import Path
 
 import aioice
 import aiortc
+import aiortc.contrib.media
 import pytest
 
 SOURCES = Path(__file__).parent.parent / "artico_sync"
+FOREIGN = ("_RTC", "_MediaPlayer")
 PRIVATE_SPACE = SOURCES / "engine" / "rtc"
 
 
@@ -21,7 +23,7 @@ def foreign_names() -> set[str]:
     found: set[str] = set()
     for package in (aiortc, aioice):
         assert package.__file__ is not None
-        for path in Path(package.__file__).parent.glob("*.py"):
+        for path in Path(package.__file__).parent.rglob("*.py"):
             found |= names_in(ast.parse(path.read_text(encoding="utf-8")))
     return found
 
@@ -76,7 +78,7 @@ def mangled_names(path: Path) -> set[str]:
             getattr(node, "name", None),
             getattr(node, "value", None),
         ):
-            if isinstance(name, str) and name.isidentifier() and name.startswith("_RTC"):
+            if isinstance(name, str) and name.isidentifier() and name.startswith(FOREIGN):
                 found.add(name)
     return found
 
@@ -129,6 +131,7 @@ SINGLE = {
         "_set_mline_index",
     ],
     aiortc.rtcsctptransport.RTCSctpTransport: ["_bundled"],
+    aiortc.contrib.media.PlayerStreamTrack: ["_player"],
 }
 
 

@@ -161,6 +161,35 @@ def test_drained_tells_when_everything_was_acknowledged() -> None:
     run(test)
 
 
+@pytest.mark.parametrize("accelerate", [True, False])
+def test_what_arrived_before_the_peer_went_was_delivered(accelerate: bool) -> None:
+    """The acknowledgement that comes with the end counts, be it the only one that comes."""
+
+    async def test() -> None:
+        network = Network()
+        async with Pair(network, settings=Settings(accelerate=accelerate)) as pair:
+            local, remote = await pair.channel()
+            there = Collector()
+            remote.on("message", there.take)
+            await pair.ours.drained()
+
+            def ends_it(packet: bytes) -> bool:
+                kinds = [kind for kind, *_ in wire.split_chunks(packet, wire.COMMON_HEADER_LENGTH)]
+                return wire.SACK not in kinds or wire.ABORT in kinds
+
+            network.filter = ends_it
+            pair.ours.send_message(local, "here")
+            await there.wait(1)
+            waiting = asyncio.ensure_future(pair.ours.drained())
+            await asyncio.sleep(0)
+            assert pair.ours.pending
+            await pair.b.stop()
+            await waiting
+            assert local.readyState == "closed"
+
+    run(test)
+
+
 def test_drained_ends_with_the_association() -> None:
     async def test() -> None:
         network = Network()

@@ -15,8 +15,10 @@ from artico_sync.artico_server import serve_forever
 from tests.raw_peer import WAIT
 
 PROGRAM = """
-import sys
+import logging, sys
 from artico_sync.artico_server import ArticoServer, serve_forever
+# Development mode also tells of callbacks that a busy machine makes slow.
+logging.getLogger("asyncio").setLevel(logging.ERROR)
 server = ArticoServer(port=0)
 serve_forever(server, on_started=lambda: print(server.url, flush=True))
 print("left with", server.peers, flush=True)

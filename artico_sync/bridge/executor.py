@@ -98,11 +98,17 @@ class DaemonExecutor(ThreadPoolExecutor):
             future, fn, args, kwargs = job
             if not future.set_running_or_notify_cancel():
                 continue
+            result, error = None, None
             try:
                 result = fn(*args, **kwargs)
             except BaseException as exc:
-                future.set_exception(exc)
-            else:
+                error = exc
+            # Idle before anybody knows: who is told may shut us down and wait for idle threads.
+            with self._lock:
+                self._idle.add(this)
+            if error is None:
                 future.set_result(result)
+            else:
+                future.set_exception(error)
             # A kept reference would keep the result alive until the next job.
-            del job, future, fn, args, kwargs
+            del job, future, fn, args, kwargs, result, error

@@ -11,6 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from artico_sync.display import table
+from artico_sync.media.foreign import stop_track
 from artico_sync.media.local import FileTrack, LocalTrack
 from artico_sync.media.recorder import Recorder
 from artico_sync.media.remote import RemoteTrack
@@ -165,8 +166,10 @@ class MediaStream(Unique):
             True
         """
         for track in self._tracks:
-            if not isinstance(track, RemoteTrack):
+            if isinstance(track, LocalTrack):
                 track.stop()
+            elif not isinstance(track, RemoteTrack):
+                stop_track(track)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {len(self._tracks)} tracks>"

@@ -89,6 +89,16 @@ window.makePeer = (initiator) => {
     for (const [id, tracks] of arrived) if (tracks.size) live.push([id, tracks.size]);
     return Object.fromEntries(live);
   };
+  // What the page's own description says it shares.
+  peer.described = () => {
+    const found = {};
+    for (const section of pc.currentLocalDescription.sdp.split("\r\nm=").slice(1)) {
+      const stream = /^a=msid:(\S+)/m.exec(section)?.[1];
+      if (stream && /^a=(sendrecv|sendonly)\r?$/m.test(section) && !/^\w+ 0 /.test(section))
+        found[stream] = (found[stream] || 0) + 1;
+    }
+    return found;
+  };
   peer.received = async () => {
     const found = {};
     (await pc.getStats()).forEach((entry) => {

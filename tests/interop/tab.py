@@ -131,8 +131,8 @@ def with_browser(
                 return ["message", "still there"] in events
 
             await tab.until(heard, "the channel to carry text at the end")
-            assert await tab.evaluate("() => peer.errors") == []
-            assert end.errors == []
+            errors = await tab.evaluate("() => peer.errors")
+            assert not errors and not end.errors, (errors, end.errors)
             assert not tab.crashed
         finally:
             carrier.cancel()

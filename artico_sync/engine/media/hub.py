@@ -4,7 +4,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import sys
 from abc import ABC, abstractmethod
 from collections import deque
 from collections.abc import Callable
@@ -22,6 +21,7 @@ from artico_sync.engine.media.timeline import (
     bare_copy,
     silence,
 )
+from artico_sync.engine.rtc.players import end_thread, player_of
 from artico_sync.errors import MediaError
 
 logger = logging.getLogger("artico_sync.engine.media")
@@ -250,7 +250,7 @@ class TrackHub(Hub):
     def __init__(self, track: MediaStreamTrack) -> None:
         super().__init__(track.kind, track.id)
         self._track = track
-        self._plays_on = _is_played(track)
+        self._player = player_of(track)
         track.add_listener("ended", self._on_ended)
         self._task: asyncio.Task[None] | None = None
         self._normalizer = audio_normalizer() if track.kind == "audio" else None
@@ -269,8 +269,12 @@ class TrackHub(Hub):
         self._track.stop()
         self.finish()
 
+    def finish(self, error: MediaError | None = None) -> None:
+        super().finish(error)
+        # A track that was stopped while somebody waits in its `recv` never gives anything more.
+        self._stop()
+
     def _on_ended(self) -> None:
-        # Whoever waits in `recv` of a track that is stopped may wait for ever.
         try:
             self.loop.call_soon_threadsafe(self.finish)
         except RuntimeError:
@@ -282,7 +286,7 @@ class TrackHub(Hub):
             self._task = self.loop.create_task(self._pump())
 
     def _stop(self) -> None:
-        if self._plays_on and not self.ended:
+        if self._player is not None and not self.ended:
             return
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
@@ -299,10 +303,14 @@ class TrackHub(Hub):
         except MediaStreamError:
             self.finish()
         except asyncio.CancelledError:
-            if self._plays_on:
+            if self._player is not None and not self.ended:
+                self._task = None
                 await self._end_player()
             raise
         except Exception as error:
+            if self._track.readyState == "ended":
+                self.finish()  # it was stopped under our hands
+                return
             # Code of the user's: its fault ends this track and nothing else.
             fault = MediaError(f"A local {self.kind} track failed: {error!r}")
             fault.__cause__ = error
@@ -310,12 +318,13 @@ class TrackHub(Hub):
 
     async def _end_player(self) -> None:
         """End the track before the loop goes, to which the player's thread hands its frames."""
-        try:
-            async with asyncio.timeout(PLAYER_GRACE):
-                # It waits for that thread, which may hang in a read.
-                await self.loop.run_in_executor(None, self._track.stop)
-        except TimeoutError:
-            logger.warning("the player of a local %s track does not stop", self.kind)
+        MediaStreamTrack.stop(self._track)
+        thread = end_thread(self._player)
+        if thread is not None:
+            # It may hang in a read.
+            await self.loop.run_in_executor(None, thread.join, PLAYER_GRACE)
+            if thread.is_alive():
+                logger.warning("the player of a local %s track does not stop", self.kind)
 
     def _take(self, frame: Frame | Packet[Any]) -> None:
         if isinstance(frame, AudioFrame):
@@ -344,9 +353,3 @@ class TrackHub(Hub):
         for piece in self._normalizer.resample(bare_copy(frame)):
             self.dispatch(piece, self._audio_due)
             self._audio_due += piece.samples / AUDIO_RATE
-
-
-def _is_played(track: MediaStreamTrack) -> bool:
-    """Whether it is one of aiortc's `MediaPlayer`."""
-    contrib = sys.modules.get("aiortc.contrib.media")
-    return contrib is not None and isinstance(track, contrib.PlayerStreamTrack)

@@ -243,7 +243,6 @@ class SctpTransport(RTCSctpTransport):
         self._association_state = self.State.CLOSED
         self._RTCSctpTransport__state = "closed"
         self._closer.end()
-        self._output.clear()
         unnumbered = {channel for channel, _, _ in self._early if channel.id is None}
         self._early.clear()
         for stream in list(self._data_channels):

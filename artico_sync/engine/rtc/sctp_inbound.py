@@ -86,6 +86,8 @@ class Inbound:
         if tag == self._tag and association.is_up:
             position = self._take_usual(packet)
         if position < len(packet):
+            # What follows may end the association, after which nothing is acknowledged any more.
+            self._take_kept_sack()
             self._take_others(packet, tag, position)
             if association.is_closed():
                 return
@@ -95,9 +97,7 @@ class Inbound:
                 return
         elif self._messages:
             association.flush_soon()
-        if self._sack is not None:
-            sack, self._sack = self._sack, None
-            self._take_sack(sack)
+        self._take_kept_sack()
         if self._had_data and association.is_up:
             association.acknowledge(self._urgent or self._receives.gaps)
         if self.sack_taken:
@@ -125,6 +125,11 @@ class Inbound:
                 self._urgent = True
             self.keep(messages)
         return position
+
+    def _take_kept_sack(self) -> None:
+        if self._sack is not None:
+            sack, self._sack = self._sack, None
+            self._take_sack(sack)
 
     def _take_sack(self, body: bytes) -> None:
         try:
