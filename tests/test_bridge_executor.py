@@ -46,6 +46,14 @@ def test_idle_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
     pool.shutdown()
 
 
+def test_the_thread_that_has_just_worked_ends_with_the_shutdown() -> None:
+    for _ in range(100):
+        pool = DaemonExecutor()
+        thread = pool.submit(threading.current_thread).result(LIMIT)
+        pool.shutdown()
+        assert not thread.is_alive()
+
+
 def test_shutdown_never_waits_for_what_hangs() -> None:
     pool = DaemonExecutor(1)
     release = threading.Event()

@@ -5,6 +5,7 @@ from __future__ import annotations
 import subprocess
 import sys
 import threading
+from concurrent.futures import ThreadPoolExecutor
 from fractions import Fraction
 from pathlib import Path
 
@@ -13,6 +14,7 @@ import pytest
 from aiortc.contrib.media import MediaPlayer
 
 from artico_sync import MediaStream
+from artico_sync.media.streams import Track
 from tests.call_media import LIMIT, wait_for_colour
 from tests.conftest import MakeArtico
 from tests.media_content import RED, plain
@@ -101,4 +103,35 @@ def test_stopping_a_player_ends_it_for_the_peer(film_path: Path, make_artico: Ma
         wait_for_colour(answered.wait_for("stream", LIMIT).video_tracks[0], RED)
         stream.stop()
         assert answered.wait_for("removestream", LIMIT).id == stream.id
+        assert "media-player" not in {thread.name for thread in threading.enumerate()}
+
+
+@pytest.mark.parametrize("closing", [False, True], ids=["two stop", "one closes"])
+def test_threads_that_stop_a_player_at_once_do_not_disturb_each_other(
+    film_path: Path, make_artico: MakeArtico, closing: bool
+) -> None:
+    """aiortc would close the file twice, which ends the interpreter."""
+    alice, bob = make_artico(), make_artico()
+    player = MediaPlayer(str(film_path), loop=True)
+    call = alice.call(bob.id)
+    with bob.wait_for("call", LIMIT).answer() as answered:
+        call.wait_open(LIMIT).add_stream(stream_of(player))
+        wait_for_colour(answered.wait_for("stream", LIMIT).video_tracks[0], RED)
+        together = threading.Barrier(2)
+
+        def stop(track: Track | None) -> None:
+            assert track is not None
+            together.wait(LIMIT)
+            MediaStream([track]).stop()
+
+        def close() -> None:
+            together.wait(LIMIT)
+            alice.close()
+
+        with ThreadPoolExecutor(2, thread_name_prefix="stopper") as pool:
+            jobs = [pool.submit(stop, player.video)]
+            jobs.append(pool.submit(close) if closing else pool.submit(stop, player.audio))
+            for job in jobs:
+                job.result(LIMIT)
+        stream_of(player).stop()
         assert "media-player" not in {thread.name for thread in threading.enumerate()}

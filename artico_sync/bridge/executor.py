@@ -13,6 +13,7 @@ from concurrent.futures import Future, ThreadPoolExecutor
 from time import monotonic
 from typing import Any
 
+THREAD_NAME = "artico_sync-blocking-"
 #: Threads at most; more than the look-ups that may hang at once (see engine/rtc/resolver.py).
 MAXIMUM_THREADS = 32
 #: Seconds a thread waits for more work before it ends.
@@ -49,9 +50,7 @@ class DaemonExecutor(ThreadPoolExecutor):
                 return future
             self._count += 1
             number = self._count
-        threading.Thread(
-            target=self._work, name=f"artico-sync-blocking-{number}", daemon=True
-        ).start()
+        threading.Thread(target=self._work, name=f"{THREAD_NAME}{number}", daemon=True).start()
         return future
 
     def shutdown(self, wait: bool = True, *, cancel_futures: bool = False) -> None:

@@ -14,8 +14,12 @@ import time
 import weakref
 from collections.abc import Collection
 
+from artico_sync.bridge import executor
+
 #: Every thread of this library has a name that begins so.
 THREAD_PREFIX = "artico_sync-"
+#: These belong to the loop, whose thread is seen itself, and stay a while for what comes next.
+LOOP_OWNED = executor.THREAD_NAME
 POLL_INTERVAL = 0.005
 
 #: Where what this library and those it builds on have to say is logged.
@@ -146,8 +150,12 @@ class Leaks:
             thread
             for thread in threading.enumerate()
             if not thread.name.startswith(self._ignored_threads)
-            and (not self._ours_only or thread.name.startswith(THREAD_PREFIX))
+            and not (self._ours_only and not self._is_ours(thread))
         }
+
+    @staticmethod
+    def _is_ours(thread: threading.Thread) -> bool:
+        return thread.name.startswith(THREAD_PREFIX) and not thread.name.startswith(LOOP_OWNED)
 
     def _tasks_now(self) -> set[asyncio.Task[object]]:
         # Ours are on the loop thread, which would be seen itself.
