@@ -131,10 +131,6 @@ class Hub(ABC):
         for consumer in consumers:
             consumer.on_end(error)
 
-    def stop(self) -> None:
-        """End the track itself."""
-        self.finish()
-
     @abstractmethod
     def _start(self) -> None:
         """Begin to produce: the first consumer has come."""
@@ -264,10 +260,6 @@ class TrackHub(Hub):
     @property
     def codec(self) -> str | None:
         return getattr(self._track, "codec", None)
-
-    def stop(self) -> None:
-        self._track.stop()
-        self.finish()
 
     def finish(self, error: MediaError | None = None) -> None:
         super().finish(error)
