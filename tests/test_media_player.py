@@ -14,6 +14,7 @@ import pytest
 from aiortc.contrib.media import MediaPlayer
 
 from artico_sync import MediaStream
+from artico_sync.bridge.waiting import Deadline
 from artico_sync.media.streams import Track
 from tests.call_media import LIMIT, wait_for_colour
 from tests.conftest import MakeArtico
@@ -135,3 +136,19 @@ def test_threads_that_stop_a_player_at_once_do_not_disturb_each_other(
                 job.result(LIMIT)
         stream_of(player).stop()
         assert "media-player" not in {thread.name for thread in threading.enumerate()}
+
+
+def test_a_player_that_comes_to_its_end_may_be_stopped_at_that_moment(
+    film_path: Path, make_artico: MakeArtico
+) -> None:
+    alice, bob = make_artico(), make_artico()
+    call = alice.call(bob.id)
+    with bob.wait_for("call", LIMIT).answer() as answered:
+        stream = stream_of(MediaPlayer(str(film_path)))
+        call.wait_open(LIMIT).add_stream(stream)
+        wait_for_colour(answered.wait_for("stream", LIMIT).video_tracks[0], RED)
+        deadline = Deadline(LIMIT)
+        while not stream.ended:
+            assert not deadline.expired
+        stream.stop()
+        assert answered.wait_for("removestream", LIMIT).id == stream.id

@@ -13,7 +13,6 @@ import aiortc.contrib.media
 import pytest
 
 SOURCES = Path(__file__).parent.parent / "artico_sync"
-FOREIGN = ("_RTC", "_MediaPlayer")
 PRIVATE_SPACE = SOURCES / "engine" / "rtc"
 
 
@@ -78,7 +77,7 @@ def mangled_names(path: Path) -> set[str]:
             getattr(node, "name", None),
             getattr(node, "value", None),
         ):
-            if isinstance(name, str) and name.isidentifier() and name.startswith(FOREIGN):
+            if isinstance(name, str) and name.isidentifier() and name.startswith("_RTC"):
                 found.add(name)
     return found
 
@@ -131,7 +130,7 @@ SINGLE = {
         "_set_mline_index",
     ],
     aiortc.rtcsctptransport.RTCSctpTransport: ["_bundled"],
-    aiortc.contrib.media.PlayerStreamTrack: ["_player"],
+    aiortc.contrib.media.MediaPlayer: ["_player", "_stop"],
 }
 
 

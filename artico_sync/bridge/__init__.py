@@ -6,7 +6,7 @@ holds the library to it.
 
 - Held while waiting, and so never taken on the loop thread: `artico_server`,
   `contrib.process_client`, `contrib.django.answering`, `media.recorder`, `media.local`,
-  `media.foreign`, `file_transfer.receiver`, `cli.output`, `cli.chat`, `testing.fake_peer`.
+  `engine.rtc.players`, `file_transfer.receiver`, `cli.output`, `cli.chat`, `testing.fake_peer`.
 - From here on nobody waits, and nothing of the user's runs, under a lock: `sharing`,
   `media.streams`, `signaling`, `memory_signaling`.
 - `bridge.call_port`, `bridge.client_port`, `bridge.media_port`, `bridge.recording`,

@@ -11,7 +11,6 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from artico_sync.display import table
-from artico_sync.media.foreign import stop_track
 from artico_sync.media.local import FileTrack, LocalTrack
 from artico_sync.media.recorder import Recorder
 from artico_sync.media.remote import RemoteTrack
@@ -169,7 +168,10 @@ class MediaStream(Unique):
             if isinstance(track, LocalTrack):
                 track.stop()
             elif not isinstance(track, RemoteTrack):
-                stop_track(track)
+                from artico_sync.engine.rtc.players import make_stoppable
+
+                make_stoppable(track)
+                track.stop()
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {len(self._tracks)} tracks>"

@@ -21,7 +21,7 @@ from artico_sync.engine.media.timeline import (
     bare_copy,
     silence,
 )
-from artico_sync.engine.rtc.players import end_thread, player_of
+from artico_sync.engine.rtc.players import make_stoppable
 from artico_sync.errors import MediaError
 
 logger = logging.getLogger("artico_sync.engine.media")
@@ -246,7 +246,7 @@ class TrackHub(Hub):
     def __init__(self, track: MediaStreamTrack) -> None:
         super().__init__(track.kind, track.id)
         self._track = track
-        self._player = player_of(track)
+        self._is_played = make_stoppable(track)
         track.add_listener("ended", self._on_ended)
         self._task: asyncio.Task[None] | None = None
         self._normalizer = audio_normalizer() if track.kind == "audio" else None
@@ -278,7 +278,7 @@ class TrackHub(Hub):
             self._task = self.loop.create_task(self._pump())
 
     def _stop(self) -> None:
-        if self._player is not None and not self.ended:
+        if self._is_played and not self.ended:
             return
         if self._task is not None and self._task is not asyncio.current_task():
             self._task.cancel()
@@ -295,12 +295,12 @@ class TrackHub(Hub):
         except MediaStreamError:
             self.finish()
         except asyncio.CancelledError:
-            if self._player is not None and not self.ended:
+            if self._is_played and not self.ended:
                 self._task = None
                 await self._end_player()
             raise
         except Exception as error:
-            if self._track.readyState == "ended":
+            if self._is_played and self._track.readyState == "ended":
                 self.finish()  # it was stopped under our hands
                 return
             # Code of the user's: its fault ends this track and nothing else.
@@ -310,13 +310,12 @@ class TrackHub(Hub):
 
     async def _end_player(self) -> None:
         """End the track before the loop goes, to which the player's thread hands its frames."""
-        MediaStreamTrack.stop(self._track)
-        thread = end_thread(self._player)
-        if thread is not None:
-            # It may hang in a read.
-            await self.loop.run_in_executor(None, thread.join, PLAYER_GRACE)
-            if thread.is_alive():
-                logger.warning("the player of a local %s track does not stop", self.kind)
+        try:
+            async with asyncio.timeout(PLAYER_GRACE):
+                # It waits for that thread, which may hang in a read.
+                await self.loop.run_in_executor(None, self._track.stop)
+        except TimeoutError:
+            logger.warning("the player of a local %s track does not stop", self.kind)
 
     def _take(self, frame: Frame | Packet[Any]) -> None:
         if isinstance(frame, AudioFrame):

@@ -332,8 +332,9 @@ class IceConnection(Connection):
             self.check_state(pair, CandidatePair.State.FAILED)
             self.check_complete(pair)
         taken = time.perf_counter() - begun
-        if pair is self.path.pair and self.path.round_trip_time is None and taken < stun.RETRY_RTO:
-            # It was asked once, so the answer is to that.
+        is_new = pair is self.path.pair and self.path.round_trip_time is None
+        if is_new and taken < stun.RETRY_RTO and not self.remote_is_lite:
+            # It was asked once, so the answer is to that; of a lite peer twice.
             self.path.round_trip_time = taken
 
     def request_received(
@@ -344,7 +345,9 @@ class IceConnection(Connection):
                 self.respond_error(message, addr, protocol, (400, "Bad Request"))
             return
         if not self._accepts(message):
-            super().request_received(message, addr, protocol)  # it says why not
+            super().request_received(message, addr, protocol)  # it says why not, or changes roles
+            if self._early_checks:
+                self._asked.set()
             return
         key = self.local_password.encode()
         protocol.transport.sendto(binding.make_response(message.transaction_id, addr, key), addr)

@@ -1,29 +1,52 @@
-"""The thread behind aiortc's `MediaPlayer`, of which aiortc itself shows nothing; any thread."""
+"""aiortc's `MediaPlayer`, whose tracks several threads may stop; any thread.
+
+Lock order: a player's lock is held while its thread ends, and never taken on the loop thread.
+"""
 
 from __future__ import annotations
 
+import asyncio
 import sys
 import threading
+from collections.abc import Callable
 from typing import Any
 
 from aiortc.mediastreams import MediaStreamTrack
 
 
-def player_of(track: MediaStreamTrack) -> Any:
-    """The `MediaPlayer` a track belongs to; None for other tracks, and once it was stopped."""
+class _Stop:
+    """What a player does when one of its tracks is stopped, for one thread at a time.
+
+    With the last one it waits for the player's thread, and closes the file: done by two at once,
+    that ends the interpreter. A track that has come to its end is stopped on the loop, which must
+    not wait.
+    """
+
+    def __init__(self, stop: Callable[[MediaStreamTrack], None]) -> None:
+        self._stop = stop
+        self._lock = threading.Lock()
+
+    def __call__(self, track: MediaStreamTrack) -> None:
+        try:
+            loop = asyncio.get_running_loop()
+        except RuntimeError:
+            self._stop_alone(track)
+        else:
+            loop.run_in_executor(None, self._stop_alone, track)
+
+    def _stop_alone(self, track: MediaStreamTrack) -> None:
+        with self._lock:
+            self._stop(track)
+
+
+def make_stoppable(track: MediaStreamTrack) -> bool:
+    """Let any thread stop a track of a `MediaPlayer`. False: it is another track, or stopped."""
     contrib = sys.modules.get("aiortc.contrib.media")
     if contrib is None or not isinstance(track, contrib.PlayerStreamTrack):
-        return None
-    return track._player
-
-
-def end_thread(player: Any) -> threading.Thread | None:
-    """Have the thread of a `MediaPlayer` end; it may be in a read still. None: there is none.
-
-    The player's own way, to stop its tracks, closes the file as well, perhaps under another thread
-    that stops them too.
-    """
-    thread: threading.Thread | None = getattr(player, "_MediaPlayer__thread")
-    if thread is not None:
-        getattr(player, "_MediaPlayer__thread_quit").set()
-    return thread
+        return False
+    player: Any = track._player
+    if player is None:
+        return False
+    # In one step, for threads that do this at once.
+    vars(player).setdefault("_stop", _Stop(player._stop))
+    return True
