@@ -1,6 +1,6 @@
 """aiortc's `MediaPlayer`, whose tracks several threads may stop; any thread.
 
-Lock order: a player's lock is held while its thread ends, and never taken on the loop thread.
+Lock order: a player's lock is held while its thread ends; the loop thread only tries to take it.
 """
 
 from __future__ import annotations
@@ -18,8 +18,8 @@ class _Stop:
     """What a player does when one of its tracks is stopped, for one thread at a time.
 
     With the last one it waits for the player's thread, and closes the file: done by two at once,
-    that ends the interpreter. A track that has come to its end is stopped on the loop, which must
-    not wait.
+    that ends the interpreter. A track that has come to its end is stopped on the loop, which does
+    not wait for others.
     """
 
     def __init__(self, stop: Callable[[MediaStreamTrack], None]) -> None:
@@ -30,11 +30,17 @@ class _Stop:
         try:
             loop = asyncio.get_running_loop()
         except RuntimeError:
-            self._stop_alone(track)
-        else:
-            loop.run_in_executor(None, self._stop_alone, track)
+            self._wait_and_stop(track)
+            return
+        if not self._lock.acquire(blocking=False):
+            loop.run_in_executor(None, self._wait_and_stop, track)
+            return
+        try:
+            self._stop(track)
+        finally:
+            self._lock.release()
 
-    def _stop_alone(self, track: MediaStreamTrack) -> None:
+    def _wait_and_stop(self, track: MediaStreamTrack) -> None:
         with self._lock:
             self._stop(track)
 
