@@ -254,7 +254,8 @@ def test_ringing_is_no_reason_to_offer_again() -> None:
     run(body)
 
 
-def test_the_ignored_offer_is_answered_when_ours_stays_unanswered() -> None:
+@pytest.mark.parametrize("javascript", [False, True])
+def test_the_ignored_offer_is_answered_when_ours_stays_unanswered(javascript: bool) -> None:
     """Chromium may refuse our offer while it waits for an answer to its own."""
 
     async def test(caller: End, callee: End) -> None:
@@ -272,7 +273,75 @@ def test_the_ignored_offer_is_answered_when_ours_stays_unanswered() -> None:
         await settle(caller, callee)
         assert caller.errors == callee.errors == []
 
-    with_call(test, dataclasses.replace(HASTY, offer_timeout=0.3))
+    with_call(test, dataclasses.replace(HASTY, offer_timeout=0.3), javascript=javascript)
+
+
+def test_a_browser_that_is_slow_goes_on_from_our_offer() -> None:
+    """Our offer stands against its own, and its answer comes after the usual time."""
+
+    async def test(caller: End, callee: End) -> None:
+        held: list[Signal] = []
+        to_callee = caller.deliver
+        assert to_callee is not None
+        ours, theirs = Still("audio"), Still("video")
+        caller.deliver = held.append
+        callee.negotiation.add_track(theirs, "theirs")
+        caller.negotiation.add_track(ours, "ours")
+        await until(lambda: caller.descriptions("offer")[1:])
+        await asyncio.sleep(2 * caller.settings.offer_timeout)  # how late it comes is the point
+        caller.deliver = to_callee
+        for signal in held:
+            to_callee(signal)
+        await until(lambda: ours.id in callee.streams and theirs.id in caller.streams)
+        await settle(caller, callee)
+        offers = caller.descriptions("offer")
+        # Neither again nor taken back, or the browser would refuse the answer to its own.
+        assert offers.count(offers[1]) == 1
+        assert len(caller.descriptions("answer")) <= 1
+        assert caller.errors == callee.errors == []
+
+    with_call(test, dataclasses.replace(HASTY, offer_timeout=0.5), javascript=True)
+
+
+def test_a_browser_that_refuses_our_answer_is_not_left_waiting(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    """A copy of our offer, late, takes back the offer that we have answered in the meantime."""
+
+    async def test(caller: End, callee: End) -> None:
+        to_caller, to_callee = callee.deliver, caller.deliver
+        assert to_caller is not None and to_callee is not None
+        answers: list[Signal] = []
+        late: list[Signal] = []
+
+        def is_offer(signal: Signal) -> bool:
+            return bool(signal["type"] == "sdp" and signal["data"]["type"] == "offer")
+
+        ours, theirs = Still("audio"), Still("video")
+        callee.deliver = answers.append
+        caller.negotiation.add_track(ours, "ours")
+        await until(lambda: caller.descriptions("offer")[1:])
+        caller.deliver = late.append
+        await until(lambda: any(is_offer(signal) for signal in late))  # a copy
+        callee.deliver = to_caller
+        for signal in answers:
+            to_caller(signal)
+        await until(lambda: caller.connection.signalingState == "stable")
+        callee.negotiation.add_track(theirs, "theirs")
+        # No answer to the copy comes in time: theirs is answered.
+        await until(lambda: theirs.id in caller.streams)
+        await until(lambda: caller.descriptions("answer"))
+        caller.deliver = to_callee
+        for signal in late:
+            to_callee(signal)
+        await until(lambda: "changed its mid" in caplog.text)
+        await until(lambda: ours.id in callee.streams and theirs.id in caller.streams)
+        await settle(caller, callee)
+        assert caller.errors == callee.errors == []
+        assert callee.connection.signalingState == "stable"
+
+    settings = dataclasses.replace(HASTY, offer_timeout=0.3, offer_attempts=10)
+    with_call(test, settings, javascript=True)
 
 
 def test_a_late_answer_undoes_what_was_taken_in_its_place() -> None:

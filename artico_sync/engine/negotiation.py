@@ -38,10 +38,9 @@ logger = logging.getLogger(__name__)
 #: Seconds a browser gets to make an offer again that gave way to ours. Chromium forgets it when
 #: yet another of ours comes in between; it remembers with the next offer of ours.
 REMINDER = 0.5
-#: Share of the time for an answer after which an offer gives way to one of the peer's that it has
-#: stood against: that one is to be answered before the peer gives it up, as the answer to ours
-#: would be here by then.
-GIVE_WAY = 0.75
+#: How many times an offer that stood against a browser's stays unanswered until it gives way; each
+#: time it waits twice as long.
+GIVE_WAY = 2
 #: Seconds for which an answer may have been lost with the signalling connection.
 ANSWER_IN_DOUBT = 60.0
 
@@ -63,7 +62,7 @@ class _Offer:
     token: str
     signal: Signal
     made: float
-    #: Set when it was answered or taken back, or is due, or due sooner.
+    #: Set when it was answered or taken back, or is due.
     changed: asyncio.Event
     #: When it was made; `made` is when it was last sent.
     first_made: float
@@ -117,6 +116,8 @@ class Negotiation:
         self._doubtful_answer: tuple[float, Signal] | None = None
         # The last answer, and the token of the offer it is to.
         self._last_answer: tuple[object, Signal] | None = None
+        # Whether it may be refused, as the peer has taken that offer back meanwhile.
+        self._answer_refusable = False
         connection.on_candidate = self._local_candidate
         connection.on_restart_needed = self.restart_ice
 
@@ -280,6 +281,7 @@ class Negotiation:
         else:
             assert offer is not None
             answered, self._late, self._offer = offer, None, None
+            self._answer_refusable = False
             # Without a token it may have been meant for the offer before.
             self._wanted = self._wanted or withheld or (late is not None and token is None)
         if not self._connection.peer_is_ours:
@@ -324,13 +326,18 @@ class Negotiation:
             if not self._polite:
                 logger.info("both sides offered; ours stands")
                 self._ignored, self._ignored_token = offer, token
-                if self._offer is not None:
-                    self._offer.changed.set()  # it is due sooner now
                 return
             logger.info("both sides offered; taking ours back")
             await self._take_back(ignored=True)
         self._expected.expect_repeated(0)  # it has ignored the copies
-        await self._answer(offer, token, fresh=True)
+        refusable, self._answer_refusable = self._answer_refusable, False
+        try:
+            await self._answer(offer, token, fresh=True)
+        except DescriptionError:
+            if refusable:
+                # It goes on from what there was before our answer, and would wait for ever.
+                self.needed()
+            raise
 
     async def _answer(self, offer: RemoteDescription, token: object, *, fresh: bool) -> None:
         self._ignored = None
@@ -412,8 +419,7 @@ class Negotiation:
             self._outbox.release_candidates()
 
     async def _await_answer(self, offer: _Offer) -> None:
-        share = 1.0 if self._ignored is None else GIVE_WAY
-        remaining = offer.made + self._expected.timeout * share - self._now()
+        remaining = offer.made + self._expected.timeout - self._now()
         if remaining > 0:
             try:
                 await asyncio.wait_for(offer.changed.wait(), remaining)
@@ -430,18 +436,21 @@ class Negotiation:
 
         It is the very same offer, which can be applied any number of times, so neither side can be
         mistaken in what the other has applied, however late the signals are. One of ours knows it
-        by its token. Only an offer of the peer's that ours stood against is reason to take it back.
+        by its token. Only an offer of a browser's that ours stood against is reason to take it
+        back, and late: a browser that is merely slow goes on from ours.
         """
         self._attempts += 1
         logger.info("an offer was not answered (attempt %d)", self._attempts)
         offer, ours = self._offer, self._connection.peer_is_ours
         if not ours:
             self._expected.not_answered()
-        tries = self._attempts < self._settings.offer_attempts
-        if offer is not None and tries and (ours or self._ignored is None):
+        stood_against = self._ignored is not None and not ours
+        last = self._attempts >= (GIVE_WAY if stood_against else self._settings.offer_attempts)
+        if offer is not None and not last:
             offer.made = self._now()
-            offer.copies += 1
-            self._outbox.post(offer.signal)
+            if not stood_against:
+                offer.copies += 1
+                self._outbox.post(offer.signal)
             return
         await self._take_back(ignored=False)
         if self._ignored is not None:
@@ -460,6 +469,7 @@ class Negotiation:
 
     async def _answer_held(self, ignored: RemoteDescription) -> None:
         """Answer an offer that ours stood against."""
+        self._answer_refusable = not self._connection.peer_is_ours
         try:
             await self._answer(ignored, self._ignored_token, fresh=False)
         except ValueError as error:

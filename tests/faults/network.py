@@ -151,21 +151,28 @@ class Network:
         """A relay that ends with the test."""
         return self._closing.enter_context(Relay(**faults))
 
-    def clients(self, relay: Relay | None = None, **options: Any) -> tuple[Artico, Artico, Signals]:
-        """Two connected peers, "alice" and "bob", whose calls go over a relay."""
+    def clients(
+        self, relay: Relay | None = None, *, bobs: dict[str, Any] | None = None, **options: Any
+    ) -> tuple[Artico, Artico, Signals]:
+        """Two connected peers, "alice" and "bob", whose calls go over a relay.
+
+        Args:
+            bobs: Options for bob that differ from alice's.
+        """
         hub = MemoryHub()
         alices = RelayedSignaling(hub, "alice", "a", relay)
-        bobs = RelayedSignaling(hub, "bob", "b", relay)
+        theirs = RelayedSignaling(hub, "bob", "b", relay)
         alice, bob = (
             self._closing.enter_context(
-                Artico(signaling=signaling, rtc_config=dict(RTC_CONFIG), **options)
+                Artico(signaling=signaling, rtc_config=dict(RTC_CONFIG), **own)
             )
-            for signaling in (alices, bobs)
+            for signaling, own in ((alices, options), (theirs, {**options, **(bobs or {})}))
         )
-        return alice, bob, Signals(hub, alices, bobs)
+        return alice, bob, Signals(hub, alices, theirs)
 
     def connect(self, relay: Relay | None = None, **options: Any) -> Ends:
-        """An open call over a relay; without one, over the plain loopback."""
+        """An open call over a relay; without one, over the plain loopback. Alice calls bob; the
+        options are those of `clients`."""
         alice, bob, signals = self.clients(relay, **options)
         caller = alice.call("bob")
         callee = bob.wait_for("call", OPEN_LIMIT)

@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import functools
 import threading
 import time
 from typing import Any
@@ -26,6 +27,20 @@ def is_offer(message: Message) -> bool:
     return is_description(message, "offer")
 
 
+def note_offers(ends: Ends) -> set[str]:
+    """Who makes offers from now on."""
+    offered: set[str] = set()
+
+    def note(role: str, message: Message) -> Message:
+        if is_offer(message):
+            offered.add(role)
+        return message
+
+    ends.signals.alices.filter = functools.partial(note, "caller")
+    ends.signals.bobs.filter = functools.partial(note, "callee")
+    return offered
+
+
 def assert_usable(ends: Ends) -> None:
     for sender, receiver in ((ends.caller, ends.callee), (ends.callee, ends.caller)):
         sender.send("over the new path")
@@ -40,10 +55,14 @@ def remote_port(ends: Ends) -> Any:
 def test_a_call_goes_over_to_another_path(network: Network, offered_by: str) -> None:
     """One path dies, another one is there; nothing of what is sent meanwhile is lost."""
     first, second = network.relay(), network.relay(delay=0.005)
-    ends = network.connect(first)
-    for role, signaling in (("caller", ends.signals.alices), ("callee", ends.signals.bobs)):
-        if offered_by not in (role, "both"):
-            signaling.filter = lambda message: None if is_offer(message) else message
+    # Who is to notice nothing takes much longer to mind the silence.
+    silence = {role: 6.0 if offered_by in (role, "both") else 60.0 for role in ("caller", "callee")}
+    ends = network.connect(
+        first,
+        silence_timeout=silence["caller"],
+        bobs={"silence_timeout": silence["callee"]},
+    )
+    offered = note_offers(ends)
     before = remote_port(ends)
     ends.signals.use(second)
     first.cut()
@@ -55,6 +74,7 @@ def test_a_call_goes_over_to_another_path(network: Network, offered_by: str) -> 
     for end in (ends.caller, ends.callee):
         assert [end.recv(LIMIT) for _ in messages] == messages
     assert time.monotonic() - begun < 6 + 2 * TIME_UNIT
+    assert offered and offered <= {role for role in silence if silence[role] == 6.0}
     assert remote_port(ends) != before
     assert_usable(ends)
     assert (ends.caller.close_reason, ends.callee.close_reason) == (None, None)
