@@ -54,6 +54,8 @@ MALFORMED_FRAMES = [
     '42["signal",NaN]',
     '42["signal",{"target":"bob","session":"s","signal":{"x":NaN}}]',
     '42["signal",{"target":"bob","session":"s","signal":{"x":-Infinity}}]',
+    '42["signal",{"target":"bob","session":"s","signal":{"x":1e400}}]',
+    '42["signal",{"target":"bob","session":"s","metadata":[-1e999],"signal":{}}]',
     '42["signal",{"target":"bob","session":"s","signal":{"x":' + "9" * 5000 + "}}]",
     '42["signal",{"target":"bob","session":"s","signal":' + NESTED + "}]",
     "42" + NESTED,
@@ -146,6 +148,19 @@ def test_a_malformed_join_enters_nothing(server: ArticoServer, arguments: list[o
             await mallory.emit("join", *arguments)
             await mallory.signal("nobody", {}, request=2)
             assert await mallory.acknowledged(2) == {"delivered": False}
+
+    asyncio.run(visit())
+
+
+def test_other_namespaces_are_not_answered(server: ArticoServer) -> None:
+    async def visit() -> None:
+        async with bystanders(server), RawPeer(server.url, "mallory") as mallory:
+            await mallory.send_frame("40/before,{}")
+            # The welcome is what comes first.
+            await mallory.enter()
+            await mallory.send_frame("40/after,{}")
+            await mallory.signal("nobody", {}, request=1)
+            assert await mallory.acknowledged(1) == {"delivered": False}
 
     asyncio.run(visit())
 

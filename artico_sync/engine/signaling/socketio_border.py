@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import json
 import logging
+import math
 from collections.abc import Callable
 from types import SimpleNamespace
 from typing import Any
@@ -31,8 +32,21 @@ def _bounded_integer(digits: str) -> int:
     return int(digits)
 
 
+def _finite_float(text: str) -> float:
+    # 1e400 is JSON, but read as a float it is infinite, and cannot be passed on as JSON any more.
+    value = float(text)
+    if not math.isfinite(value):
+        raise ValueError("number too large")
+    return value
+
+
 def _loads(text: str) -> object:
-    return json.loads(text, parse_constant=_refuse_constant, parse_int=_bounded_integer)
+    return json.loads(
+        text,
+        parse_constant=_refuse_constant,
+        parse_int=_bounded_integer,
+        parse_float=_finite_float,
+    )
 
 
 def _dumps(value: object, **options: Any) -> str:
@@ -88,7 +102,8 @@ def strict_packet_class(
             attachments = super().decode(encoded_packet)
             if attachments or self.packet_type not in types:
                 raise ValueError("packet type not used by Artico")
-            if self.namespace not in (None, "/") and self.packet_type != socketio.packet.CONNECT:
+            if self.namespace not in (None, "/"):
+                # A connection to one as well: python-socketio answers it with the name it came by.
                 raise ValueError("unknown namespace")
             if self.packet_type == socketio.packet.EVENT:
                 self._check_event(self.data)
