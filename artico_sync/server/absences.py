@@ -12,6 +12,7 @@ import logging
 from collections.abc import Mapping
 from typing import TYPE_CHECKING
 
+from artico_sync.server.events import Event
 from artico_sync.server.limits import ServerLimits
 
 if TYPE_CHECKING:
@@ -90,10 +91,11 @@ class Absences:
 
     async def _tell_contacts(self, gone: Peer) -> None:
         logger.debug("%r has not come back", gone.id)
+        news = Event(GONE, gone.id)
         for contact in gone.contacts:
             peer = self._peers.get(contact)
             if peer is not None:
-                await peer.connection.deliver(len(gone.id), GONE, gone.id)
+                await peer.connection.deliver(news)
 
 
 def is_same(peer: Peer, resume: str | None) -> bool:

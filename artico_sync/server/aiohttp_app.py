@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 
 from aiohttp import WSMsgType, web
@@ -83,8 +84,17 @@ async def _serve_socket(
     try:
         await site.serve(asked, socket.receive, socket.send)
     finally:
-        await response.close()
+        try:
+            await response.close()
+        finally:
+            _abort_unread(request.transport)
     return response
+
+
+def _abort_unread(transport: asyncio.Transport | None) -> None:
+    # Its time is up; what the other end does not read would keep the connection open for ever.
+    if transport is not None and transport.get_write_buffer_size() > 0:
+        transport.abort()
 
 
 class _Socket:

@@ -13,6 +13,7 @@ import socketio
 import socketio.packet
 
 from artico_sync.engine.signaling.socketio_border import QuietLogger, strict_packet_class
+from artico_sync.server.backlog import TotalBacklog
 from artico_sync.server.hub import Hub, Introduction, Peer
 from artico_sync.server.limits import ServerLimits
 from artico_sync.server.link import Link, Message, Receive, Send
@@ -37,11 +38,21 @@ _Packet = strict_packet_class(_PACKET_TYPES, frozenset({"signal", "join"}), _on_
 
 
 class _EngineServer(engineio.AsyncServer):  # type: ignore[misc]
-    """Knows the tasks it has started: a pending ping sleeps on after its connection has ended."""
+    """Knows the tasks it has started: a pending ping sleeps on after its connection has ended.
+
+    Whatever Socket.IO sends goes through `send_packet()`: answers, errors and acknowledgements as
+    well as events.
+    """
 
     def __init__(self, **options: Any) -> None:
         self.started_tasks: set[asyncio.Task[Any]] = set()
+        #: Asked before a packet joins the queue of a session.
+        self.may_queue: Callable[[str, str], bool] = lambda session, packet: True
         super().__init__(**options)
+
+    async def send_packet(self, sid: str, pkt: Any) -> None:
+        if self.may_queue(sid, pkt.data):
+            await super().send_packet(sid, pkt)
 
     def start_background_task(
         self, target: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
@@ -100,6 +111,7 @@ class Carrier:
         self._origins = origins
         self._limits = limits
         self._addresses = AddressBook(limits)
+        self._backlog = TotalBacklog(limits.max_unsent_total)
         self._links: dict[Link, asyncio.Task[Any] | None] = {}
         self._sessions: dict[str, Link] = {}
         self._stopping = False
@@ -122,6 +134,7 @@ class Carrier:
             logger=quiet,
             engineio_logger=quiet,
         )
+        self._server.eio.may_queue = self._may_queue
         self._server.on("connect", self._on_connect)
         self._server.on("disconnect", self._on_disconnect)
         self._server.on("signal", self._on_signal)
@@ -155,7 +168,9 @@ class Carrier:
     async def serve(self, request: Request, receive: Receive, send: Send) -> None:
         """Serve one WebSocket until it ends; `refusal()` must have let it pass."""
         address = self._addresses[request.address]
-        link = Link(receive, send, address, self._limits, self._emit, self._on_dropped)
+        link = Link(
+            receive, send, address, self._limits, self._backlog, self._emit, self._on_dropped
+        )
         self._links[link] = asyncio.current_task()
         address.connections += 1
         loop = asyncio.get_running_loop()
@@ -186,8 +201,18 @@ class Carrier:
         if link.sid is None:
             link.drop("it did not present itself in time")
 
-    async def _emit(self, sid: str, event: str, arguments: tuple[object, ...]) -> None:
-        await self._server.emit(event, arguments, to=sid)
+    async def _emit(self, sid: str, packet: str) -> None:
+        # The Socket.IO server's own emit() would encode it again for each peer it goes to.
+        session = self._server.manager.eio_sid_from_sid(sid, "/")
+        if session is not None:
+            await self._server.eio.send(session, packet)
+
+    def _may_queue(self, session: str, packet: str) -> bool:
+        environ = self._server.environ.get(session)
+        if environ is None:
+            return True
+        link: Link = environ["asgi.scope"][LINK]
+        return link.queue(packet)
 
     # -- events of the Socket.IO server --------------------------------------------------
 
@@ -222,9 +247,9 @@ class Carrier:
         return await self.hub.signal(peer, arguments)
 
     async def _on_join(self, sid: str, *arguments: object) -> None:
-        peer = self._peer(sid)
-        if peer is not None:
-            await self.hub.join(peer, arguments)
+        link = self._sessions.get(sid)
+        if link is not None and link.peer is not None:
+            link.charge(await self.hub.join(link.peer, arguments))
 
     def _peer(self, sid: str) -> Peer | None:
         link = self._sessions.get(sid)

@@ -11,6 +11,7 @@ from dataclasses import dataclass, field
 from typing import Protocol
 
 from artico_sync.server.absences import Absences, is_same
+from artico_sync.server.events import Event
 from artico_sync.server.gate import Gate, Refusal
 from artico_sync.server.limits import ServerLimits
 from artico_sync.server.payloads import (
@@ -29,7 +30,7 @@ class Connection(Protocol):
     #: Set when the connection is admitted.
     peer: Peer | None
 
-    async def deliver(self, size: int, event: str, *arguments: object) -> bool:
+    async def deliver(self, event: Event) -> bool:
         """Send an event; False when the peer does not take it."""
         ...
 
@@ -90,7 +91,7 @@ class Hub:
             self._make_room_for(peer_id, introduction.resume)
         except Refusal as refusal:
             logger.info("refused %r: %s", _shown(peer_id), refusal.code)
-            await connection.deliver(0, "error", refusal.code)
+            await connection.deliver(Event("error", refusal.code))
             connection.drop(refusal.code)
             return False
         peer = connection.peer = Peer(peer_id, connection)
@@ -98,7 +99,7 @@ class Hub:
         self._absences.entered(peer, introduction.resume)
         logger.info("%r is connected", peer_id)
         extra = {"server": "artico_sync", "acknowledges": True, "resume": peer.secret}
-        if not await connection.deliver(0, "open", peer_id, extra):
+        if not await connection.deliver(Event("open", peer_id, extra)):
             # It ended while `auth` was asked.
             self.remove(peer)
             return False
@@ -142,11 +143,11 @@ class Hub:
             logger.debug("a signal of %r went to nobody", peer.id)
             return {"delivered": False}
         self._absences.met(peer, target)
-        delivered = await target.connection.deliver(signal.size, "signal", signal.message)
+        delivered = await target.connection.deliver(Event("signal", signal.message))
         return {"delivered": delivered}
 
-    async def join(self, peer: Peer, arguments: tuple[object, ...]) -> None:
-        """Enter a peer into a room and tell those who are in it."""
+    async def join(self, peer: Peer, arguments: tuple[object, ...]) -> int:
+        """Enter a peer into a room and tell those who are in it; how many these are."""
         try:
             join = parse_join(arguments, self.limits)
             room = self._rooms.get(join.room, {})
@@ -156,15 +157,15 @@ class Hub:
                 raise MalformedError("goes to a full room")
         except MalformedError as error:
             logger.warning("dropped a join of %r: it %s", peer.id, error)
-            return
+            return 0
         others = [other for other in room.values() if other is not peer]
         self._rooms.setdefault(join.room, room)[peer.id] = peer
         peer.rooms.add(join.room)
-        news = (
-            (join.room, peer.id) if join.metadata is None else (join.room, peer.id, join.metadata)
-        )
+        metadata = () if join.metadata is None else (join.metadata,)
+        news = Event("join", join.room, peer.id, *metadata)
         for other in others:
-            await other.connection.deliver(join.size, "join", *news)
+            await other.connection.deliver(news)
+        return len(others)
 
     def drop_all(self, reason: str) -> None:
         """Disconnect everybody."""

@@ -20,14 +20,16 @@ class ServerLimits:
         max_peers_per_address: The same from one address (an IPv6 /64 counts as one).
         connections_per_second: New connections from one address.
         connections_burst: What may come above that at once.
-        signals_per_second: Messages from one peer. A faster one is read more slowly; nothing of
-            what it sends is lost.
+        signals_per_second: Messages from one peer; to tell one member of a room that it has joined
+            counts as a tenth of one. A faster one is read more slowly; nothing of what it sends is
+            lost.
         signals_burst: What may come above that at once.
         address_signals_per_second: Messages from all peers of one address together.
         address_signals_burst: What may come above that at once.
         max_message: Largest message taken from a peer, in bytes; a description of a call is some
             10 KiB.
         max_unsent: Bytes that may wait for a peer that does not read, before it is disconnected.
+        max_unsent_total: The same for all peers together, before the one with most is disconnected.
         max_id: Longest peer id, in characters.
         max_room_id: Longest name of a room, in characters.
         max_session: Longest session id, in characters.
@@ -56,6 +58,7 @@ class ServerLimits:
     address_signals_burst: int = 20_000
     max_message: int = 512 * KIB
     max_unsent: int = 8 * MIB
+    max_unsent_total: int = 256 * MIB
     max_id: int = 128
     max_room_id: int = 256
     max_session: int = 512

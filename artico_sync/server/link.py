@@ -8,10 +8,11 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import deque
 from collections.abc import Awaitable, Callable, MutableMapping
 from typing import Any
 
+from artico_sync.server.backlog import TotalBacklog
+from artico_sync.server.events import Event
 from artico_sync.server.hub import Peer
 from artico_sync.server.limits import ServerLimits
 from artico_sync.server.rates import Address, TokenBucket
@@ -21,14 +22,15 @@ logger = logging.getLogger("artico_sync.server")
 Message = MutableMapping[str, Any]
 Receive = Callable[[], Awaitable[Message]]
 Send = Callable[[Message], Awaitable[None]]
-Emit = Callable[[str, str, tuple[object, ...]], Awaitable[None]]
+Emit = Callable[[str, str], Awaitable[None]]
 
 # Engine.IO packet types a client has business to send: close, pong, and message.
 CLOSE, PONG, MESSAGE = "1", "3", "4"
 # Socket.IO packet types in a message: connect, disconnect, event. The others would be answers to
 # requests we never make, or binary.
 SOCKETIO_TYPES = frozenset("012")
-EVENT_FRAME = "42"
+# One more recipient of what a peer sends to a room costs about so much of a message.
+RECIPIENT_COST = 0.1
 #: Seconds a connection that is given up has to take what was waiting for it.
 FAREWELL_TIMEOUT = 1.0
 DISCONNECTED: Message = {"type": "websocket.disconnect", "code": 1000}
@@ -40,7 +42,8 @@ class Link:
     Args:
         receive, send: The WebSocket, as ASGI has it.
         address: Who is at the other end, with what all of that address do.
-        emit: Hands an event to the Socket.IO server: session id, event, arguments.
+        total: What waits for all peers together.
+        emit: Hands a packet to the Socket.IO server, with the session id it is for.
         on_dropped: Called when this connection is given up, before it has ended.
     """
 
@@ -50,6 +53,7 @@ class Link:
         send: Send,
         address: Address,
         limits: ServerLimits,
+        total: TotalBacklog,
         emit: Emit,
         on_dropped: Callable[[Link], None],
     ) -> None:
@@ -62,8 +66,7 @@ class Link:
         self._rate = TokenBucket(limits.signals_per_second, limits.signals_burst)
         self._dropped: asyncio.Future[None] = asyncio.get_running_loop().create_future()
         self._begun = False
-        self._unsent: deque[int] = deque()
-        self._unsent_size = 0
+        self._backlog = total.part(limits.max_unsent, self._give_up)
         self._sending: asyncio.Timeout | None = None
         self._cut_off: float | None = None
         #: Session id of the Socket.IO server, once it has one.
@@ -73,24 +76,34 @@ class Link:
 
     # -- the hub's side ------------------------------------------------------------------
 
-    async def deliver(self, size: int, event: str, *arguments: object) -> bool:
+    async def deliver(self, event: Event) -> bool:
         """Send an event; False when the connection is ending, or the peer reads too slowly."""
         if self._dropped.done() or self.sid is None:
             return False
-        if self._unsent_size + size > self._limits.max_unsent:
-            self.drop("it does not read what it is sent")
-            return False
-        self._unsent.append(size)
-        self._unsent_size += size
-        await self._emit(self.sid, event, arguments)
-        return True
+        await self._emit(self.sid, event.packet)
+        return not self._dropped.done()
 
-    def drop(self, reason: str) -> None:
-        """End the connection after what was delivered so far; harmless when it has ended."""
+    def charge(self, recipients: int) -> None:
+        """Count towards its rates that something it sent went to so many peers."""
+        cost = RECIPIENT_COST * recipients
+        self._rate.take(cost)
+        self._address.signals.take(cost)
+
+    def _give_up(self) -> None:
+        # At once: what waits for it takes the memory that is wanted.
+        self.drop("it does not read what it is sent", farewell=0.0)
+
+    def drop(self, reason: str, farewell: float = FAREWELL_TIMEOUT) -> None:
+        """End the connection after what was delivered so far; harmless when it has ended.
+
+        Args:
+            farewell: Seconds the peer has to take that.
+        """
         if not self._dropped.done():
             logger.debug("dropping a connection: %s", reason)
             self._dropped.set_result(None)
-            self._cut_off = asyncio.get_running_loop().time() + FAREWELL_TIMEOUT
+            self._backlog.end()
+            self._cut_off = asyncio.get_running_loop().time() + farewell
             if self._sending is not None and not self._sending.expired():
                 self._sending.reschedule(self._cut_off)
             self._on_dropped(self)
@@ -144,12 +157,17 @@ class Link:
         if pause > 0:
             await asyncio.wait({self._dropped}, timeout=pause)
 
+    def queue(self, packet: str) -> bool:
+        """Count a packet that is about to wait for the peer; whether there is room for it."""
+        if self._dropped.done():
+            # The last words, and what was under way: nothing it sends is read any more.
+            return True
+        self._backlog.add(len(packet))
+        return not self._dropped.done()
+
     async def send(self, message: Message) -> None:
         """Pass a message on, unless the other end has stopped reading."""
-        if message["type"] == "websocket.send":
-            text = message.get("text")
-            if isinstance(text, str) and text.startswith(EVENT_FRAME) and self._unsent:
-                self._unsent_size -= self._unsent.popleft()
+        text = message.get("text") if message["type"] == "websocket.send" else None
         end = self._cut_off or asyncio.get_running_loop().time() + self._limits.send_timeout
         try:
             async with asyncio.timeout_at(end) as self._sending:
@@ -159,6 +177,8 @@ class Link:
             raise ConnectionResetError("the peer does not read") from None
         finally:
             self._sending = None
+            if isinstance(text, str) and text.startswith(MESSAGE):
+                self._backlog.remove(len(text) - len(MESSAGE))
 
 
 def _fit(text: object) -> str | None:

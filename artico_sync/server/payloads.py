@@ -22,7 +22,6 @@ class Signal:
 
     target: str
     message: dict[str, object]
-    size: int
 
 
 @dataclass(frozen=True)
@@ -31,7 +30,6 @@ class Join:
 
     room: str
     metadata: object
-    size: int
 
 
 def measure(value: object, max_depth: int) -> int:
@@ -93,7 +91,8 @@ def parse_signal(arguments: tuple[object, ...], source: str, limits: ServerLimit
     if metadata is not None:
         message["metadata"] = _checked_metadata(metadata, limits)
     message["signal"] = signal
-    return Signal(target, message, measure(message, limits.max_depth))
+    measure(message, limits.max_depth)
+    return Signal(target, message)
 
 
 def parse_join(arguments: tuple[object, ...], limits: ServerLimits) -> Join:
@@ -107,7 +106,7 @@ def parse_join(arguments: tuple[object, ...], limits: ServerLimits) -> Join:
         raise MalformedError("names no room")
     if metadata is not None:
         _checked_metadata(metadata, limits)
-    return Join(room, metadata, measure([room, metadata], limits.max_depth))
+    return Join(room, metadata)
 
 
 def _checked_metadata(metadata: object, limits: ServerLimits) -> object:

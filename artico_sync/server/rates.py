@@ -33,10 +33,10 @@ class TokenBucket:
         self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._rate)
         self._updated = now
 
-    def take(self) -> float:
-        """Take a token, on credit if need be; the seconds to wait until it is paid for."""
+    def take(self, tokens: float = 1.0) -> float:
+        """Take tokens, on credit if need be; the seconds to wait until they are paid for."""
         self._refill()
-        self._tokens -= 1.0
+        self._tokens -= tokens
         return max(0.0, -self._tokens / self._rate)
 
     def try_take(self) -> bool:
