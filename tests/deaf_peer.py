@@ -15,7 +15,7 @@ UPGRADE = (
     "Host: localhost\r\nUpgrade: websocket\r\nConnection: Upgrade\r\n"
     "Sec-WebSocket-Version: 13\r\nSec-WebSocket-Key: dGhlIHNhbXBsZSBub25jZQ==\r\n\r\n"
 )
-TEXT, PING = 1, 9
+TEXT, PING, PONG = 1, 9, 10
 
 
 def websocket_frame(text: str, opcode: int = TEXT) -> bytes:

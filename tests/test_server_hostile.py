@@ -17,6 +17,7 @@ from hypothesis import strategies as st
 from artico_sync import ArticoServer
 from artico_sync.artico_server import ServerLimits
 from artico_sync.server.rates import REMEMBERED_ADDRESSES, AddressBook, TokenBucket
+from tests.deaf_peer import PING, PONG, deaf_peer, websocket_frame
 from tests.raw_peer import WAIT, RawPeer, two_peers
 
 NESTED = "[" * 5_000 + "]" * 5_000
@@ -267,6 +268,45 @@ def test_a_fast_sender_is_slowed_down_and_loses_nothing() -> None:
     limits = ServerLimits(signals_per_second=50, signals_burst=10)
     with ArticoServer(port=0, limits=limits) as server:
         assert 0.8 < asyncio.run(visit(server)) < 4
+
+
+@pytest.mark.parametrize("opcode", [PING, PONG])
+def test_a_flood_of_pings_is_slowed_down(opcode: int) -> None:
+    async def visit(server: ArticoServer) -> None:
+        loop = asyncio.get_running_loop()
+        async with RawPeer(server.url, "alice") as alice, deaf_peer(server, "mallory") as mallory:
+            await alice.enter()
+            mallory.setblocking(False)
+            flood = asyncio.ensure_future(
+                loop.sock_sendall(mallory, 2_000_000 * websocket_frame("", opcode))
+            )
+            for number in range(5):
+                begun = time.monotonic()
+                await alice.signal("nobody", {}, request=number)
+                await alice.acknowledged(number)
+                assert time.monotonic() - begun < 0.5
+            # It is held by TCP itself.
+            assert not flood.done()
+            flood.cancel()
+            await asyncio.wait({flood})
+
+    with ArticoServer(port=0) as server:
+        asyncio.run(visit(server))
+
+
+def test_a_ping_is_answered(server: ArticoServer) -> None:
+    async def visit() -> None:
+        async with RawPeer(server.url, "alice") as alice:
+            await alice.enter()
+            await asyncio.wait_for(answer_to_ping(alice.socket), WAIT)
+
+    async def answer_to_ping(client: aiohttp.ClientWebSocketResponse) -> None:
+        client._autoping = False
+        await client.ping(b"are you there?")
+        message = await client.receive()
+        assert (message.type, message.data) == (aiohttp.WSMsgType.PONG, b"are you there?")
+
+    asyncio.run(visit())
 
 
 def test_the_peers_of_one_address_share_a_rate() -> None:

@@ -8,7 +8,7 @@ import logging
 from aiohttp import WSMsgType, web
 
 from artico_sync.server.carrier import Request
-from artico_sync.server.link import DISCONNECTED, Message
+from artico_sync.server.link import CONTROL, DISCONNECTED, Message
 from artico_sync.server.limits import ServerLimits
 from artico_sync.server.pages import ROOT, SIGNALING, last_part, text
 from artico_sync.server.proxies import client_address, forwarded_host
@@ -70,9 +70,10 @@ async def _serve_socket(
         return web.Response(
             status=status, body=page.body, headers={"Content-Type": page.content_type}
         )
-    # Compression would cost more than it saves, and opens the door to bombs.
+    # Compression would cost more than it saves, and opens the door to bombs. Pings answered inside
+    # aiohttp are answered as fast as they come, without a turn for anybody else.
     response = web.WebSocketResponse(
-        max_msg_size=limits.max_message, timeout=CLOSE_TIMEOUT, compress=False
+        max_msg_size=limits.max_message, timeout=CLOSE_TIMEOUT, compress=False, autoping=False
     )
     try:
         await response.prepare(request)
@@ -109,6 +110,11 @@ class _Socket:
             return {"type": "websocket.receive", "text": message.data}
         if message.type is WSMsgType.BINARY:
             return {"type": "websocket.receive", "bytes": message.data}
+        if message.type is WSMsgType.PING:
+            await self._response.pong(message.data)
+            return CONTROL
+        if message.type is WSMsgType.PONG:
+            return CONTROL
         return DISCONNECTED
 
     async def send(self, message: Message) -> None:

@@ -33,6 +33,8 @@ SOCKETIO_TYPES = frozenset("012")
 RECIPIENT_COST = 0.1
 #: Seconds a connection that is given up has to take what was waiting for it.
 FAREWELL_TIMEOUT = 1.0
+# Besides ASGI's messages: a ping or pong of the WebSocket's own, which was seen to.
+CONTROL: Message = {"type": "artico_sync.control"}
 DISCONNECTED: Message = {"type": "websocket.disconnect", "code": 1000}
 
 
@@ -117,6 +119,9 @@ class Link:
             return {"type": "websocket.connect"}
         while not self._dropped.done():
             message = await self._next()
+            if message is CONTROL:
+                await self._pace()
+                continue
             if message["type"] != "websocket.receive":
                 return message
             text = message.get("text")
