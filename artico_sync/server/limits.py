@@ -17,7 +17,8 @@ class ServerLimits:
 
     Args:
         max_peers: Most peers connected at once.
-        max_peers_per_address: The same from one address (an IPv6 /64 counts as one).
+        max_peers_per_address: The same from one address (an IPv6 /64 counts as one). As many
+            connections more, at least 32, may be open that are no peers.
         connections_per_second: New connections from one address.
         connections_burst: What may come above that at once.
         signals_per_second: Messages from one peer; to tell one member of a room that it has joined
@@ -39,7 +40,8 @@ class ServerLimits:
         max_peers_per_room: Peers that may be in one room.
         max_contacts: Peers that are told when one they exchanged signals with does not come back.
         absence_timeout: Seconds a peer may be away before these are told.
-        handshake_timeout: Seconds a new connection has to present itself, and `auth` to decide.
+        handshake_timeout: Seconds a new connection has for its request, and to present itself, and
+            `auth` to decide.
         send_timeout: Seconds a peer may leave one message unread before it is disconnected.
         max_auth_at_once: Calls of `auth` at once.
 

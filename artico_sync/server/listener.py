@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import errno
 import logging
+import math
 import os
 import socket
 import ssl
@@ -13,11 +14,16 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from artico_sync.server.connection_count import ConnectionCount
+from artico_sync.server.limits import ServerLimits
+
 logger = logging.getLogger("artico_sync.server")
 
 BACKLOG = 512
 # Passes of the loop between the acceptance of a connection and the web server's knowing of it.
 ACCEPTING_PASSES = 5
+# Connections of one address beyond its peers, where it may have few of these.
+SPARE_CONNECTIONS = 32
 
 
 class RequestLog(logging.LoggerAdapter[logging.Logger]):
@@ -41,14 +47,22 @@ class Listener:
         host: Name or address; "" for every interface.
         port: 0 for a free one.
         tls: Serves https where given.
+        limits: For connections that ask for nothing; None where a proxy sees to these.
     """
 
-    def __init__(self, host: str, port: int, tls: ssl.SSLContext | None) -> None:
+    def __init__(
+        self, host: str, port: int, tls: ssl.SSLContext | None, limits: ServerLimits | None
+    ) -> None:
         self._host = host
         self._port = port
         self._tls = tls
+        self._limits = limits
+        peers = limits.max_peers_per_address if limits is not None else math.inf
+        # As many again may be under way to become peers, or look at a page.
+        self._count = ConnectionCount(peers + max(peers, SPARE_CONNECTIONS))
         self._runner: web.AppRunner | None = None
         self._sockets: list[socket.socket] = []
+        self._servers: list[asyncio.Server] = []
 
     async def start(self, application: web.Application) -> int:
         """Listen and serve; the port.
@@ -57,22 +71,44 @@ class Listener:
             OSError: The host or the port cannot be had, with what to do.
         """
         sockets = await self._bind()
-        # Access lines would show tokens in queries; we log what matters ourselves.
+        # Access lines would show tokens in queries; we log what matters ourselves. No body is read,
+        # so none is worth inflating.
+        options: dict[str, Any] = {"access_log": None, "auto_decompress": False}
+        if self._limits is not None:
+            # The time for the first request as well, and for all of its head.
+            options["keepalive_timeout"] = self._limits.handshake_timeout
         runner = web.AppRunner(
-            application, access_log=None, logger=RequestLog(logger), shutdown_timeout=1.0
+            application, logger=RequestLog(logger), shutdown_timeout=1.0, **options
         )
+        servers: list[asyncio.Server] = []
         try:
             await runner.setup()
             for bound in sockets:
-                await web.SockSite(runner, bound, ssl_context=self._tls, backlog=BACKLOG).start()
+                servers.append(await self._serve(runner, bound))
         except BaseException:
+            for server in servers:
+                server.close()
             await runner.cleanup()
             for bound in sockets:
                 bound.close()
             raise
-        self._runner, self._sockets = runner, sockets
+        self._runner, self._sockets, self._servers = runner, sockets, servers
         port: int = sockets[0].getsockname()[1]
         return port
+
+    async def _serve(self, runner: web.AppRunner, bound: socket.socket) -> asyncio.Server:
+        factory = runner.server
+        assert factory is not None, "set up by start()"
+        timeout = None
+        if self._limits is not None and self._tls is not None:
+            timeout = self._limits.handshake_timeout
+        return await asyncio.get_running_loop().create_server(
+            self._count.factory(factory),
+            sock=bound,
+            ssl=self._tls,
+            backlog=BACKLOG,
+            ssl_handshake_timeout=timeout,
+        )
 
     async def close(self) -> None:
         """Listen no longer; what is connected stays so."""
@@ -85,9 +121,9 @@ class Listener:
             loop.remove_reader(listening)
         for _ in range(ACCEPTING_PASSES):
             await asyncio.sleep(0)
-        for site in list(self._runner.sites):
-            await site.stop()
-        self._sockets = []
+        for server in self._servers:
+            server.close()
+        self._sockets, self._servers = [], []
 
     async def stop(self) -> None:
         """Listen no longer, run the application's own shutdown, close every connection."""

@@ -33,7 +33,8 @@ class RunningServer:
         self._site = site
         self._limits = limits
         self._behind_proxy = behind_proxy
-        self._listener = Listener(host, port, tls)
+        # All connections are the proxy's, and it keeps those it may need again.
+        self._listener = Listener(host, port, tls, None if behind_proxy else limits)
         self.port = port
 
     async def start(self) -> None:
