@@ -6,7 +6,7 @@ from __future__ import annotations
 import asyncio
 import json
 import ssl
-from collections.abc import AsyncIterator
+from collections.abc import AsyncIterator, Mapping
 from contextlib import asynccontextmanager
 from types import TracebackType
 from typing import Any
@@ -34,7 +34,7 @@ class RawPeer:
         id: str | None,
         *,
         auth: object = None,
-        headers: dict[str, str] | None = None,
+        headers: Mapping[str, str] | None = None,
         path: str = "/socket.io/",
         tls: ssl.SSLContext | None = None,
     ) -> None:

@@ -10,6 +10,7 @@ from pathlib import Path
 
 import aiohttp
 import pytest
+from multidict import CIMultiDict
 
 from artico_sync import Artico, ArticoServer, InvalidIdError, SignalingError
 from artico_sync.artico_server import ServerLimits
@@ -306,6 +307,40 @@ def test_only_what_the_proxy_itself_added_counts() -> None:
     assert client_address("10.0.0.1", headers.get, False) == "10.0.0.1"
     assert client_address("10.0.0.1", no_header, True) == "10.0.0.1"
     assert client_address(None, no_header, False) == "unknown"
+
+
+@pytest.mark.parametrize(
+    ("entry", "address"),
+    [
+        ("203.0.113.9:4711", "203.0.113.9"),
+        ("[2001:db8::1]:4711", "2001:db8::1"),
+        ("[2001:db8::1]", "2001:db8::1"),
+        ("2001:db8::1", "2001:db8::1"),
+        ("unknown", "unknown"),
+    ],
+)
+def test_the_port_is_no_part_of_an_address(entry: str, address: str) -> None:
+    headers = {"x-forwarded-for": f"198.51.100.1, {entry}"}
+    assert client_address("10.0.0.1", headers.get, True) == address
+
+
+def two_lines(number: int) -> CIMultiDict[str]:
+    """What a proxy passes on that adds a line of its own below the client's."""
+    lines = [("X-Forwarded-For", f"10.9.9.{number}"), ("X-Forwarded-For", "198.51.100.7")]
+    return CIMultiDict(lines)
+
+
+def test_the_last_line_of_several_is_the_proxys() -> None:
+    async def visit(server: ArticoServer) -> None:
+        async with RawPeer(server.url, "alice", headers=two_lines(1)) as alice:
+            await alice.enter()
+            async with RawPeer(server.url, "bob", headers=two_lines(2)):
+                pytest.fail("two peers were let in from one address")
+
+    limits = ServerLimits(max_peers_per_address=1)
+    with ArticoServer(port=0, behind_proxy=True, limits=limits) as server:
+        with pytest.raises(aiohttp.WSServerHandshakeError, match="429"):
+            asyncio.run(visit(server))
 
 
 def test_what_counts_as_one_address() -> None:

@@ -7,7 +7,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import asynccontextmanager
+from contextlib import ExitStack, asynccontextmanager
 
 import aiohttp
 import pytest
@@ -16,7 +16,8 @@ from hypothesis import strategies as st
 
 from artico_sync import ArticoServer
 from artico_sync.artico_server import ServerLimits
-from artico_sync.server.rates import REMEMBERED_ADDRESSES, AddressBook, TokenBucket
+from artico_sync.server.rates import REMEMBERED_ADDRESSES, AddressBook
+from artico_sync.server.token_bucket import TokenBucket
 from tests.deaf_peer import PING, PONG, deaf_peer, websocket_frame
 from tests.raw_peer import WAIT, RawPeer, two_peers
 
@@ -442,12 +443,23 @@ def test_token_bucket() -> None:
 
 def test_addresses_are_forgotten_in_the_end() -> None:
     book = AddressBook(ServerLimits())
-    first = book["192.0.2.1"]
-    first.connections = 1
-    for number in range(2 * REMEMBERED_ADDRESSES):
-        assert book[f"address-{number}"].connections == 0
+    with book.connected("192.0.2.1") as first:
+        for number in range(2 * REMEMBERED_ADDRESSES):
+            assert book[f"address-{number}"].connections == 0
+        assert book["192.0.2.1"] is first
+        assert first.connections == 1
+        assert len(book) <= REMEMBERED_ADDRESSES + 1
     assert book["192.0.2.1"] is first
     assert len(book) <= REMEMBERED_ADDRESSES
+
+
+def test_an_address_is_remembered_however_many_are_connected() -> None:
+    book = AddressBook(ServerLimits(connections_per_second=0.001, connections_burst=1))
+    with ExitStack() as stack:
+        for number in range(REMEMBERED_ADDRESSES):
+            stack.enter_context(book.connected(f"address-{number}"))
+        assert book["192.0.2.1"].connecting.try_take()
+        assert not book["192.0.2.1"].connecting.try_take()
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan")])

@@ -42,7 +42,10 @@ def serve(options: argparse.Namespace, output: Output) -> int:
 
 
 def _auth(wanted: str) -> AuthFunction:
+    # A token that is no UTF-8 on the command line is nobody's; it must not fail at each client.
+    expected = wanted.encode("utf-8", "surrogatepass")
+
     def auth(token: str | None) -> bool:
-        return token is not None and hmac.compare_digest(token.encode(), wanted.encode())
+        return token is not None and hmac.compare_digest(token.encode(), expected)
 
     return auth

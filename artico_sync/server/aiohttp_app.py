@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 
-from aiohttp import WSMsgType, web
+from aiohttp import WSMsgType, hdrs, web
 
 from artico_sync.server.carrier import Request
 from artico_sync.server.link import CONTROL, DISCONNECTED, Message
@@ -56,12 +56,14 @@ def _prefix(request: web.Request) -> str:
 async def _serve_socket(
     site: Site, limits: ServerLimits, request: web.Request, behind_proxy: bool
 ) -> web.StreamResponse:
-    def header(name: str) -> str | None:
-        if name == "host":
-            return forwarded_host(request.headers.get, behind_proxy)
-        return request.headers.get(name)
+    def line(name: str) -> str | None:
+        # Where a header comes twice the first may be the client's, and the last the proxy's.
+        return ", ".join(request.headers.getall(name, ())) or None
 
-    address = client_address(request.remote, request.headers.get, behind_proxy)
+    def header(name: str) -> str | None:
+        return forwarded_host(line, behind_proxy) if name == "host" else line(name)
+
+    address = client_address(request.remote, line, behind_proxy)
     asked = Request(address, request.rel_url.raw_query_string, header)
     refused = site.refusal(asked)
     if refused is not None:
@@ -75,6 +77,11 @@ async def _serve_socket(
     response = web.WebSocketResponse(
         max_msg_size=limits.max_message, timeout=CLOSE_TIMEOUT, compress=False, autoping=False
     )
+    if hdrs.SEC_WEBSOCKET_PROTOCOL in request.headers:
+        # We have none to choose from, and aiohttp would log the client's: some put tokens there.
+        headers = request.headers.copy()
+        headers.popall(hdrs.SEC_WEBSOCKET_PROTOCOL)
+        request = request.clone(headers=headers)
     try:
         await response.prepare(request)
     except ConnectionResetError:

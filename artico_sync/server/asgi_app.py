@@ -54,10 +54,10 @@ class SignalingASGI:
     # -- signalling -----------------------------------------------------------------------------
 
     async def _serve_socket(self, scope: Message, receive: Receive, send: Send) -> None:
-        headers = {
-            name.decode("latin-1").lower(): value.decode("latin-1")
-            for name, value in scope.get("headers", ())
-        }
+        headers: dict[str, str] = {}
+        for name, value in scope.get("headers", ()):
+            key, text = name.decode("latin-1").lower(), value.decode("latin-1")
+            headers[key] = f"{headers[key]}, {text}" if key in headers else text
 
         def header(name: str) -> str | None:
             if name == "host":

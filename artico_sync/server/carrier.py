@@ -14,11 +14,12 @@ import socketio.packet
 
 from artico_sync.engine.signaling.socketio_border import QuietLogger, strict_packet_class
 from artico_sync.server.backlog import TotalBacklog
+from artico_sync.server.complaints import Complaints
 from artico_sync.server.hub import Hub, Introduction, Peer
 from artico_sync.server.limits import ServerLimits
 from artico_sync.server.link import Link, Message, Receive, Send
 from artico_sync.server.origins import OriginPolicy
-from artico_sync.server.rates import AddressBook
+from artico_sync.server.rates import Address, AddressBook
 
 logger = logging.getLogger("artico_sync.server")
 
@@ -26,15 +27,9 @@ LINK = "artico_sync.link"
 _PACKET_TYPES = frozenset(
     {socketio.packet.CONNECT, socketio.packet.DISCONNECT, socketio.packet.EVENT}
 )
+_EVENTS = frozenset({"signal", "join"})
 # The Engine.IO driver looks for these two; it has no business with any other header.
 _UPGRADE_HEADERS = [(b"connection", b"Upgrade"), (b"upgrade", b"websocket")]
-
-
-def _on_malformed(reason: str) -> None:
-    logger.warning("dropped a malformed packet: %s", reason)
-
-
-_Packet = strict_packet_class(_PACKET_TYPES, frozenset({"signal", "join"}), _on_malformed)
 
 
 class _EngineServer(engineio.AsyncServer):  # type: ignore[misc]
@@ -82,7 +77,11 @@ class Request:
         self.origin = header("origin")
         self.host = header("host")
         self.token = _bearer(header("authorization"))
-        parameters = parse_qs(query, keep_blank_values=True, max_num_fields=100)
+        try:
+            parameters = parse_qs(query, keep_blank_values=True, max_num_fields=100)
+        except ValueError:
+            # Too many fields: it is refused like any other query that is not Socket.IO's.
+            parameters = {}
         self.id = parameters.get("id", [None])[0]
         self.is_engineio_4 = parameters.get("EIO") == ["4"]
         self.is_websocket = parameters.get("transport") == ["websocket"]
@@ -118,10 +117,12 @@ class Carrier:
         # Not longer than a ping takes to fail: what the Socket.IO server has given up for lack of
         # an answer, it could no longer let in.
         self._silence = min(limits.handshake_timeout, ping_interval + ping_timeout)
+        # Packets are parsed where it is not known whose they are.
+        self._complaints = Complaints()
         quiet = QuietLogger(logger)
         self._server: Any = _SocketServer(
             async_mode="asgi",
-            serializer=_Packet,
+            serializer=strict_packet_class(_PACKET_TYPES, _EVENTS, self._on_malformed),
             # In the order of arrival: a handler ends before the next message is read.
             async_handlers=False,
             # The hub's first words come after the acceptance.
@@ -140,23 +141,27 @@ class Carrier:
         self._server.on("signal", self._on_signal)
         self._server.on("join", self._on_join)
 
+    def _on_malformed(self, reason: str) -> None:
+        self._complaints.say("dropped a malformed packet: %s", reason)
+
     # -- before a WebSocket is accepted --------------------------------------------------
 
     def refusal(self, request: Request) -> tuple[int, str] | None:
         """The HTTP status and reason to refuse a request with, or None to accept it."""
         if not request.is_websocket or not request.is_engineio_4:
             return 400, "Socket.IO over WebSocket only (EIO=4, transport=websocket)"
+        address = self._addresses[request.address]
+        complain = address.complaints.say
         if not self._origins.allows(request.origin, request.host):
-            logger.warning("refused a page from %.200r: not an allowed origin", request.origin)
+            complain("refused a page from %.200r: not an allowed origin", request.origin)
             return 403, "this origin is not allowed"
         if self._stopping:
             return 503, "the server is stopping"
-        address = self._addresses[request.address]
         if not address.connecting.try_take():
-            logger.warning("refused %s: too many new connections", request.address)
+            complain("refused %r: too many new connections", request.address)
             return 429, "too many new connections from this address"
         if address.connections >= self._limits.max_peers_per_address:
-            logger.warning("refused %s: too many connections", request.address)
+            complain("refused %r: too many connections", request.address)
             return 429, "too many connections from this address"
         # Connections that have not presented themselves yet count as well.
         if len(self._links) >= 2 * self._limits.max_peers:
@@ -167,12 +172,16 @@ class Carrier:
 
     async def serve(self, request: Request, receive: Receive, send: Send) -> None:
         """Serve one WebSocket until it ends; `refusal()` must have let it pass."""
-        address = self._addresses[request.address]
+        with self._addresses.connected(request.address) as address:
+            await self._serve(request, address, receive, send)
+
+    async def _serve(
+        self, request: Request, address: Address, receive: Receive, send: Send
+    ) -> None:
         link = Link(
             receive, send, address, self._limits, self._backlog, self._emit, self._on_dropped
         )
         self._links[link] = asyncio.current_task()
-        address.connections += 1
         loop = asyncio.get_running_loop()
         late = loop.call_later(self._silence, self._drop_silent, link)
         try:
@@ -180,7 +189,6 @@ class Carrier:
         finally:
             late.cancel()
             link.drop("ended")
-            address.connections -= 1
             if link.sid is not None:
                 self._sessions.pop(link.sid, None)
             del self._links[link]

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import logging
 
-from artico_sync.server.rates import TokenBucket
+from artico_sync.server.token_bucket import TokenBucket
 
 logger = logging.getLogger("artico_sync.server")
 

@@ -50,7 +50,7 @@ class Gate:
         """Let pass or raise `Refusal`."""
         if self._auth is None:
             return
-        if token is not None and len(token) > MAXIMUM_TOKEN:
+        if token is not None and not _is_presentable(token):
             raise Refusal("unauthorized")
         if self._free is None:
             self._free = asyncio.Semaphore(self._places)
@@ -89,3 +89,14 @@ class Gate:
         if verdict is not None and verdict is not False:
             logger.error("auth returned %s; the client is refused", type(verdict).__name__)
         raise Refusal("unauthorized")
+
+
+def _is_presentable(token: str) -> bool:
+    if len(token) > MAXIMUM_TOKEN:
+        return False
+    try:
+        # Half a surrogate pair is JSON but no text, and `auth` would fail where it does this.
+        token.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

@@ -37,6 +37,9 @@ class Connection(Protocol):
     def drop(self, reason: str) -> None:
         """End the connection after what was delivered so far."""
 
+    def complain(self, message: str, *arguments: object) -> None:
+        """Log what the peer did wrong, now and then."""
+
 
 @dataclass(frozen=True)
 class Introduction:
@@ -136,7 +139,7 @@ class Hub:
         try:
             signal = parse_signal(arguments, peer.id, self.limits)
         except MalformedError as error:
-            logger.warning("dropped a signal of %r: it %s", peer.id, error)
+            peer.connection.complain("dropped a signal of %r: it %s", peer.id, error)
             return {"delivered": False}
         target = self._peers.get(signal.target)
         if target is None:
@@ -156,7 +159,7 @@ class Hub:
             if peer.id not in room and len(room) >= self.limits.max_peers_per_room:
                 raise MalformedError("goes to a full room")
         except MalformedError as error:
-            logger.warning("dropped a join of %r: it %s", peer.id, error)
+            peer.connection.complain("dropped a join of %r: it %s", peer.id, error)
             return 0
         others = [other for other in room.values() if other is not peer]
         self._rooms.setdefault(join.room, room)[peer.id] = peer

@@ -15,7 +15,8 @@ from artico_sync.server.backlog import TotalBacklog
 from artico_sync.server.events import Event
 from artico_sync.server.hub import Peer
 from artico_sync.server.limits import ServerLimits
-from artico_sync.server.rates import Address, TokenBucket
+from artico_sync.server.rates import Address
+from artico_sync.server.token_bucket import TokenBucket
 
 logger = logging.getLogger("artico_sync.server")
 
@@ -85,6 +86,10 @@ class Link:
         await self._emit(self.sid, event.packet)
         return not self._dropped.done()
 
+    def complain(self, message: str, *arguments: object) -> None:
+        """Log what this peer did wrong, as often as its address deserves."""
+        self._address.complaints.say(message, *arguments)
+
     def charge(self, recipients: int) -> None:
         """Count towards its rates that something it sent went to so many peers."""
         cost = RECIPIENT_COST * recipients
@@ -134,7 +139,7 @@ class Link:
                 self.drop("it said good-bye")
                 break
             if frame is None:
-                logger.warning("dropped a frame that is not of the protocol")
+                self.complain("dropped a frame that is not of the protocol")
             await self._pace()
             if frame is not None:
                 return {"type": "websocket.receive", "text": frame}

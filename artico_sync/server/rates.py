@@ -1,51 +1,18 @@
-"""Token buckets: how fast somebody may go; the loop that serves."""
+"""What each address does, and how fast it may; the loop that serves."""
 
 from __future__ import annotations
 
 import ipaddress
-import time
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass, field
 
+from artico_sync.server.complaints import Complaints
 from artico_sync.server.limits import ServerLimits
+from artico_sync.server.token_bucket import TokenBucket
 
-# Addresses remembered after their last peer has left, until the oldest are forgotten.
+# Addresses remembered without a connection, until the oldest are forgotten.
 REMEMBERED_ADDRESSES = 4096
-
-
-class TokenBucket:
-    """`rate` a second on average, and `burst` at once.
-
-    Args:
-        rate: Tokens that come in a second.
-        burst: Tokens that are kept at most.
-    """
-
-    __slots__ = ("_burst", "_rate", "_tokens", "_updated")
-
-    def __init__(self, rate: float, burst: float) -> None:
-        self._rate = rate
-        self._burst = burst
-        self._tokens = float(burst)
-        self._updated = time.monotonic()
-
-    def _refill(self) -> None:
-        now = time.monotonic()
-        self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._rate)
-        self._updated = now
-
-    def take(self, tokens: float = 1.0) -> float:
-        """Take tokens, on credit if need be; the seconds to wait until they are paid for."""
-        self._refill()
-        self._tokens -= tokens
-        return max(0.0, -self._tokens / self._rate)
-
-    def try_take(self) -> bool:
-        """Take a token if there is one."""
-        self._refill()
-        if self._tokens < 1.0:
-            return False
-        self._tokens -= 1.0
-        return True
 
 
 @dataclass
@@ -54,39 +21,57 @@ class Address:
 
     connecting: TokenBucket
     signals: TokenBucket
-    connections: int = field(default=0)
+    connections: int = 0
+    complaints: Complaints = field(default_factory=Complaints)
 
 
 class AddressBook:
-    """The addresses seen lately, with their rates."""
+    """The addresses that are connected, and those seen lately, with their rates."""
 
     def __init__(self, limits: ServerLimits) -> None:
         self._limits = limits
-        self._addresses: dict[str, Address] = {}
+        self._connected: dict[str, Address] = {}
+        # In the order of their last use.
+        self._idle: dict[str, Address] = {}
 
     def __len__(self) -> int:
-        return len(self._addresses)
+        return len(self._connected) + len(self._idle)
 
     def __getitem__(self, address: str) -> Address:
         key = network_of(address)
-        entry = self._addresses.pop(key, None)
+        entry = self._connected.get(key)
         if entry is None:
-            limits = self._limits
-            entry = Address(
-                TokenBucket(limits.connections_per_second, limits.connections_burst),
-                TokenBucket(limits.address_signals_per_second, limits.address_signals_burst),
-            )
-        # Put back at the end, so that the order is that of the last use.
-        self._addresses[key] = entry
-        if len(self._addresses) > REMEMBERED_ADDRESSES:
-            self._forget_oldest()
+            entry = self._idle.pop(key, None) or self._new()
+            self._keep_idle(key, entry)
         return entry
 
-    def _forget_oldest(self) -> None:
-        for key, entry in self._addresses.items():
+    @contextmanager
+    def connected(self, address: str) -> Iterator[Address]:
+        """Count a connection of an address, which is not forgotten while there is one."""
+        key = network_of(address)
+        entry = self[address]
+        self._idle.pop(key, None)
+        self._connected[key] = entry
+        entry.connections += 1
+        try:
+            yield entry
+        finally:
+            entry.connections -= 1
             if entry.connections == 0:
-                del self._addresses[key]
-                return
+                del self._connected[key]
+                self._keep_idle(key, entry)
+
+    def _new(self) -> Address:
+        limits = self._limits
+        return Address(
+            TokenBucket(limits.connections_per_second, limits.connections_burst),
+            TokenBucket(limits.address_signals_per_second, limits.address_signals_burst),
+        )
+
+    def _keep_idle(self, key: str, entry: Address) -> None:
+        self._idle[key] = entry
+        if len(self._idle) > REMEMBERED_ADDRESSES:
+            del self._idle[next(iter(self._idle))]
 
 
 def network_of(address: str) -> str:
