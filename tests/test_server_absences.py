@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 from collections.abc import Awaitable, Callable
+from contextlib import AsyncExitStack
 
 import pytest
 
@@ -116,6 +117,26 @@ def test_only_the_latest_contacts_are_remembered() -> None:
             await meet(new, old)
 
     visit(ServerLimits(absence_timeout=0.1, max_contacts=1), test)
+
+
+def test_strangers_do_not_crowd_out_a_contact() -> None:
+    async def test(server: ArticoServer) -> None:
+        async with RawPeer(server.url, "alice") as alice, AsyncExitStack() as stack:
+            await alice.enter()
+            async with RawPeer(server.url, "bob") as bob:
+                await bob.enter()
+                await meet(alice, bob)
+                await meet(bob, alice)
+                for number in range(5):
+                    stranger = RawPeer(server.url, f"stranger{number}")
+                    await stack.enter_async_context(stranger)
+                    await stranger.enter()
+                    await meet(stranger, bob)
+            assert await alice.event() == ("gone", ["bob"])
+            # The last of the others is still told as well.
+            assert await stranger.event() == ("gone", ["bob"])
+
+    visit(ServerLimits(absence_timeout=0.1, max_contacts=3), test)
 
 
 def test_no_more_absences_are_kept_than_peers(monkeypatch: pytest.MonkeyPatch) -> None:

@@ -41,11 +41,18 @@ class Absences:
         """A signal went from one to the other."""
         if one is other:
             return
-        for peer, contact in ((one, other.id), (other, one.id)):
-            peer.contacts.pop(contact, None)
-            peer.contacts[contact] = None
-            if len(peer.contacts) > self._limits.max_contacts:
-                del peer.contacts[next(iter(peer.contacts))]
+        one.contacts.pop(other.id, None)
+        self._remember(one, other.id, is_wanted=True)
+        self._remember(other, one.id, is_wanted=other.contacts.pop(one.id, False))
+
+    def _remember(self, peer: Peer, contact: str, *, is_wanted: bool) -> None:
+        contacts = peer.contacts
+        contacts[contact] = is_wanted
+        if len(contacts) > self._limits.max_contacts:
+            # Anybody can send it signals under any number of ids; whom it answers, it chooses.
+            oldest = next(iter(contacts))
+            others = (id for id, wanted in contacts.items() if not wanted and id != contact)
+            del contacts[next(others, oldest)]
 
     def left(self, peer: Peer) -> None:
         """A peer's connection has ended; it may come back."""

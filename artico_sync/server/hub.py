@@ -59,8 +59,8 @@ class Peer:
     # Shows that a client that comes back is the one that was connected here.
     secret: str = field(default_factory=lambda: secrets.token_urlsafe(24), repr=False)
     rooms: set[str] = field(default_factory=set)
-    #: Ids of those it exchanged signals with, the latest last.
-    contacts: dict[str, None] = field(default_factory=dict)
+    #: Ids of those it exchanged signals with, the latest last, and whether it sent them any itself.
+    contacts: dict[str, bool] = field(default_factory=dict)
 
 
 class Hub:
