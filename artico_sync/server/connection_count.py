@@ -1,6 +1,6 @@
-"""Network connections of each address, counted from the first moment; the loop that serves.
+"""Network connections from the first moment: so many an address; the loop that serves.
 
-A connection that never asks for anything is known to nobody else.
+Those that never ask for anything are known to nobody else.
 """
 
 from __future__ import annotations
@@ -8,9 +8,14 @@ from __future__ import annotations
 import asyncio
 from collections import Counter
 from collections.abc import Callable
+from typing import cast
 
 from artico_sync.server.complaints import Complaints
 from artico_sync.server.rates import network_of
+
+
+# Ends the head of a request.
+BLANK_LINE = b"\r\n\r\n"
 
 
 class ConnectionCount:
@@ -18,9 +23,11 @@ class ConnectionCount:
 
     Args:
         limit: How many.
+        timeout: Seconds each has for the head of its first request; None for ever.
     """
 
-    def __init__(self, limit: float) -> None:
+    def __init__(self, limit: float, timeout: float | None) -> None:
+        self.timeout = timeout
         self._limit = limit
         self._open: Counter[str] = Counter()
         self._complaints = Complaints()
@@ -52,24 +59,42 @@ class _CountedProtocol(asyncio.Protocol):
         self._make = make
         self._address = ""
         self._served: asyncio.Protocol | None = None
+        self._late: asyncio.TimerHandle | None = None
+        self._head = b""
 
     def connection_made(self, transport: asyncio.BaseTransport) -> None:
         # Nothing where the other end has gone already.
         name = transport.get_extra_info("peername")
         self._address = network_of(name[0]) if name else ""
-        if self._count.enter(self._address):
-            self._served = self._make()
-            self._served.connection_made(transport)
-        elif isinstance(transport, asyncio.WriteTransport):
-            transport.abort()
+        abort = cast(asyncio.WriteTransport, transport).abort
+        if not self._count.enter(self._address):
+            abort()
+            return
+        if self._count.timeout is not None:
+            # Not every aiohttp has a limit for the first request, as for those that follow.
+            loop = asyncio.get_running_loop()
+            self._late = loop.call_later(self._count.timeout, abort)
+        self._served = self._make()
+        self._served.connection_made(transport)
+
+    def _on_time(self) -> None:
+        if self._late is not None:
+            self._late.cancel()
+            self._late = None
 
     def connection_lost(self, error: Exception | None) -> None:
+        self._on_time()
         if self._served is not None:
             self._count.leave(self._address)
             self._served.connection_lost(error)
             self._served = None
 
     def data_received(self, data: bytes) -> None:
+        if self._late is not None:
+            self._head += data
+            if BLANK_LINE in self._head:
+                self._on_time()
+            self._head = self._head[1 - len(BLANK_LINE) :]
         if self._served is not None:
             self._served.data_received(data)
 

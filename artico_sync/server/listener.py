@@ -59,7 +59,8 @@ class Listener:
         self._limits = limits
         peers = limits.max_peers_per_address if limits is not None else math.inf
         # As many again may be under way to become peers, or look at a page.
-        self._count = ConnectionCount(peers + max(peers, SPARE_CONNECTIONS))
+        timeout = limits.handshake_timeout if limits is not None else None
+        self._count = ConnectionCount(peers + max(peers, SPARE_CONNECTIONS), timeout)
         self._runner: web.AppRunner | None = None
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
@@ -75,7 +76,6 @@ class Listener:
         # so none is worth inflating.
         options: dict[str, Any] = {"access_log": None, "auto_decompress": False}
         if self._limits is not None:
-            # The time for the first request as well, and for all of its head.
             options["keepalive_timeout"] = self._limits.handshake_timeout
         runner = web.AppRunner(
             application, logger=RequestLog(logger), shutdown_timeout=1.0, **options
