@@ -11,21 +11,29 @@ import re
 from dataclasses import dataclass, field
 
 from aiortc import sdp
+from aiortc.codecs import CODECS
 from aiortc.rtcdtlstransport import RTCDtlsParameters
 from aiortc.rtcicetransport import RTCIceCandidate, RTCIceParameters
 
 from ..settings import Settings
 from .candidates import parse_candidate_attribute
+from .identifiers import EXTENSION_IDS, PAYLOAD_TYPES
 
 logger = logging.getLogger(__name__)
 
 #: Most lines of one media section; Chromium's largest has about 150.
 MAXIMUM_SECTION_LINES = 600
 MAXIMUM_LINE = 4096
-#: Most feedback attributes for all codecs at once; each costs work for each codec.
-MAXIMUM_WILDCARDS = 16
 MEDIA_KINDS = ("audio", "video")
 FINGERPRINT_ALGORITHMS = ("sha-256", "sha-384", "sha-512")
+#: The feedback some codec of ours can use; any other only costs, for the parser holds each against
+#: every codec.
+FEEDBACK = frozenset(
+    " ".join(filter(None, (feedback.type, feedback.parameter)))
+    for codecs in CODECS.values()
+    for codec in codecs
+    for feedback in codec.rtcpFeedback
+)
 
 #: As long as fits the header extension that carries it.
 _MID = re.compile(r"[!#-'*+\-.0-9A-Z^-~]{1,16}")
@@ -153,44 +161,51 @@ def _clean_section(lines: list[str]) -> list[str]:
             line for line in lines[1:] if line.startswith("a=mid:")
         ]
     payload_types = frozenset(
-        value.split(" ", 1)[0]
+        _number(value.split(" ", 1)[0])
         for name, value in (_attribute(line) for line in lines[1:])
         if name == "rtpmap"
-    )
+    ).intersection(PAYLOAD_TYPES)
     kept = [lines[0].rstrip()]
-    mapped: set[str] = set()
-    wildcards = 0
+    mapped: set[int] = set()
+    feedback: set[str] = set()
     for line in lines[1:]:
         name, value = _attribute(line)
         if not line.startswith("a=") or not _readable(name, value, payload_types):
             continue
         if name == "rtpmap":
-            number = value.split(" ", 1)[0]
-            if number in mapped:
+            number = _number(value.split(" ", 1)[0])
+            if number is None:
+                raise DescriptionError(f"an rtpmap without a payload type: {value!r:.80}")
+            if number in mapped or number not in PAYLOAD_TYPES:
                 continue
             mapped.add(number)
-        elif name == "rtcp-fb" and value.startswith("*"):
-            wildcards += 1
-            if wildcards > MAXIMUM_WILDCARDS:
+        elif name == "rtcp-fb":
+            line = "a=rtcp-fb:" + " ".join(value.split())
+            if line in feedback:
                 continue
+            feedback.add(line)
         elif name == "extmap":
             line = "a=extmap:" + " ".join(value.split()[:2])
         kept.append(line)
     return kept
 
 
-def _readable(name: str, value: str, payload_types: frozenset[str]) -> bool:
+def _number(text: str) -> int | None:
+    return int(text) if _NUMBER.fullmatch(text) else None
+
+
+def _readable(name: str, value: str, payload_types: frozenset[int | None]) -> bool:
     """Whether aiortc's parser can take the attribute."""
     words = value.split()
     match name:
         case "candidate" | "end-of-candidates" | "rtcp" | "sctpmap":
             return False  # candidates are read by ourselves, the others mean nothing here
         case "extmap":
-            return len(words) >= 2 and _NUMBER.fullmatch(words[0].partition("/")[0]) is not None
+            return len(words) >= 2 and _number(words[0].partition("/")[0]) in EXTENSION_IDS
         case "fmtp":
-            return len(words) >= 2 and words[0] in payload_types
+            return len(words) >= 2 and _number(words[0]) in payload_types
         case "rtcp-fb":
-            return len(words) >= 2
+            return " ".join(words[1:]) in FEEDBACK
         case "ssrc":
             return len(words) >= 2 and ":" in words[1] and bool(_NUMBER.fullmatch(words[0]))
         case "ssrc-group":

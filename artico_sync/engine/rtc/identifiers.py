@@ -16,6 +16,9 @@ from aiortc.rtp import DYNAMIC_PAYLOAD_TYPES
 
 #: What can be told from RTCP on one port (RFC 5761).
 PAYLOAD_TYPES = frozenset((*range(64), *range(96, 128)))
+#: What fits a two-byte header, and what fits the one-byte header that we write (RFC 8285).
+EXTENSION_IDS = range(1, 256)
+SHORT_EXTENSION_IDS = range(1, 15)
 
 _MID = "urn:ietf:params:rtp-hdrext:sdes:mid"
 _AUDIO_LEVEL = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
@@ -25,7 +28,6 @@ _SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
 #: way, holds our ids against those of the offer it takes back. It numbers in the order in which
 #: it meets the extensions: 2 is always abs-send-time, 9 is sdes:mid or nothing, 12 is nothing.
 _EXTENSION_IDS = {_MID: 9, _SEND_TIME: 2, _AUDIO_LEVEL: 12}
-_EXTENSION_RANGE = range(1, 15)
 #: Chromium's own payload types.
 _PAYLOAD_TYPES = {
     ("audio/opus", None): 111,
@@ -38,11 +40,16 @@ _SPARE_PAYLOAD_TYPES = (*reversed(DYNAMIC_PAYLOAD_TYPES), *range(63, 34, -1))
 
 
 class Identifiers:
-    """Which payload types and header-extension ids are taken, and by what."""
+    """Which payload types and header-extension ids are taken, and by what.
+
+    Numbers that no packet can carry are not remembered, so there are never more than fit a packet.
+    """
 
     def __init__(self) -> None:
         self._codecs: dict[int, RTCRtpCodecParameters] = {}
         self._extensions: dict[str, int] = {}
+        #: The values of `_extensions`: a peer may name so many that no search must depend on them.
+        self._extension_ids: set[int] = set()
 
     def note(
         self,
@@ -55,8 +62,13 @@ class Identifiers:
             if number is not None and number in PAYLOAD_TYPES:
                 self._codecs.setdefault(number, codec)
         for extension in extensions:
-            if extension.id not in self._extensions.values():
-                self._extensions.setdefault(extension.uri, extension.id)
+            self._note_extension(extension.uri, extension.id)
+
+    def _note_extension(self, uri: str, number: int) -> None:
+        if number not in EXTENSION_IDS or number in self._extension_ids or uri in self._extensions:
+            return
+        self._extensions[uri] = number
+        self._extension_ids.add(number)
 
     def recall(self, earlier: Identifiers) -> None:
         """Take down what had a meaning before, where that does not contradict what has one now."""
@@ -92,17 +104,16 @@ class Identifiers:
         for template in HEADER_EXTENSIONS[kind]:
             number = self._extension_id(template.uri)
             if number is not None:
-                self._extensions[template.uri] = number
+                self._note_extension(template.uri, number)
                 offered.append(RTCRtpHeaderExtensionParameters(id=number, uri=template.uri))
         return offered
 
     def _extension_id(self, uri: str) -> int | None:
         if uri in self._extensions:
             return self._extensions[uri]
-        taken = set(self._extensions.values())
         wanted = _EXTENSION_IDS.get(uri)
-        candidates = [*([wanted] if wanted is not None else []), *reversed(_EXTENSION_RANGE)]
-        return next((number for number in candidates if number not in taken), None)
+        candidates = [*([wanted] if wanted is not None else []), *reversed(SHORT_EXTENSION_IDS)]
+        return next((n for n in candidates if n not in self._extension_ids), None)
 
     def _payload_type(self, codec: RTCRtpCodecParameters) -> int:
         if codec.payloadType is not None and codec.payloadType not in DYNAMIC_PAYLOAD_TYPES:

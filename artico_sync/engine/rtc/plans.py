@@ -13,11 +13,8 @@ from aiortc.rtcpeerconnection import find_common_header_extensions, is_codec_com
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
 from .descriptions import DescriptionError, RemoteDescription, RemoteLine
-from .identifiers import PAYLOAD_TYPES, Identifiers
+from .identifiers import PAYLOAD_TYPES, SHORT_EXTENSION_IDS, Identifiers
 from .media_lines import MediaLine, PlannedLine, payload_types
-
-#: What fits a one-byte header (RFC 8285).
-EXTENSION_IDS = range(1, 15)
 
 
 def identifiers_in_use(lines: Sequence[MediaLine], remote: RemoteDescription | None) -> Identifiers:
@@ -100,7 +97,7 @@ def narrow(planned: PlannedLine, remote: RemoteLine, *, offered: set[int] | None
         for extension in find_common_header_extensions(
             HEADER_EXTENSIONS[kind], remote.media.rtp.headerExtensions
         )
-        if extension.id in EXTENSION_IDS
+        if extension.id in SHORT_EXTENSION_IDS
     ]
     planned.accepted = bool(planned.codecs)
 
