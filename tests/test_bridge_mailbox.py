@@ -6,6 +6,7 @@ import functools
 import sys
 import threading
 from collections.abc import Callable, Iterator
+from contextlib import contextmanager
 from typing import Any
 
 import pytest
@@ -35,6 +36,24 @@ class Box:
 
     def take(self, name: str = "data", timeout: float | None = 5, *, observe: bool = False) -> Any:
         return self.mailbox.take(name, Deadline(timeout), f"a {name}", observe=observe)
+
+    @contextmanager
+    def busy(self) -> Iterator[None]:
+        """A handler is at it all the while, so that none gets another event."""
+        entered, go_on = threading.Event(), threading.Event()
+
+        def wait(error: Any) -> None:
+            entered.set()
+            assert go_on.wait(10)
+
+        self.mailbox.on("error", wait, once=True)
+        self.mailbox.emit("error", ValueError("to be handled"))
+        assert entered.wait(10)
+        try:
+            yield
+        finally:
+            go_on.set()
+            self.settle()
 
     def settle(self) -> None:
         """Wait until every handler that has something to do has done it."""
@@ -225,6 +244,60 @@ def test_messages_are_not_bounded_by_number(box: Box) -> None:
     for number in range(KEPT_LIMIT + 50):
         box.mailbox.emit("data", number)
     assert box.mailbox.kept("data") == KEPT_LIMIT + 50
+
+
+def test_events_for_a_busy_handler_are_bounded_with_one_warning(
+    box: Box, caplog: pytest.LogCaptureFixture
+) -> None:
+    seen: list[Any] = []
+    box.mailbox.on("call", seen.append)
+    box.mailbox.on("close", lambda: seen.append("close"))
+    with box.busy():
+        for number in range(KEPT_LIMIT + 50):
+            box.mailbox.emit("call", number, None)
+        box.mailbox.emit("close")
+        assert box.mailbox.kept("call") + box.mailbox.kept("close") == KEPT_LIMIT
+        # Nor does the dispatcher keep anything of those that were dropped.
+        assert box.dispatcher._queue.sync_q.qsize() <= 2
+    assert seen == [*range(51, KEPT_LIMIT + 50), "close"]
+    assert sum("not soon enough" in record.message for record in caplog.records) == 1
+
+
+def test_a_dropped_event_leaves_its_turn_to_nobody(box: Box) -> None:
+    seen: list[Any] = []
+    box.mailbox.on("call", lambda call: seen.append(call))
+    box.mailbox.on("open", lambda: seen.append("open"))
+    with box.busy():
+        box.mailbox.emit("call", "dropped", None)
+        box.mailbox.emit("open")
+        for number in range(KEPT_LIMIT - 1):
+            box.mailbox.emit("call", number, None)
+    assert seen == ["open", *range(KEPT_LIMIT - 1)]
+
+
+def test_messages_for_a_busy_handler_are_not_bounded_by_number(box: Box) -> None:
+    seen: list[Any] = []
+    box.mailbox.on("data", seen.append)
+    box.mailbox.on("open", lambda: seen.append("open"))
+    with box.busy():
+        box.mailbox.emit("data", 0)
+        for _ in range(KEPT_LIMIT + 50):
+            box.mailbox.emit("open")
+        box.mailbox.emit_all("data", [(number,) for number in range(1, KEPT_LIMIT + 50)])
+    assert seen == [0, *["open"] * KEPT_LIMIT, *range(1, KEPT_LIMIT + 50)]
+
+
+def test_events_of_several_objects_come_in_the_order_in_which_they_happened(box: Box) -> None:
+    seen: list[Any] = []
+    other = Mailbox("another", EVENTS, box.dispatcher, ended=lambda: NotReadyError("ended"))
+    with box.busy():
+        for mailbox in (box.mailbox, other):
+            mailbox.on("call", lambda call: seen.append(call))
+        for number in range(0, 30, 3):
+            box.mailbox.emit("call", number, None)
+            other.emit("call", number + 1, None)
+            other.emit("call", number + 2, None)
+    assert seen == list(range(30))
 
 
 @pytest.mark.logs_errors

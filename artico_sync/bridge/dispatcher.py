@@ -6,6 +6,7 @@ Lock order: `_lock`, then the lock inside the janus queue.
 
 from __future__ import annotations
 
+import itertools
 import logging
 import threading
 from typing import Protocol
@@ -16,11 +17,14 @@ from artico_sync.bridge.waiting import Deadline, take
 
 logger = logging.getLogger("artico_sync.bridge.dispatcher")
 
+#: Before all others, which are still delivered.
+NOBODYS_TURN = -1
+
 
 class Dispatchable(Protocol):
     """Something with a kept event to hand to its handlers."""
 
-    def dispatch(self, name: str) -> None: ...
+    def dispatch(self, name: str, turn: int) -> None: ...
 
 
 class Dispatcher:
@@ -33,17 +37,28 @@ class Dispatcher:
     def __init__(self, name: str) -> None:
         self._name = name
         self._lock = threading.Lock()
-        # None only has the thread look whether it is to stop.
-        self._queue: janus.Queue[tuple[Dispatchable, str] | None] = janus.Queue()
+        # By turn; nobody's turn only has the thread look whether it is to stop.
+        self._queue: janus.PriorityQueue[tuple[int, Dispatchable | None, str]]
+        self._queue = janus.PriorityQueue()
+        self._turns = itertools.count()
         self._thread: threading.Thread | None = None
         self._stopping = False
 
-    def put(self, target: Dispatchable, name: str) -> None:
-        """Have the next kept `name` event of `target` handed to its handlers; any thread, never
-        blocks."""
+    def next_turn(self) -> int:
+        """The turn of an event that happens now: its place among those of all objects; any
+        thread."""
+        return next(self._turns)
+
+    def put(self, target: Dispatchable, name: str, turn: int) -> None:
+        """Have the oldest kept `name` event of `target` handed to its handlers when its turn comes;
+        any thread, never blocks.
+
+        Args:
+            turn: Of that event; no event has two of them waiting here.
+        """
         # One lock for both, so that a thread about to end cannot miss the event.
         with self._lock:
-            self._queue.sync_q.put_nowait((target, name))
+            self._queue.sync_q.put_nowait((turn, target, name))
             if self._thread is None:
                 self._start()
 
@@ -56,18 +71,18 @@ class Dispatcher:
     def _run(self) -> None:
         forever = Deadline(None)
         while True:
-            item = take(self._queue.sync_q, forever)
-            if item is not None:
-                self._deliver(*item)
+            turn, target, name = take(self._queue.sync_q, forever)
+            if target is not None:
+                self._deliver(target, name, turn)
             with self._lock:
                 # Events that came after the order to stop are still delivered.
                 if self._stopping and self._queue.sync_q.qsize() == 0:
                     self._thread = None
                     return
 
-    def _deliver(self, target: Dispatchable, name: str) -> None:
+    def _deliver(self, target: Dispatchable, name: str, turn: int) -> None:
         try:
-            target.dispatch(name)
+            target.dispatch(name, turn)
         except Exception:
             # The user's exceptions are caught at the handler; this keeps a fault of ours from
             # ending events.
@@ -94,7 +109,7 @@ class Dispatcher:
             thread = self._thread
             if thread is None:
                 return True
-            self._queue.sync_q.put_nowait(None)
+            self._queue.sync_q.put_nowait((NOBODYS_TURN, None, ""))
         if thread.ident == threading.get_ident():
             return False
         while thread.is_alive() and not deadline.expired:

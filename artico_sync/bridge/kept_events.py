@@ -10,17 +10,17 @@ import janus
 
 
 class Event:
-    """An event on its way: its arguments, its place in the order, and whom to tell its arguments
+    """An event on its way: its arguments, its turn among all events, and whom to tell its arguments
     once it is consumed."""
 
     # No dataclass: a frozen one takes three times as long to make, and each message is one.
-    __slots__ = ("arguments", "order", "consumed")
+    __slots__ = ("arguments", "turn", "consumed")
 
     def __init__(
-        self, arguments: tuple[Any, ...], order: int, consumed: Callable[..., None] | None
+        self, arguments: tuple[Any, ...], turn: int, consumed: Callable[..., None] | None
     ) -> None:
         self.arguments = arguments
-        self.order = order
+        self.turn = turn
         self.consumed = consumed
 
     def finish(self) -> None:

@@ -111,7 +111,8 @@ class Mailbox:
         self._takers: defaultdict[str, list[Waiter[Event]]] = defaultdict(list)
         self._observers: defaultdict[str, list[Waiter[Event]]] = defaultdict(list)
         self._sidelined: defaultdict[str, list[Waiter[Event]]] = defaultdict(list)
-        self._order = 0
+        #: The names whose oldest event is with the dispatcher, waiting for its turn.
+        self._due: set[str] = set()
         self._warned = False
         self._finished = False
 
@@ -136,22 +137,17 @@ class Mailbox:
         with self._lock:
             if self._finished:
                 return
-            events = [
-                Event(arguments, order, consumed)
-                for order, arguments in enumerate(batch, self._order)
-            ]
-            self._order += len(events)
+            next_turn = self._dispatcher.next_turn
+            events = [Event(arguments, next_turn(), consumed) for arguments in batch]
             handled = bool(self._handlers[name])
             waiters = self._observers[name] if handled else self._takers[name]
             woken = _hand_over(events[:1] * len(waiters) if handled else events, waiters)
             rest = events if handled else events[len(woken) :]
             if rest:
                 self._queue(name).put(rest)
-                if handled:
-                    for _ in rest:
-                        self._dispatcher.put(self, name)
-                elif name not in self._unbounded:
+                if name not in self._unbounded:
                     self._drop_oldest()
+                self._make_due(name)
         # Outside of the lock, which is the first thing they may need.
         for waiter in woken:
             waiter.wake()
@@ -176,22 +172,28 @@ class Mailbox:
             queue = self._queues[name] = KeptEvents()
         return queue
 
+    def _make_due(self, name: str) -> None:
+        """Have the oldest event of a name go to its handlers, if it has any.
+
+        Only one of a name waits at the dispatcher, so that those that are dropped leave nothing.
+        """
+        events = self._queue(name).events
+        if events and self._handlers[name] and name not in self._due:
+            self._due.add(name)
+            self._dispatcher.put(self, name, events[0].turn)
+
     def _drop_oldest(self) -> None:
-        kept = [
-            queue
-            for name, queue in self._queues.items()
-            if name not in self._unbounded and not self._handlers[name]
-        ]
-        if sum(len(queue.events) for queue in kept) <= KEPT_LIMIT:
-            return
-        min((queue for queue in kept if queue.events), key=lambda q: q.events[0].order).take()
-        if not self._warned:
-            self._warned = True
-            logger.warning(
-                "%s: more than %d events that nobody handles; the oldest are dropped",
-                self._owner,
-                KEPT_LIMIT,
-            )
+        kept = [queue for name, queue in self._queues.items() if name not in self._unbounded]
+        for _ in range(sum(len(queue.events) for queue in kept) - KEPT_LIMIT):
+            min((queue for queue in kept if queue.events), key=lambda q: q.events[0].turn).take()
+            if not self._warned:
+                self._warned = True
+                logger.warning(
+                    "%s: more than %d events that nobody handles, or not soon enough;"
+                    " the oldest are dropped",
+                    self._owner,
+                    KEPT_LIMIT,
+                )
 
     # the user's side
 
@@ -201,12 +203,10 @@ class Mailbox:
         with self._lock:
             first = not self._handlers[name]
             self._handlers[name].append(registration)
-            queue = self._queue(name)
             if first and not self._finished:
                 # They must learn that events go to the handler from now on.
                 _wake_all(self._takers[name])
-            for _ in queue.events:
-                self._dispatcher.put(self, name)
+            self._make_due(name)
 
     def off(self, name: str, handler: Handler | None) -> None:
         """Remove a handler, or all of an event; unknown ones are ignored."""
@@ -221,19 +221,23 @@ class Mailbox:
                         break
             _wake_all(self._sidelined[name])
 
-    def dispatch(self, name: str) -> None:
-        """Give the oldest kept event to the handlers; dispatcher thread."""
+    def dispatch(self, name: str, turn: int) -> None:
+        """Give the oldest kept event to the handlers if its turn has come; dispatcher thread."""
         with self._lock:
+            self._due.remove(name)
             registrations = list(self._handlers[name])
-            if not registrations:
-                return
-            event = self._queue(name).take()
+            queue = self._queue(name)
+            # It is another one's turn where the event was taken or dropped meanwhile.
+            ready = registrations and queue.events and queue.events[0].turn <= turn
+            event = queue.take() if ready else None
             if event is None:
+                self._make_due(name)
                 return
             remaining = [r for r in registrations if not r.once]
             self._handlers[name] = remaining
             if not remaining:
                 _wake_all(self._sidelined[name])
+            self._make_due(name)
         try:
             for registration in registrations:
                 try:
@@ -332,8 +336,7 @@ class Mailbox:
             waiter.wake()
         if not woken:
             self._queue(name).put_back(event)
-            if self._handlers[name]:
-                self._dispatcher.put(self, name)
+            self._make_due(name)
 
     def _timeout(self, deadline: Deadline, what: str) -> ArticoTimeoutError:
         return ArticoTimeoutError(

@@ -2,15 +2,18 @@
 
 from __future__ import annotations
 
+import threading
 import time
 
 import pytest
 
-from artico_sync import MessageTooLargeError
+from artico_sync import Call, MessageTooLargeError
+from artico_sync.bridge.mailbox import KEPT_LIMIT
 from artico_sync.engine.rate import RateLimits
 from artico_sync.engine.settings import Settings
 from tests.fuzz.test_signals import CHROMIUM
 from tests.fuzz.victim import LIMIT, Victim
+from tests.polling import wait_until
 
 OFFER = {"type": "sdp", "data": {"type": "offer", "sdp": CHROMIUM}}
 
@@ -102,6 +105,34 @@ def test_descriptions(sdp: str, caplog: pytest.LogCaptureFixture) -> None:
         victim.check()
         assert victim.new_calls() == []
         assert "more than" in caplog.text
+
+
+def test_calls_that_come_and_go_while_a_handler_is_busy() -> None:
+    limits = {"maximum_ringing_per_peer": 1, "maximum_ringing": 1, "signals_burst": 10_000}
+    entered, go_on = threading.Event(), threading.Event()
+    seen: list[Call] = []
+
+    def busy(call: Call) -> None:
+        seen.append(call)
+        entered.set()
+        assert go_on.wait(10 * LIMIT)
+
+    with Victim(**limits, ring_timeout=60.0) as victim:
+        victim.victim.on("call", busy)
+        try:
+            for number in range(KEPT_LIMIT + 100):
+                session = f"call:{number:010}"
+                victim.signal(OFFER, session)
+                victim.signal({"type": "bye", "agent": "artico_sync"}, session)
+                if number % 100 == 0:
+                    victim.check()
+            assert entered.wait(LIMIT)
+            victim.check()
+            assert victim.victim._port.mailbox.kept("call") <= KEPT_LIMIT
+        finally:
+            go_on.set()
+        # The newest are among those that were kept.
+        wait_until(lambda: seen[-1].session == session, "the last call", LIMIT)
 
 
 def test_signals_of_a_call_that_rings() -> None:
