@@ -24,6 +24,7 @@ from artico_sync.engine.rtc.peer_connection import PeerConnection
 from artico_sync.engine.session_listener import SessionHost, SessionListener
 from artico_sync.engine.settings import Settings
 from artico_sync.engine.sharing import Sharing
+from artico_sync.engine.signal_inbox import SignalInbox
 from artico_sync.engine.stats_watch import StatsWatch
 from artico_sync.engine.streams import RemoteStreams
 from artico_sync.errors import ArticoTimeoutError, CallError, MediaError
@@ -65,7 +66,7 @@ class Session:
         self._host = host
         self._configuration = configuration
         self._settings = settings
-        self._signals: asyncio.Queue[dict[str, Any]] = asyncio.Queue()
+        self._signals = SignalInbox(settings)
         self._consumer: asyncio.Task[None] | None = None
         self._teardown: asyncio.Task[None] | None = None
         self._connect_timer: asyncio.TimerHandle | None = None
@@ -139,18 +140,16 @@ class Session:
         if signal.type == wire.BYE:
             self._on_bye(signal.reason, signal.detail)
         elif signal.type in ("sdp", "candidate"):
-            if self._signals.qsize() >= self._settings.maximum_buffered_signals:
+            if not self._signals.put(signal):
                 logger.warning("%s: too many signals wait, dropping one", self)
-                return
-            if signal.type == "sdp" and not signal.is_offer and self.phase is Phase.CALLING:
+            elif signal.type == "sdp" and not signal.is_offer and self.phase is Phase.CALLING:
                 self._enter(Phase.CONNECTING)
-            self._signals.put_nowait(signal.body)
         elif signal.type != wire.RINGING:
             logger.info("%s: ignoring a signal of the unknown type %r", self, signal.type)
 
     async def _consume(self, negotiation: Negotiation) -> None:
         while True:
-            await negotiation.receive(await self._signals.get())
+            await negotiation.receive(await self._signals.take())
 
     def _send(self, body: dict[str, Any]) -> None:
         if self.phase is Phase.CLOSED:

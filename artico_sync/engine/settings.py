@@ -54,6 +54,8 @@ class Settings:
     maximum_candidates: int = 512
     #: Most signals kept for a call that has not been answered yet.
     maximum_buffered_signals: int = 256
+    #: Most characters of them together; room for two of the largest descriptions.
+    maximum_buffered_characters: int = MIB
     #: Most incoming calls that may ring at once.
     maximum_ringing: int = 256
     #: Most incoming calls that may ring at once from one peer.

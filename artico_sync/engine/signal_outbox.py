@@ -9,10 +9,9 @@ from aiortc import RTCSessionDescription
 
 from .rtc.candidates import CandidateSignal
 from .settings import Settings
+from .wire import LONGEST_TOKEN
 
 Signal = dict[str, object]
-
-LONGEST_TOKEN = 64
 
 
 class SignalOutbox:

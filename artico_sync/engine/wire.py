@@ -28,7 +28,12 @@ _ALPHABET = string.ascii_letters + string.digits
 LONGEST_NAME = 1024
 #: Characters of a reason in a user's words.
 LONGEST_DETAIL = 1000
+#: Characters of what tells an offer of ours from others.
+LONGEST_TOKEN = 64
 _LONGEST_CANDIDATE = 2048
+#: Of a candidate, in text; the m-line's number comes with them.
+_CANDIDATE_TEXTS = ("candidate", "sdpMid", "usernameFragment")
+_HIGHEST_LINE = 65535
 
 
 class MalformedError(ValueError):
@@ -44,7 +49,7 @@ class Signal:
         session: Session id of the call.
         metadata: What the caller said about the call, if anything.
         type: "sdp", "candidate", "ringing", "bye", or a type we do not know.
-        body: The whole signal, as negotiation takes it.
+        body: What we know of the signal and nothing else, as negotiation takes it.
         from_ours: Whether the sender says it is this library.
     """
 
@@ -59,20 +64,24 @@ class Signal:
     def is_offer(self) -> bool:
         return self.type == "sdp" and self.body["data"]["type"] == "offer"
 
-    def _of_bye(self, name: str) -> str:
-        data = self.body.get("data")
-        value = data.get(name) if isinstance(data, dict) else None
-        return value[:LONGEST_DETAIL] if isinstance(value, str) else ""
+    @property
+    def _data(self) -> dict[str, Any]:
+        return self.body.get("data") or {}
+
+    @property
+    def characters(self) -> int:
+        """How much text the body holds."""
+        return sum(len(value) for value in self._data.values() if isinstance(value, str))
 
     @property
     def reason(self) -> str:
         """Why the peer says goodbye."""
-        return self._of_bye("reason")
+        return str(self._data.get("reason", ""))
 
     @property
     def detail(self) -> str | None:
         """The same in the words of the peer's user."""
-        return self._of_bye("detail") or None
+        return self._data.get("detail") or None
 
 
 def random_token(length: int) -> str:
@@ -109,21 +118,25 @@ def parse_signal(message: object, settings: Settings) -> Signal:
     metadata = message.get("metadata")
     if metadata is not None:
         metadata = _text(metadata, "metadata", settings.maximum_message)
-    body = message.get("signal")
-    if not isinstance(body, dict):
+    raw = message.get("signal")
+    if not isinstance(raw, dict):
         raise MalformedError("the signal is not an object")
-    kind = _text(body.get("type"), "signal type", 64)
+    kind = _text(raw.get("type"), "signal type", 64)
+    body: dict[str, Any] = {"type": kind}
     if kind == "sdp":
-        _check_description(body.get("data"), settings)
+        body["data"] = _description(raw.get("data"), settings)
     elif kind == "candidate":
-        _check_candidate(body.get("data"))
-    return Signal(source, session, metadata, kind, body, body.get("agent") == AGENT)
+        body["data"] = _candidate(raw.get("data"))
+    elif kind == BYE:
+        body["data"] = _reasons(raw.get("data"))
+    return Signal(source, session, metadata, kind, body, raw.get("agent") == AGENT)
 
 
-def _check_description(data: object, settings: Settings) -> None:
+def _description(data: object, settings: Settings) -> dict[str, str]:
     if not isinstance(data, dict):
         raise MalformedError("the description is not an object")
-    if data.get("type") not in ("offer", "answer"):
+    kind, token = data.get("type"), data.get("offer")
+    if kind not in ("offer", "answer"):
         raise MalformedError("the description is neither offer nor answer")
     sdp = _text(data.get("sdp"), "SDP", settings.maximum_sdp)
     lines = sdp.count("\nm=") + sdp.startswith("m=")
@@ -131,19 +144,39 @@ def _check_description(data: object, settings: Settings) -> None:
         raise MalformedError(
             f"the SDP has {lines} m-lines, more than {settings.maximum_media_lines}"
         )
+    description = {"type": kind, "sdp": sdp}
+    if token is not None:
+        description["offer"] = _text(token, "the offer's token", LONGEST_TOKEN)
+    return description
 
 
-def _check_candidate(data: object) -> None:
+def _candidate(data: object) -> dict[str, object] | None:
     if data is None:
-        return
+        return None
     if not isinstance(data, dict):
         raise MalformedError("the candidate is not an object")
-    for name in ("candidate", "sdpMid", "usernameFragment"):
-        if data.get(name) is not None:
-            _text(data[name], name, _LONGEST_CANDIDATE)
+    candidate: dict[str, object] = {
+        name: _text(data[name], name, _LONGEST_CANDIDATE)
+        for name in _CANDIDATE_TEXTS
+        if data.get(name) is not None
+    }
     index = data.get("sdpMLineIndex")
-    if index is not None and (isinstance(index, bool) or not isinstance(index, int)):
-        raise MalformedError("sdpMLineIndex is not a whole number")
+    if index is not None:
+        if isinstance(index, bool) or not isinstance(index, int):
+            raise MalformedError("sdpMLineIndex is not a whole number")
+        if not 0 <= index <= _HIGHEST_LINE:
+            raise MalformedError("sdpMLineIndex is out of range")
+        candidate["sdpMLineIndex"] = index
+    return candidate
+
+
+def _reasons(data: object) -> dict[str, str]:
+    given = data if isinstance(data, dict) else {}
+    return {
+        name: given[name][:LONGEST_DETAIL]
+        for name in ("reason", "detail")
+        if isinstance(given.get(name), str)
+    }
 
 
 def build_message(

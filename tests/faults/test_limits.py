@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import threading
 import time
+from typing import Any
 
 import pytest
 
@@ -15,7 +16,7 @@ from tests.fuzz.test_signals import CHROMIUM
 from tests.fuzz.victim import LIMIT, Victim
 from tests.polling import wait_until
 
-OFFER = {"type": "sdp", "data": {"type": "offer", "sdp": CHROMIUM}}
+OFFER: dict[str, Any] = {"type": "sdp", "data": {"type": "offer", "sdp": CHROMIUM}}
 
 
 def ring(victim: Victim, count: int) -> int:
@@ -143,7 +144,51 @@ def test_signals_of_a_call_that_rings() -> None:
         victim.check()
         (call,) = victim.new_calls()
         session = call._port.engine
-        assert session is not None and session._signals.qsize() <= 20
+        assert session is not None and 0 < len(session._signals) <= 20
+
+
+def test_characters_of_a_call_that_rings(caplog: pytest.LogCaptureFixture) -> None:
+    padding = "x" * 50_000
+    with Victim(ring_timeout=60.0) as victim:
+        victim.signal(OFFER, "call:padded")
+        for _ in range(200):
+            victim.signal({"type": "candidate", "data": None, "pad": padding}, "call:padded")
+        for _ in range(20):
+            victim.signal({**OFFER, "data": {**OFFER["data"], "pad": padding}}, "call:padded")
+        victim.check()
+        (padded,) = victim.new_calls()
+        # What means nothing to us is not kept, and so takes no room.
+        session = padded._port.engine
+        assert session is not None and len(session._signals) == 221
+        assert session._signals.characters < 22 * (len(CHROMIUM) + 100)
+        assert "too many signals" not in caplog.text
+        large = {"type": "offer", "sdp": CHROMIUM + padding * 10}
+        for _ in range(20):
+            victim.signal({"type": "sdp", "data": large}, "call:large")
+        victim.check()
+        (call,) = victim.new_calls()
+        session = call._port.engine
+        assert session is not None and len(session._signals) == 2
+        assert session._signals.characters <= Settings().maximum_buffered_characters
+        assert "too many signals" in caplog.text
+
+
+def test_a_call_that_rings_long_and_offers_much_is_answered() -> None:
+    """Room for what a browser with many tracks and networks says until somebody answers."""
+    sdp = CHROMIUM + "a=x-more:0123456789\r\n" * 500
+    text = "candidate:1 1 udp 1 127.0.0.1 {} typ host generation 0 ufrag aBcD network-id 1"
+    with Victim(ring_timeout=60.0) as victim:
+        victim.signal({"type": "sdp", "data": {"type": "offer", "sdp": sdp}}, "call:long")
+        for port in range(1000, 1150):
+            data = {"candidate": text.format(port), "sdpMid": "0", "sdpMLineIndex": 0}
+            victim.signal({"type": "candidate", "data": data}, "call:long")
+        victim.check()
+        (call,) = victim.new_calls()
+        session = call._port.engine
+        assert session is not None and len(session._signals) == 151
+        call.answer()
+        wait_until(lambda: not len(session._signals), "the signals to be applied", LIMIT)
+        assert session._signals.characters == 0
 
 
 def test_candidates() -> None:
