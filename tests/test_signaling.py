@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import json
+import logging
 import queue
 import socket
 import threading
@@ -355,6 +356,34 @@ def test_absurd_descriptions_ring_and_harm_nobody() -> None:
             call.answer()
         assert len(alice.calls) == 5 and all(not call.open for call in alice.calls)
     stranger.disconnect()
+
+
+def test_a_stranger_writes_no_lines_of_its_own_into_the_log(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    caplog.set_level(logging.DEBUG, "artico_sync")
+    forged = "x\nCRITICAL root: the disk is full \x1b[2J"
+    hub = MemoryHub()
+    stranger, impostor = hub.signaling(forged), hub.signaling("impostor\n")
+    stranger.connect()
+    impostor.connect()
+    offer = {"type": "sdp", "data": {"type": "offer", "sdp": "v=0"}}
+    with Artico(signaling=hub.signaling("a"), rtc_config=RTC_CONFIG) as alice:
+        for session in (f"call:{forged}", "call:x"):
+            stranger.signal({"target": "a", "session": session, "signal": offer})
+        impostor.signal({"target": "a", "session": "call:x", "signal": offer})
+        for number in range(100):
+            stranger.signal({"target": "a", "session": f"call:{number}", "signal": offer})
+        call = alice.wait_for("call", TIMEOUT)
+        assert (call.session, call.target) == ("call:x", forged)
+        call.answer()
+        call.hangup()
+    texts = [record.getMessage() for record in caplog.records]
+    for words in ("session is not printable", "from the stranger", "ring already", "connecting"):
+        assert any(words in text for text in texts), words
+    assert [text for text in texts if not text.isprintable()] == []
+    stranger.disconnect()
+    impostor.disconnect()
 
 
 def test_a_ringing_flood_is_bounded() -> None:

@@ -107,3 +107,11 @@ def test_a_goodbye_says_why_where_it_does() -> None:
 def test_other_shapes_are_refused(message: object) -> None:
     with pytest.raises(MalformedError):
         parse(message)
+
+
+@pytest.mark.parametrize(
+    "session", ["call:x\nCRITICAL root: the disk is full", "call:\x1b[2J", "call:\u2028", "\ud800"]
+)
+def test_session_ids_that_cannot_be_printed_are_refused(session: str) -> None:
+    with pytest.raises(MalformedError, match="not printable"):
+        parse(sdp(), session=session)

@@ -77,7 +77,7 @@ class CallPort:
         self.target = target
         self.engine: Session | None = None
         self.mailbox = Mailbox(
-            f"call {session} with {target}",
+            f"call {session} with {target!r}",
             CALL_EVENTS,
             dispatcher,
             ended=self.closed_error,

@@ -219,7 +219,7 @@ class Client:
         if session is not None:
             if session.target != signal.source:
                 logger.warning(
-                    "dropping a signal for %s from the stranger %s", session, signal.source
+                    "dropping a signal for %s from the stranger %r", session, signal.source
                 )
                 return
             if session.phase is Phase.CLOSED:
@@ -254,7 +254,7 @@ class Client:
             or len(ringing) >= self._settings.maximum_ringing
             or of_peer >= self._settings.maximum_ringing_per_peer
         ):
-            logger.warning("dropping a call from %s: too many calls ring already", signal.source)
+            logger.warning("dropping a call from %r: too many calls ring already", signal.source)
             return False
         return True
 

@@ -89,7 +89,7 @@ class Session:
         self._delivered = True
 
     def __repr__(self) -> str:
-        return f"<Session {self.session} with {self.target} {self.phase.value}>"
+        return f"<Session {self.session} with {self.target!r} {self.phase.value}>"
 
     # the caller's and the callee's start
 

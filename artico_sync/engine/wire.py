@@ -115,6 +115,9 @@ def parse_signal(message: object, settings: Settings) -> Signal:
         raise MalformedError("the message is not an object")
     source = _text(message.get("source"), "source", LONGEST_NAME)
     session = _text(message.get("session"), "session", LONGEST_NAME)
+    if not session.isprintable():
+        # It is shown wherever the call is, in logs and on terminals.
+        raise MalformedError("session is not printable")
     metadata = message.get("metadata")
     if metadata is not None:
         metadata = _text(metadata, "metadata", settings.maximum_message)
