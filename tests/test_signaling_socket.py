@@ -722,6 +722,9 @@ asyncio.run(main(ArticoServer(port=0).start()))
         "http://[::1",
         "http://" + "a" * 300 + ".example",
         "http://a..b",
+        "http://?key=hunter2",
+        "http://localhost:port/?key=hunter2",
+        "http://a..b/?key=hunter2#hunter2",
     ],
 )
 def test_urls_that_cannot_be(url: str) -> None:

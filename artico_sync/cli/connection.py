@@ -12,6 +12,7 @@ from artico_sync.bridge.waiting import Deadline
 from artico_sync.call import Call
 from artico_sync.cli.interruption import Terminated
 from artico_sync.cli.output import Output
+from artico_sync.engine.signaling.server_url import ServerUrl
 from artico_sync.errors import ArticoTimeoutError, CallClosedError, InvalidStateError
 
 # Seconds signalling may take, and a farewell after Ctrl-C.
@@ -30,8 +31,9 @@ def connected(options: argparse.Namespace, output: Output) -> Iterator[Artico]:
     """
     begun = monotonic()
     rtco = Artico(options.url, id=options.id, token=options.token, rtc_config=options.rtc_config)
-    output.note(f"connecting to {options.url} ...")
-    output.event("connecting", url=options.url)
+    shown = str(ServerUrl.parse(options.url))  # without its query, which may be secret
+    output.note(f"connecting to {shown} ...")
+    output.event("connecting", url=shown)
     try:
         rtco.connect(CONNECT_LIMIT)
         seconds = monotonic() - begun

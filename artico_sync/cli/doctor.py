@@ -18,6 +18,7 @@ from artico_sync.cli import stun
 from artico_sync.cli.exit_status import ExitStatus
 from artico_sync.cli.output import Output, colours
 from artico_sync.engine.configuration import DEFAULT_SERVERS
+from artico_sync.engine.signaling.server_url import ServerUrl
 from artico_sync.errors import (
     ArticoError,
     ArticoTimeoutError,
@@ -168,7 +169,7 @@ def _check_signaling(url: str, token: str | None) -> str:
         rtco.connect(LIMIT)
     except ArticoTimeoutError:
         advice = "Something answers there, but no signalling server: check the port."
-        raise Ill(f"no word from {url} within {LIMIT:g} s", advice) from None
+        raise Ill(f"no word from {ServerUrl.parse(url)} within {LIMIT:g} s", advice) from None
     except SignalingError as error:
         advice = "Is that a signalling server? Does it want a --token?"
         raise Ill(error.message, advice) from error

@@ -4,10 +4,16 @@ from __future__ import annotations
 
 import logging
 import re
+import socket
+import threading
+import traceback
+from collections.abc import Iterator
+from contextlib import contextmanager, suppress
 
 import pytest
 
 from artico_sync import Artico, ArticoServer, SignalingError
+from artico_sync.cli import main
 from artico_sync.memory_signaling import MemorySignaling
 from artico_sync.signaling import Message
 from tests.conftest import RTC_CONFIG, TIME_UNIT
@@ -96,6 +102,61 @@ def test_tokens_and_turn_passwords_are_shown_nowhere(caplog: pytest.LogCaptureFi
     for secret in (token, credential):
         assert secret not in log
         assert not any(secret in text for text in shown)
+
+
+@contextmanager
+def answering(words: bytes) -> Iterator[int]:
+    """The port of a server that says the same to whoever connects."""
+    with socket.create_server(("127.0.0.1", 0)) as listener:
+
+        def serve() -> None:
+            with suppress(OSError):
+                while True:
+                    client, _ = listener.accept()
+                    with client:
+                        client.recv(4096)
+                        client.sendall(words)
+
+        thread = threading.Thread(target=serve, name="answering")
+        thread.start()
+        try:
+            yield listener.getsockname()[1]
+        finally:
+            listener.shutdown(socket.SHUT_RDWR)
+            thread.join(LIMIT)
+
+
+@pytest.mark.parametrize(
+    "words", [b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n", b"nonsense\r\n\r\n", b""]
+)
+def test_a_failed_connect_tells_neither_query_nor_token(
+    words: bytes, caplog: pytest.LogCaptureFixture
+) -> None:
+    caplog.set_level(logging.DEBUG)
+    query, token = "queryqueryquery", "tokentokentoken"
+    with answering(words) as port:
+        rtco = Artico(f"http://127.0.0.1:{port}/?key={query}", token=token)
+        with pytest.raises(SignalingError) as failed:
+            rtco.connect(LIMIT)
+    error: BaseException | None = failed.value
+    shown = traceback.format_exception(failed.value)
+    while error is not None:
+        shown.append(repr(error))
+        error = error.__cause__ or error.__context__
+    shown += [ours(caplog), repr(rtco)]
+    assert not [text for text in shown if query in text or token in text]
+
+
+@pytest.mark.parametrize("options", [[], ["--json"]], ids=["text", "json"])
+def test_the_command_line_shows_no_query(
+    options: list[str], capsys: pytest.CaptureFixture[str]
+) -> None:
+    with answering(b"HTTP/1.1 401 No\r\nContent-Length: 0\r\n\r\n") as port:
+        url = f"http://127.0.0.1:{port}/"
+        main(["call", "bob", "--no-stun", "--url", f"{url}?key=queryqueryquery", *options])
+    printed = "".join(capsys.readouterr())
+    assert url.rstrip("/") in printed
+    assert "queryqueryquery" not in printed
 
 
 @pytest.mark.logs_errors

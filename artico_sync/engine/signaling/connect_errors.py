@@ -53,8 +53,10 @@ def unreachable(url: ServerUrl, error: BaseException, refused: str | None) -> Si
         reason = _reason(cause)
         if reason is not None:
             return SignalingError(f"Cannot connect to the signalling server at {url}: {reason}.")
+    # Not in the error's own words, in which the URL may be whole, with what is secret in its query.
+    kind = type(error).__name__
     return SignalingError(
-        f"What answers at {url} is not a signalling server ({error}): check the URL."
+        f"What answers at {url} is not a signalling server ({kind}): check the URL."
     )
 
 
@@ -70,6 +72,8 @@ def _reason(cause: BaseException) -> str | None:
     if isinstance(cause, aiohttp.WSServerHandshakeError):
         advice = _STATUS_ADVICE.get(cause.status, "check the URL")
         return f"it answered HTTP {cause.status}; {advice}"
+    if isinstance(cause, aiohttp.ClientResponseError):
+        return "it does not answer as a web server does: check the URL"
     if isinstance(cause, aiohttp.ClientConnectorCertificateError):
         return (
             "its certificate is not trusted: check the host name, or the certificates trusted here"

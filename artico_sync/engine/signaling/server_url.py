@@ -49,17 +49,20 @@ class ServerUrl:
             raise ValueError(
                 "User and password in the signalling URL are not supported: pass a token."
             )
+        shown = parts._replace(query="", fragment="").geturl()  # the query may hold secrets
         if not parts.hostname:
-            raise ValueError(f"The signalling URL {url!r} names no host.")
+            raise ValueError(f"The signalling URL {shown!r} names no host.")
         try:
             port = parts.port
         except ValueError as error:
-            raise ValueError(f"The signalling URL {url!r} has an impossible port.") from error
+            raise ValueError(f"The signalling URL {shown!r} has an impossible port.") from error
         host = f"[{parts.hostname}]" if ":" in parts.hostname else parts.hostname
         try:
             host.encode("idna" if ":" not in host else "ascii")
         except UnicodeError as error:
-            raise ValueError(f"The signalling URL {url!r} has an impossible host name.") from error
+            raise ValueError(
+                f"The signalling URL {shown!r} has an impossible host name."
+            ) from error
         path = parts.path.strip("/")
         if path.rpartition("/")[2] != SOCKET_IO_PATH:
             path = f"{path}/{SOCKET_IO_PATH}" if path else SOCKET_IO_PATH

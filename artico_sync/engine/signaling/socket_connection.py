@@ -131,6 +131,7 @@ class SocketConnection:
         ):
             self._client.on(event, handler)
         token = auth.get("token")
+        problem: SignalingError | None = None
         try:
             await self._client.connect(
                 url.for_peer(self._owner.id),
@@ -143,7 +144,11 @@ class SocketConnection:
             )
         except Exception as error:
             # A server that is none makes the Engine.IO client raise anything at all.
-            raise unreachable(url, error, self._refused) from error
+            problem = unreachable(url, error, self._refused)
+        if problem is not None:
+            # Out here, so that a traceback does not lead to aiohttp's error: that one shows the
+            # URL's query and the token.
+            raise problem
 
     # -- outgoing -----------------------------------------------------------------------------
 
