@@ -44,15 +44,15 @@ class Output:
             stream.flush()
 
     def note(self, text: str) -> None:
-        """Tell the user how things go."""
+        """Tell the user how things go, on one line whatever a stranger's words in it hold."""
         if self.notes:
-            self._write(sys.stderr, text)
+            self._write(sys.stderr, _one_line(text))
 
     def progress(self, text: str) -> None:
         """Show how far something is, on a line that the next one replaces; on a terminal only."""
         if self.live:
             with self._lock:
-                sys.stderr.write(f"\r{text}\x1b[K")
+                sys.stderr.write(f"\r{_one_line(text)}\x1b[K")
                 sys.stderr.flush()
                 self._unfinished = True
 
@@ -87,11 +87,11 @@ class Output:
             self.note(f"(a binary message of {len(message)} bytes; --json shows it)")
 
     def error(self, error: Exception, status: ExitStatus) -> None:
-        """Tell of an error, even when quiet."""
+        """Tell of an error, on one line, even when quiet."""
         text = error.message if isinstance(error, ArticoError) else str(error)
         self.event("error", error=type(error).__name__, message=text, status=int(status))
         if not self.json:
-            self._write(sys.stderr, f"artico-sync: {text}")
+            self._write(sys.stderr, f"artico-sync: {_one_line(text)}")
 
     def flush(self) -> None:
         """Have what was printed on its way.
@@ -100,6 +100,11 @@ class Output:
             BrokenPipeError: Nobody reads it.
         """
         sys.stdout.flush()
+
+
+def _one_line(text: str) -> str:
+    # A line break in a stranger's words would let them write notes of their own.
+    return _harmless(text).replace("\n", "\\x0a")
 
 
 def _harmless(text: str) -> str:

@@ -1,0 +1,48 @@
+"""What the command line prints where strangers' words are part of it."""
+
+from __future__ import annotations
+
+import io
+import sys
+
+import pytest
+
+from artico_sync import CallRejectedError
+from artico_sync.cli.exit_status import ExitStatus
+from artico_sync.cli.output import Output
+
+#: Sets a terminal's title, clears it, and goes on as a note of ours would.
+STRANGE = "\x1b]0;owned\x07\x9b2J\r\nconnected in 0.01 s"
+SHOWN = r"\x1b]0;owned\x07\x9b2J\x0d\x0aconnected in 0.01 s"
+
+
+class Terminal(io.StringIO):
+    """A stream that says it is a terminal."""
+
+    def isatty(self) -> bool:
+        return True
+
+
+def test_a_note_stays_one_harmless_line(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().note(f"answering mallory: {STRANGE}")
+    assert capsys.readouterr().err == f"answering mallory: {SHOWN}\n"
+
+
+@pytest.mark.parametrize("kind", [CallRejectedError, OSError])
+def test_an_error_stays_one_harmless_line(
+    kind: type[Exception], capsys: pytest.CaptureFixture[str]
+) -> None:
+    Output(quiet=True).error(kind(f"bob said {STRANGE}"), ExitStatus.REJECTED)
+    assert capsys.readouterr().err == f"artico-sync: bob said {SHOWN}\n"
+
+
+def test_progress_stays_on_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
+    terminal = Terminal()
+    monkeypatch.setattr(sys, "stderr", terminal)
+    Output().progress(f"calling {STRANGE} ...")
+    assert terminal.getvalue() == f"\rcalling {SHOWN} ...\x1b[K"
+
+
+def test_other_letters_stay_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
+    Output().note("größe\t→ 大 \\x1b")
+    assert capsys.readouterr().err == "größe\t→ 大 \\x1b\n"
