@@ -341,10 +341,25 @@ def test_answers_that_cannot_be(
         sender.result()
 
 
-@given(st.text())
+@given(st.text() | st.text("aé大😀. ", min_size=60))
 def test_every_name_becomes_a_safe_one(name: str) -> None:
     safe = safe_name(name)
     assert safe and safe not in (".", "..")
     assert not set(safe) & set('/\\\0<>:"|?*')
     assert not safe.startswith(".") and len(safe.encode()) <= 201
     assert safe_name(safe) == safe
+
+
+@pytest.mark.parametrize(
+    ("name", "safe"),
+    [
+        ("é" * 1_000_000 + ".jpeg", "é" * 97 + ".jpeg"),
+        ("a." + "😀" * 1_000_000, "a." + "😀" * 49),
+        ("a" * 199 + " . b" + "c" * 1_000_000, "a" * 199),
+        ("a" * 1_000_000 + ".tar.gz", "a" * 197 + ".gz"),
+    ],
+    ids=["suffix", "long suffix", "trailing blank", "two suffixes"],
+)
+def test_a_long_name_is_cut_at_once(name: str, safe: str) -> None:
+    # Cut a character at a time this would take until tomorrow.
+    assert safe_name(name) == safe

@@ -18,7 +18,9 @@ from typing import BinaryIO
 # Windows forbids these, and names that begin like its devices; nobody misses them.
 _FORBIDDEN = re.compile(r'[<>:"|?*]')
 _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+# Bytes of a name, and characters of what counts as its suffix.
 _LONGEST = 200
+_LONGEST_SUFFIX = 20
 _BLOCK = 1024 * 1024
 
 
@@ -28,12 +30,20 @@ def safe_name(name: str) -> str:
     # Control and format characters can make a name look like another one.
     visible = "".join(c for c in base if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
     plain = _FORBIDDEN.sub("_", visible).strip(" .")
-    while len(plain.encode()) > _LONGEST:
-        stem, suffix = os.path.splitext(plain)
-        plain = stem[:-1] + suffix if len(suffix) < 20 and len(stem) > 1 else plain[:-1]
+    plain = _shorten(plain)
     if _DEVICE.match(plain):
         plain = f"_{plain}"
     return plain or "file"
+
+
+def _shorten(name: str) -> str:
+    if len(name.encode()) <= _LONGEST:
+        return name
+    stem, suffix = os.path.splitext(name)
+    if len(suffix) >= _LONGEST_SUFFIX:
+        stem, suffix = name, ""
+    kept = stem.encode()[: _LONGEST - len(suffix.encode())].decode(errors="ignore")
+    return f"{kept}{suffix}".rstrip(" .")
 
 
 def hash_file(file: BinaryIO, size: int | None = None) -> tuple[int, hashlib._Hash]:
