@@ -4,8 +4,11 @@ from __future__ import annotations
 
 import hashlib
 import json
+import math
 import os
-from collections.abc import Iterator
+import threading
+import tracemalloc
+from collections.abc import Callable, Iterator
 from pathlib import Path
 from typing import Any
 
@@ -23,9 +26,11 @@ from artico_sync.file_transfer import (
     send_file,
 )
 from artico_sync.file_transfer.messages import CONTENT, build, parse
+from artico_sync.file_transfer.receiver import UNREAD
 from artico_sync.file_transfer.received_file import ReceivedFile, safe_name
 from tests.blocking import Blocked
 from tests.conftest import TIME_UNIT, MakeArtico
+from tests.polling import wait_until
 
 TIMEOUT = 20.0 * TIME_UNIT
 ID = "00112233445566aa"
@@ -65,11 +70,63 @@ class Replies:
         self.sent.append(json.loads(text))
 
 
+class Unread(Replies):
+    """A call whose peer reads nothing until it is told to."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.reading = threading.Event()
+
+    def send(self, text: str, timeout: float | None = None) -> None:
+        if not self.reading.wait(timeout):
+            raise ArticoTimeoutError("The peer does not read.")
+        super().send(text)
+
+
+class Talkative(Replies):
+    """A call whose peer says the same again and again while a file is sent."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.sender = FileSender(self)  # type: ignore[arg-type]
+        self.memory = math.inf
+
+    def send(self, text: str | bytes, timeout: float | None = None) -> None:
+        if isinstance(text, str):
+            super().send(text)
+            self.answer("accept", offset=0)
+        else:
+            self.memory = memory_of(lambda: repeat(lambda: self.answer("accept", offset=0)))
+            self.answer("done")
+
+    def flush(self) -> None:
+        """Everything is sent at once."""
+
+    def answer(self, cmd: str, **members: Any) -> None:
+        """Give the sender an answer of 1 kB."""
+        assert self.sender.take(build(cmd, self.sent[-1]["id"], more="x" * 1000, **members))
+
+
+def repeat(action: Callable[[], object]) -> None:
+    for _ in range(1000):
+        action()
+
+
+def memory_of(action: Callable[[], object]) -> int:
+    """The bytes that are still in use after an action."""
+    tracemalloc.start()
+    try:
+        action()
+        return tracemalloc.get_traced_memory()[0]
+    finally:
+        tracemalloc.stop()
+
+
 class Receiving:
     """A receiver with no call, and what it told."""
 
-    def __init__(self, folder: Path, **options: Any) -> None:
-        self.call = Replies()
+    def __init__(self, folder: Path, call: Replies | None = None, **options: Any) -> None:
+        self.call = call or Replies()
         self.progress: list[FileProgress] = []
         self.receiver = FileReceiver(
             self.call,  # type: ignore[arg-type]
@@ -316,8 +373,11 @@ def test_messages_of_others_are_left_alone(receiving: Receiving) -> None:
         b"",
         b"12345678data",
         "[" * 9999,
+        build("offer", ID).replace('"offer"', "[]"),
+        build("offer", ID).replace('"offer"', "null"),
     ):
         assert not receiving.receiver.take(message)
+        assert not FileSender(receiving.call).take(message)  # type: ignore[arg-type]
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
@@ -339,6 +399,43 @@ def test_answers_that_cannot_be(
         pair[1].send(build("accept", body["id"], **answer))
     with pytest.raises(FileTransferError):
         sender.result()
+
+
+def test_answers_nobody_asked_for_are_not_kept() -> None:
+    sender = FileSender(Replies())  # type: ignore[arg-type]
+    answer = build("done", ID, reason="x" * 1000)
+    assert memory_of(lambda: repeat(lambda: sender.take(answer))) < 100_000
+
+
+def test_answers_given_again_and_again_are_kept_once(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("content")
+    call = Talkative()
+    call.sender.send(tmp_path / "a.txt", timeout=TIMEOUT)
+    assert call.memory < 100_000
+
+
+def test_a_call_that_ended_before_the_file(tmp_path: Path) -> None:
+    (tmp_path / "a.txt").write_text("content")
+    call = Replies()
+    sender = FileSender(call)  # type: ignore[arg-type]
+    sender.close()
+    for _ in range(2):
+        with pytest.raises(CallClosedError):
+            sender.send(tmp_path / "a.txt", timeout=TIMEOUT)
+
+
+def test_offers_of_a_peer_that_reads_no_answers(inbox: Path) -> None:
+    call = Unread()
+    receiving = Receiving(inbox, call)
+    repeat(lambda: receiving.give(offer(b"data", size=-1)))
+    assert os.listdir(inbox) == []
+    call.reading.set()
+    wait_until(lambda: len(call.sent) == UNREAD, "the answers")
+    # Once it has read them it is answered again.
+    receiving.give(offer(b"data"))
+    wait_until(lambda: len(call.sent) > UNREAD, "one more answer")
+    assert call.sent[-1]["cmd"] == "accept"
+    receiving.receiver.close()
 
 
 @given(st.text() | st.text("aé大😀. ", min_size=60))

@@ -91,7 +91,9 @@ def parse(message: str | bytes) -> Body | None:
         body = json.loads(message)
     except (ValueError, RecursionError):
         return None
-    return body if isinstance(body, dict) and body.get("type") == TYPE else None
+    if not isinstance(body, dict) or body.get("type") != TYPE:
+        return None
+    return body if isinstance(body.get("cmd"), str) else None
 
 
 def build(cmd: str, transfer: str, **members: Any) -> str:

@@ -25,6 +25,8 @@ logger = logging.getLogger("artico_sync.file_transfer")
 
 #: Ended transfers whose late bytes are still known for what they are.
 REMEMBERED = 16
+#: Answers that wait for a peer that does not read them, before its offers go unanswered.
+UNREAD = 16
 
 
 class FileReceiver:
@@ -105,6 +107,9 @@ class FileReceiver:
             self._fail("the call ended", tell=False)
 
     def _take_offer(self, body: Body) -> None:
+        if self._replies.waiting >= UNREAD:
+            logger.debug("ignoring an offered file: the peer does not read the answers")
+            return
         transfer = body.get("id")
         problem = self._refusal(body)
         if problem is None:
@@ -200,6 +205,11 @@ class _Replies:
         self._lock = threading.Lock()
         self._waiting: deque[str] = deque()
         self._busy = False
+
+    @property
+    def waiting(self) -> int:
+        """How many are not sent yet."""
+        return len(self._waiting)
 
     def send(self, text: str) -> None:
         with self._lock:

@@ -46,7 +46,8 @@ class FileSender:
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        self._answers: queue.SimpleQueue[Body | None] = queue.SimpleQueue()
+        self._answers = _Answers(None)
+        self._closed = False
 
     def take(self, message: str | bytes) -> bool:
         """Take an answer of the peer, from the thread that reads the call's messages.
@@ -74,11 +75,12 @@ class FileSender:
             >>> sender = FileSender(call)
             >>> handler = call.on("close", sender.close)
         """
-        self._answers.put(None)
+        self._closed = True
+        self._answers.end()
 
     def _next(self, deadline: Deadline) -> Body:
         try:
-            body = self._answers.get(timeout=deadline.remaining())
+            body = self._answers.get(deadline.remaining())
         except queue.Empty:
             raise deadline.error("the peer's answer about a file", peer=self._call.target) from None
         if body is None:
@@ -139,6 +141,10 @@ class FileSender:
     ) -> tuple[int, str | None]:
         # Where it began, and why it failed.
         transfer = secrets.token_hex(ID_BYTES)
+        self._answers = _Answers(transfer)
+        # Looked at after the line above, and set before `close` ends them: one of the two sees it.
+        if self._closed:
+            self._answers.end()
         self._call.send(build("offer", transfer, **offer))
         try:
             answer = self._expect(transfer, ("accept", "refuse"), timeout)
@@ -146,7 +152,7 @@ class FileSender:
                 return 0, _reason(answer)
             offset = answer.get("offset")
             if type(offset) is not int or not 0 <= offset <= report.size:
-                raise self._error(f"The peer wants to go on at {offset!r}, which cannot be.")
+                raise self._error(f"The peer wants to go on at {offset!r:.50}, which cannot be.")
             report("begun", offset)
             failure = self._send_content(file, transfer, offset, report)
             if failure is None:
@@ -156,6 +162,8 @@ class FileSender:
         except BaseException:
             self._abort(transfer)
             raise
+        finally:
+            self._answers = _Answers(None)
 
     def _send_content(
         self, file: BinaryIO, transfer: str, offset: int, report: Report
@@ -191,6 +199,35 @@ class FileSender:
 
     def _error(self, text: str) -> FileTransferError:
         return FileTransferError(text, session=self._call.session, peer=self._call.target)
+
+
+class _Answers:
+    """What the peer has said about one transfer, each thing once: it may talk without end.
+
+    Args:
+        transfer: Its id; None where none is under way, so that nothing is kept.
+    """
+
+    def __init__(self, transfer: str | None) -> None:
+        self._transfer = transfer
+        self._heard: set[str] = set()
+        self._queue: queue.SimpleQueue[Body | None] = queue.SimpleQueue()
+
+    def put(self, body: Body) -> None:
+        """Keep an answer, from the one thread that reads the call's messages."""
+        command = body["cmd"]
+        if self._transfer is None or body.get("id") != self._transfer or command in self._heard:
+            return
+        self._heard.add(command)
+        self._queue.put(body)
+
+    def end(self) -> None:
+        """There are no more."""
+        self._queue.put(None)
+
+    def get(self, timeout: float | None) -> Body | None:
+        """The next one; None at the end. Raises `queue.Empty` where none comes in time."""
+        return self._queue.get(timeout=timeout)
 
 
 def _reason(body: Body) -> str:
