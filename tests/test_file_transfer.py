@@ -1,20 +1,15 @@
-"""Files over calls: whole, resumed, refused, and from peers that mean no good."""
+"""Files over calls: whole, resumed, refused, and where the disk is full."""
 
 from __future__ import annotations
 
-import hashlib
-import json
-import math
+import errno
 import os
-import threading
-import tracemalloc
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
+from contextlib import contextmanager
 from pathlib import Path
 from typing import Any
 
 import pytest
-from hypothesis import given
-from hypothesis import strategies as st
 
 from artico_sync import ArticoTimeoutError, Call, CallClosedError
 from artico_sync.file_transfer import (
@@ -26,14 +21,11 @@ from artico_sync.file_transfer import (
     send_file,
 )
 from artico_sync.file_transfer.messages import CONTENT, build, parse
-from artico_sync.file_transfer.receiver import UNREAD
-from artico_sync.file_transfer.received_file import ReceivedFile, safe_name
 from tests.blocking import Blocked
 from tests.conftest import TIME_UNIT, MakeArtico
-from tests.polling import wait_until
+from tests.file_receiving import ID, Receiving, Replies, offer
 
 TIMEOUT = 20.0 * TIME_UNIT
-ID = "00112233445566aa"
 
 
 @pytest.fixture
@@ -50,97 +42,6 @@ def inbox(tmp_path: Path) -> Path:
     folder = tmp_path / "inbox"
     folder.mkdir()
     return folder
-
-
-def offer(content: bytes, name: str = "a.bin", **changed: Any) -> str:
-    members = {"name": name, "size": len(content), "sha256": hashlib.sha256(content).hexdigest()}
-    return build("offer", ID, **{**members, **changed})
-
-
-class Replies:
-    """Stands in for a call in tests of one side: keeps what is sent on it."""
-
-    session = "call:test"
-    target = "peer"
-
-    def __init__(self) -> None:
-        self.sent: list[dict[str, Any]] = []
-
-    def send(self, text: str, timeout: float | None = None) -> None:
-        self.sent.append(json.loads(text))
-
-
-class Unread(Replies):
-    """A call whose peer reads nothing until it is told to."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.reading = threading.Event()
-
-    def send(self, text: str, timeout: float | None = None) -> None:
-        if not self.reading.wait(timeout):
-            raise ArticoTimeoutError("The peer does not read.")
-        super().send(text)
-
-
-class Talkative(Replies):
-    """A call whose peer says the same again and again while a file is sent."""
-
-    def __init__(self) -> None:
-        super().__init__()
-        self.sender = FileSender(self)  # type: ignore[arg-type]
-        self.memory = math.inf
-
-    def send(self, text: str | bytes, timeout: float | None = None) -> None:
-        if isinstance(text, str):
-            super().send(text)
-            self.answer("accept", offset=0)
-        else:
-            self.memory = memory_of(lambda: repeat(lambda: self.answer("accept", offset=0)))
-            self.answer("done")
-
-    def flush(self) -> None:
-        """Everything is sent at once."""
-
-    def answer(self, cmd: str, **members: Any) -> None:
-        """Give the sender an answer of 1 kB."""
-        assert self.sender.take(build(cmd, self.sent[-1]["id"], more="x" * 1000, **members))
-
-
-def repeat(action: Callable[[], object]) -> None:
-    for _ in range(1000):
-        action()
-
-
-def memory_of(action: Callable[[], object]) -> int:
-    """The bytes that are still in use after an action."""
-    tracemalloc.start()
-    try:
-        action()
-        return tracemalloc.get_traced_memory()[0]
-    finally:
-        tracemalloc.stop()
-
-
-class Receiving:
-    """A receiver with no call, and what it told."""
-
-    def __init__(self, folder: Path, call: Replies | None = None, **options: Any) -> None:
-        self.call = call or Replies()
-        self.progress: list[FileProgress] = []
-        self.receiver = FileReceiver(
-            self.call,  # type: ignore[arg-type]
-            folder,
-            on_progress=self.progress.append,
-            **options,
-        )
-
-    def give(self, *messages: str | bytes) -> list[dict[str, Any]]:
-        """Its answers to these."""
-        before = len(self.call.sent)
-        for message in messages:
-            assert self.receiver.take(message)
-        return self.call.sent[before:]
 
 
 @pytest.fixture
@@ -286,71 +187,6 @@ def test_more_than_was_announced(receiving: Receiving, inbox: Path) -> None:
     assert receiving.give(bytes.fromhex(ID) + b"late") == []
 
 
-@pytest.mark.parametrize(
-    "name",
-    [
-        "../evil",
-        "/etc/passwd",
-        "..",
-        ".",
-        "",
-        "a/../../b",
-        "c:\\windows\\x",
-        ".bashrc",
-        "\0",
-        "NUL",
-    ],
-)
-def test_names_that_lead_elsewhere(receiving: Receiving, inbox: Path, name: str) -> None:
-    receiving.give(offer(b"data", name), bytes.fromhex(ID) + b"data")
-    (path,) = inbox.iterdir()
-    assert receiving.progress[-1].path == path
-    assert not path.name.startswith(".")
-    assert os.listdir(inbox.parent) == ["inbox"]
-
-
-def test_a_link_in_place_of_the_partial_file(receiving: Receiving, inbox: Path) -> None:
-    victim = inbox.parent / "victim"
-    victim.write_bytes(b"precious")
-    part = ReceivedFile(inbox, "a.bin", 4, hashlib.sha256(b"data").hexdigest())
-    part.suspend()
-    (hidden,) = inbox.iterdir()
-    hidden.unlink()
-    hidden.symlink_to(victim)
-    assert receiving.give(offer(b"data"))[0]["cmd"] == "refuse"
-    assert victim.read_bytes() == b"precious"
-
-
-@pytest.mark.parametrize(
-    "changed",
-    [
-        {"size": -1},
-        {"size": True},
-        {"size": "4"},
-        {"size": None},
-        {"sha256": "x" * 64},
-        {"sha256": "../" + "a" * 61},
-        {"sha256": 5},
-        {"name": 5},
-        {"name": None},
-        {"id": "../../../../etc/"},
-        {"id": 5},
-        {"size": 10**15},
-    ],
-    ids=str,
-)
-def test_malformed_offers(receiving: Receiving, inbox: Path, changed: dict[str, Any]) -> None:
-    message = json.dumps({**json.loads(offer(b"data")), **changed})
-    assert [answer["cmd"] for answer in receiving.give(message)] == ["refuse"]
-    assert [path for path in os.listdir(inbox) if not path.endswith(".part")] == []
-
-
-def test_larger_than_wanted(inbox: Path) -> None:
-    receiving = Receiving(inbox, maximum_size=3)
-    assert receiving.give(offer(b"data"))[0]["cmd"] == "refuse"
-    assert os.listdir(inbox) == []
-
-
 def test_one_at_a_time(receiving: Receiving, inbox: Path) -> None:
     receiving.give(offer(b"data"))
     assert receiving.give(offer(b"other"))[0]["cmd"] == "refuse"
@@ -360,24 +196,6 @@ def test_one_at_a_time(receiving: Receiving, inbox: Path) -> None:
     assert receiving.progress[-1].reason == "the sender gave up"
     assert other.give(offer(b"data"))[0]["cmd"] == "accept"
     other.receiver.close()
-
-
-def test_messages_of_others_are_left_alone(receiving: Receiving) -> None:
-    receiving.give(offer(b"data"))
-    for message in (
-        "hello",
-        "",
-        "null",
-        "5",
-        '{"type":"[artico]"}',
-        b"",
-        b"12345678data",
-        "[" * 9999,
-        build("offer", ID).replace('"offer"', "[]"),
-        build("offer", ID).replace('"offer"', "null"),
-    ):
-        assert not receiving.receiver.take(message)
-        assert not FileSender(receiving.call).take(message)  # type: ignore[arg-type]
 
 
 def test_a_folder_that_is_not_there(tmp_path: Path) -> None:
@@ -401,19 +219,6 @@ def test_answers_that_cannot_be(
         sender.result()
 
 
-def test_answers_nobody_asked_for_are_not_kept() -> None:
-    sender = FileSender(Replies())  # type: ignore[arg-type]
-    answer = build("done", ID, reason="x" * 1000)
-    assert memory_of(lambda: repeat(lambda: sender.take(answer))) < 100_000
-
-
-def test_answers_given_again_and_again_are_kept_once(tmp_path: Path) -> None:
-    (tmp_path / "a.txt").write_text("content")
-    call = Talkative()
-    call.sender.send(tmp_path / "a.txt", timeout=TIMEOUT)
-    assert call.memory < 100_000
-
-
 def test_a_call_that_ended_before_the_file(tmp_path: Path) -> None:
     (tmp_path / "a.txt").write_text("content")
     call = Replies()
@@ -424,39 +229,28 @@ def test_a_call_that_ended_before_the_file(tmp_path: Path) -> None:
             sender.send(tmp_path / "a.txt", timeout=TIMEOUT)
 
 
-def test_offers_of_a_peer_that_reads_no_answers(inbox: Path) -> None:
-    call = Unread()
-    receiving = Receiving(inbox, call)
-    repeat(lambda: receiving.give(offer(b"data", size=-1)))
-    assert os.listdir(inbox) == []
-    call.reading.set()
-    wait_until(lambda: len(call.sent) == UNREAD, "the answers")
-    # Once it has read them it is answered again.
-    receiving.give(offer(b"data"))
-    wait_until(lambda: len(call.sent) > UNREAD, "one more answer")
-    assert call.sent[-1]["cmd"] == "accept"
-    receiving.receiver.close()
+@pytest.mark.parametrize("space", [CONTENT + 1000, 2 * CONTENT - 1000])
+def test_a_full_disk(receiving: Receiving, inbox: Path, space: int) -> None:
+    content = os.urandom(2 * CONTENT)
+    messages = [bytes.fromhex(ID) + content[:CONTENT], bytes.fromhex(ID) + content[CONTENT:]]
+    with largest_file(space):
+        answers = receiving.give(offer(content), *messages)
+    assert [answer["cmd"] for answer in answers] == ["accept", "failed"]
+    assert answers[-1]["reason"] == os.strerror(errno.EFBIG)
+    # Once there is space again it goes on, and with all that was written.
+    (answer,) = receiving.give(offer(content))
+    assert answer["offset"] == space
+    receiving.give(bytes.fromhex(ID) + content[answer["offset"] :])
+    assert (inbox / "a.bin").read_bytes() == content
 
 
-@given(st.text() | st.text("aé大😀. ", min_size=60))
-def test_every_name_becomes_a_safe_one(name: str) -> None:
-    safe = safe_name(name)
-    assert safe and safe not in (".", "..")
-    assert not set(safe) & set('/\\\0<>:"|?*')
-    assert not safe.startswith(".") and len(safe.encode()) <= 201
-    assert safe_name(safe) == safe
-
-
-@pytest.mark.parametrize(
-    ("name", "safe"),
-    [
-        ("é" * 1_000_000 + ".jpeg", "é" * 97 + ".jpeg"),
-        ("a." + "😀" * 1_000_000, "a." + "😀" * 49),
-        ("a" * 199 + " . b" + "c" * 1_000_000, "a" * 199),
-        ("a" * 1_000_000 + ".tar.gz", "a" * 197 + ".gz"),
-    ],
-    ids=["suffix", "long suffix", "trailing blank", "two suffixes"],
-)
-def test_a_long_name_is_cut_at_once(name: str, safe: str) -> None:
-    # Cut a character at a time this would take until tomorrow.
-    assert safe_name(name) == safe
+@contextmanager
+def largest_file(size: int) -> Iterator[None]:
+    """Have writing beyond this size fail, as it does where a disk is full."""
+    resource = pytest.importorskip("resource")
+    before = resource.getrlimit(resource.RLIMIT_FSIZE)
+    resource.setrlimit(resource.RLIMIT_FSIZE, (size, before[1]))
+    try:
+        yield
+    finally:
+        resource.setrlimit(resource.RLIMIT_FSIZE, before)

@@ -12,8 +12,11 @@ import shutil
 import stat
 import sys
 import unicodedata
+from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
+
+from artico_sync.file_transfer.digests import Digests
 
 # Windows forbids these, and names that begin like its devices; nobody misses them.
 _FORBIDDEN = re.compile(r'[<>:"|?*]')
@@ -21,7 +24,6 @@ _DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
 # Bytes of a name, and characters of what counts as its suffix.
 _LONGEST = 200
 _LONGEST_SUFFIX = 20
-_BLOCK = 1024 * 1024
 
 
 def safe_name(name: str) -> str:
@@ -46,17 +48,6 @@ def _shorten(name: str) -> str:
     return f"{kept}{suffix}".rstrip(" .")
 
 
-def hash_file(file: BinaryIO, size: int | None = None) -> tuple[int, hashlib._Hash]:
-    """Read from the start, `size` bytes or all; how many they were, and their SHA-256."""
-    digest = hashlib.sha256()
-    count = 0
-    file.seek(0)
-    while block := file.read(_BLOCK if size is None else min(_BLOCK, size - count)):
-        digest.update(block)
-        count += len(block)
-    return count, digest
-
-
 class ReceivedFile:
     """What has come of a file so far, kept under a temporary name until it is whole.
 
@@ -65,25 +56,30 @@ class ReceivedFile:
         name: As the sender calls it.
         size: Bytes it will have.
         sha256: Of its content, in hexadecimal.
+        digests: What the files there hash to, as far as that is known.
 
     Raises:
         OSError: It cannot be written there; BlockingIOError when another receiver is at it.
     """
 
-    def __init__(self, folder: Path, name: str, size: int, sha256: str) -> None:
+    def __init__(
+        self, folder: Path, name: str, size: int, sha256: str, digests: Digests | None = None
+    ) -> None:
         self.name = safe_name(name)
         self.size = size
         self._folder = folder
         self._sha256 = sha256
+        self._digests = digests or Digests()
         self._part = folder / f".{self.name}.{sha256[:16]}.part"
         self._existing = self._find_existing()
-        self.offset = size
+        self._digest = hashlib.sha256()
+        self.offset = size if self._existing is not None else 0
         if self._existing is None:
             self._file = _open_part(self._part)
             try:
                 self._resume()
             except BaseException:
-                self._file.close()
+                self.suspend()
                 raise
 
     def _find_existing(self) -> Path | None:
@@ -92,14 +88,16 @@ class ReceivedFile:
             if path.is_symlink() or not path.is_file() or path.stat().st_size != self.size:
                 return None
             with open(path, "rb") as file:
-                return path if hash_file(file)[1].hexdigest() == self._sha256 else None
+                digest = self._digests.of(file)[1]
+                return path if digest.hexdigest() == self._sha256 else None
         except OSError:
             return None
 
     def _resume(self) -> None:
-        self.offset, self._digest = hash_file(self._file, self.size)
+        if os.fstat(self._file.fileno()).st_size > self.size:
+            self._file.truncate(self.size)
+        self.offset, self._digest = self._digests.of(self._file)
         self._file.seek(self.offset)
-        self._file.truncate()
         missing = self.size - self.offset
         if missing > shutil.disk_usage(self._folder).free:
             raise OSError("there is not enough space left")
@@ -118,7 +116,9 @@ class ReceivedFile:
         """
         if self.offset + len(data) > self.size:
             raise ValueError("more came than the file has")
-        self._file.write(data)
+        rest = memoryview(data)
+        while rest:
+            rest = rest[self._file.write(rest) :]
         self._digest.update(data)
         self.offset += len(data)
 
@@ -134,10 +134,8 @@ class ReceivedFile:
         if self._existing is not None:
             return self._existing
         if self._digest.hexdigest() != self._sha256:
-            self._file.close()
-            self._part.unlink()
+            self._discard()
             return None
-        self._file.flush()
         os.fsync(self._file.fileno())
         target = self._reserve()
         if sys.platform == "win32":
@@ -160,15 +158,34 @@ class ReceivedFile:
                 return path
 
     def suspend(self) -> None:
-        """Keep what has come for another time; harmless after `finish`."""
-        if self._existing is None:
+        """Keep what has come for another time, nothing where that is none.
+
+        Harmless after `finish`.
+        """
+        if self._existing is not None or self._file.closed:
+            return
+        if os.fstat(self._file.fileno()).st_size == 0:
+            # Where it cannot be removed an empty file stays behind, and does no harm.
+            with suppress(OSError):
+                self._discard()
+        else:
+            self._digests.remember(self._file, self.offset, self._digest)
             self._file.close()
+
+    def _discard(self) -> None:
+        # Where a system allows it removed before the lock goes: later it may be another one's.
+        with self._file:
+            if sys.platform != "win32":
+                self._part.unlink()
+        if sys.platform == "win32":
+            self._part.unlink()
 
 
 def _open_part(path: Path) -> BinaryIO:
     # Never through a link that somebody put there.
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    file = open(os.open(path, flags, 0o666), "r+b")
+    # Without a buffer, which on a full disk would fail once more when the file is closed.
+    file = open(os.open(path, flags, 0o666), "r+b", buffering=0)
     try:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
             raise OSError(f"{path} is not a regular file")
@@ -176,6 +193,8 @@ def _open_part(path: Path) -> BinaryIO:
             import fcntl
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
+            if not os.path.samestat(os.fstat(file.fileno()), os.lstat(path)):
+                raise BlockingIOError(f"{path} was another one's until just now")
     except BaseException:
         file.close()
         raise

@@ -10,6 +10,7 @@ from pathlib import Path
 
 from artico_sync.call import Call
 from artico_sync.errors import ArticoTimeoutError, CallError
+from artico_sync.file_transfer.digests import Digests
 from artico_sync.file_transfer.messages import (
     ANSWERS,
     ID_BYTES,
@@ -69,6 +70,7 @@ class FileReceiver:
         self._replies = _Replies(call)
         self._transfer: str | None = None
         self._file: ReceivedFile | None = None
+        self._digests = Digests()
         self._report = Report(None, "", 0)
         self._ended: deque[bytes] = deque(maxlen=REMEMBERED)
 
@@ -115,7 +117,7 @@ class FileReceiver:
         if problem is None:
             try:
                 self._file = ReceivedFile(
-                    self._folder, body["name"], body["size"], body["sha256"].lower()
+                    self._folder, body["name"], body["size"], body["sha256"], self._digests
                 )
             except BlockingIOError:
                 problem = "it is being received already"

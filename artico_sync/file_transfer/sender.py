@@ -11,6 +11,7 @@ from typing import BinaryIO
 from artico_sync.bridge.waiting import Deadline
 from artico_sync.call import Call
 from artico_sync.errors import ArticoTimeoutError, CallClosedError, CallError
+from artico_sync.file_transfer.digests import hash_file
 from artico_sync.file_transfer.messages import (
     ANSWERS,
     CONTENT,
@@ -22,7 +23,6 @@ from artico_sync.file_transfer.messages import (
     build,
     parse,
 )
-from artico_sync.file_transfer.received_file import hash_file
 
 logger = logging.getLogger("artico_sync.file_transfer")
 
