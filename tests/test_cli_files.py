@@ -10,6 +10,7 @@ import pytest
 
 from artico_sync import ArticoServer
 from artico_sync.cli import main
+from artico_sync.cli.byte_sizes import parse_size
 from artico_sync.file_transfer import FileProgress, send_file
 from artico_sync.file_transfer.messages import parse
 from tests.command_line import artico_sync
@@ -65,6 +66,46 @@ def test_a_peer_that_takes_no_files(server: ArticoServer, tmp_path: Path) -> Non
         assert bob.out.all() == []
 
 
+def test_no_more_than_the_limit(server: ArticoServer, tmp_path: Path) -> None:
+    options: list[str] = []
+    for name, size in {"first": 700, "large": 400, "small": 300}.items():
+        (tmp_path / name).write_bytes(os.urandom(size))
+        options += ["--send-file", str(tmp_path / name)]
+    inbox = tmp_path / "inbox"
+    receiving = ["answer", "--id", "bob", "--no-stun", "--receive-to", str(inbox)]
+    with artico_sync(*receiving, "--receive-limit", "1K", url=server.url) as bob:
+        bob.err.wait_for("waiting")
+        with artico_sync("call", "bob", "--no-stun", *options, url=server.url) as alice:
+            assert alice.wait() == 8
+            assert "no more than 1024 bytes" in alice.err.wait_for("was not sent")
+        assert bob.wait() == 0, bob.err.all()
+    assert sorted(os.listdir(inbox)) == ["first", "small"]
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1", 1),
+        ("123 B", 123),
+        ("1k", 1024),
+        ("1.5MiB", 3 * 2**19),
+        ("2G", 2**31),
+        ("2 gb", 2 * 10**9),
+        (" 4T ", 2**42),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "M", "1.M", "-1", "1e9", "1P", "1 MBit", "1 2", "nan", "٣", "9" * 5000]
+)
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_size(text)
+
+
 def test_going_on_after_an_interruption(
     server: ArticoServer, make_artico: MakeArtico, tmp_path: Path
 ) -> None:
@@ -111,9 +152,18 @@ def test_a_plain_chat_is_not_harmed(
 
 
 @pytest.mark.parametrize(
-    "options", [["--send-file", "/nowhere/at-all"], ["--receive-to", __file__]]
+    "options",
+    [
+        ["--send-file", "/nowhere/at-all"],
+        ["--receive-to", __file__],
+        ["--receive-limit", "2G"],
+        ["--receive-to", "/tmp", "--receive-limit", "many"],
+        ["--receive-to", "/tmp", "--receive-limit", "0"],
+        ["--receive-to", "/tmp", "--receive-limit", "-5M"],
+    ],
+    ids=" ".join,
 )
-def test_paths_that_cannot_be(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
+def test_options_that_cannot_be(options: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:
         main(["call", "bob", *options])
     assert caught.value.code == 2

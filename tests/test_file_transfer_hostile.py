@@ -146,6 +146,30 @@ def test_larger_than_wanted(inbox: Path) -> None:
     assert os.listdir(inbox) == []
 
 
+def test_no_more_than_wanted_in_all(inbox: Path) -> None:
+    receiving = Receiving(inbox, maximum_total=10)
+    content = bytes.fromhex(ID) + b"data"
+    assert receiving.give(offer(b"data", "a"), content)[-1]["cmd"] == "done"
+    # What is known not to be the file is gone, and leaves its room to others.
+    assert receiving.give(offer(b"good", "b"), content)[-1]["reason"] == "hash"
+    # Here it is kept for another time, and takes room.
+    receiving.give(offer(b"data..", "c"), bytes.fromhex(ID) + b"dat", build("abort", ID))
+    (answer,) = receiving.give(offer(b"data", "d"))
+    assert answer["reason"] == "no more than 10 bytes are taken in all"
+    # What is there already needs no more room.
+    assert receiving.give(offer(b"data", "a"))[-1]["cmd"] == "done"
+    assert receiving.give(offer(b"dat", "e"), bytes.fromhex(ID) + b"dat")[-1]["cmd"] == "done"
+    assert sorted(name for name in os.listdir(inbox) if not name.endswith(".part")) == ["a", "e"]
+    assert len(os.listdir(inbox)) == 3
+
+
+def test_going_on_needs_room_for_the_rest_only(inbox: Path) -> None:
+    first = Receiving(inbox)
+    first.give(offer(b"data"), bytes.fromhex(ID) + b"dat", build("abort", ID))
+    receiving = Receiving(inbox, maximum_total=1)
+    assert receiving.give(offer(b"data"), bytes.fromhex(ID) + b"a")[-1]["cmd"] == "done"
+
+
 def test_messages_of_others_are_left_alone(receiving: Receiving) -> None:
     receiving.give(offer(b"data"))
     for message in (

@@ -9,6 +9,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from artico_sync.artico import PUBLIC_URL, URL_VARIABLE
+from artico_sync.cli.byte_sizes import parse_size
 from artico_sync.cli.completion import SHELLS
 from artico_sync.cli.exit_status import MEANINGS
 
@@ -166,6 +167,12 @@ def _chatting_options() -> argparse.ArgumentParser:
         help="take files of the peer into this folder, and nowhere else, in place of reading stdin",
     )
     group.add_argument(
+        "--receive-limit",
+        type=_size,
+        metavar="SIZE",
+        help="take no more than that in one call, such as 500M or 2G; default: no limit",
+    )
+    group.add_argument(
         "--play",
         metavar="FILE",
         help="share a film, a sound, a camera, whatever FFmpeg opens, in place of reading stdin",
@@ -249,6 +256,8 @@ def _check_paths(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     folder = options.receive_to
     if folder is not None and os.path.exists(folder) and not os.path.isdir(folder):
         parser.error(f"--receive-to: {folder} is not a folder")
+    if options.receive_limit is not None and folder is None:
+        parser.error("--receive-limit: there is no --receive-to")
     if options.record is not None:
         from artico_sync.bridge.recording_target import FORMATS
 
@@ -287,6 +296,16 @@ def _count(text: str) -> int:
     if count < 1:
         raise argparse.ArgumentTypeError("not a number of 1 or more")
     return count
+
+
+def _size(text: str) -> int:
+    try:
+        size = parse_size(text)
+    except ValueError:
+        size = 0
+    if size < 1:
+        raise argparse.ArgumentTypeError("not a size such as 500M or 2G")
+    return size
 
 
 def _port(text: str) -> int:

@@ -54,7 +54,7 @@ class Chat:
         self._reading = reads
         self._undelivered = False
         self._failure: Exception | None = None
-        self._files = Files(call, output, options.receive_to, self._notify)
+        self._files = Files(call, output, options.receive_to, options.receive_limit, self._notify)
         self._sender = threading.Thread(
             target=self._send_all, name="artico_sync-input", daemon=True
         )

@@ -7,6 +7,7 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from artico_sync.call import Call
+from artico_sync.cli.byte_sizes import format_size
 from artico_sync.cli.output import Output
 from artico_sync.errors import ArticoTimeoutError, CallError
 from artico_sync.file_transfer import (
@@ -28,11 +29,17 @@ class Files:
 
     Args:
         folder: Where files go that the peer sends; None refuses them.
+        limit: Bytes they may have together; None for no limit.
         changed: Called when a file has come or failed.
     """
 
     def __init__(
-        self, call: Call, output: Output, folder: str | None, changed: Callable[[], object]
+        self,
+        call: Call,
+        output: Output,
+        folder: str | None,
+        limit: int | None,
+        changed: Callable[[], object],
     ) -> None:
         self._call = call
         self._output = output
@@ -43,7 +50,9 @@ class Files:
         self.failed = False
         if folder is not None:
             os.makedirs(folder, exist_ok=True)
-            self._receiver = FileReceiver(call, folder, on_progress=self._on_received)
+            self._receiver = FileReceiver(
+                call, folder, maximum_total=limit, on_progress=self._on_received
+            )
         self._received = _Notes(output, "receiving", "received")
 
     def take(self, message: str | bytes) -> bool:
@@ -122,8 +131,10 @@ class _Notes:
             self._tell_end(progress, now - self._begun)
 
     def _tell_begun(self, progress: FileProgress) -> None:
-        again = f", going on at {_size(progress.moved)}" if progress.moved else ""
-        self._output.note(f"{self._doing} {progress.name} ({_size(progress.size)}{again}) ...")
+        again = f", going on at {format_size(progress.moved)}" if progress.moved else ""
+        self._output.note(
+            f"{self._doing} {progress.name} ({format_size(progress.size)}{again}) ..."
+        )
         self._event(progress)
 
     def _tell_moving(self, progress: FileProgress, seconds: float) -> None:
@@ -132,17 +143,18 @@ class _Notes:
         left = (progress.size - progress.moved) / max(rate, 1.0)
         bar = f"{'=' * int(BAR * part):{BAR}}"
         self._output.progress(
-            f"{progress.name} [{bar}] {100 * part:3.0f} %  {_size(rate)}/s"
+            f"{progress.name} [{bar}] {100 * part:3.0f} %  {format_size(rate)}/s"
             f"  {int(left) // 60}:{int(left) % 60:02} left"
         )
         self._event(progress)
 
     def _tell_end(self, progress: FileProgress, seconds: float) -> None:
         if progress.state == "done":
-            rate = _size((progress.size - self._from) / max(seconds, 1e-6))
+            rate = format_size((progress.size - self._from) / max(seconds, 1e-6))
+            size = format_size(progress.size)
             where = f" as {progress.path}" if progress.path is not None else ""
             self._output.note(
-                f"{self._did} {progress.name}{where}: {_size(progress.size)} in {seconds:.2f} s"
+                f"{self._did} {progress.name}{where}: {size} in {seconds:.2f} s"
                 f" ({rate}/s), SHA-256 checked"
             )
         else:
@@ -162,12 +174,3 @@ class _Notes:
         if progress.reason is not None:
             members["reason"] = progress.reason
         self._output.event("file", **members)
-
-
-def _size(number: float) -> str:
-    """Bytes as people read them."""
-    for unit in ("bytes", "KiB", "MiB"):
-        if number < 1024:
-            return f"{number:.0f} {unit}" if unit == "bytes" else f"{number:.1f} {unit}"
-        number /= 1024
-    return f"{number:.1f} GiB"

@@ -58,6 +58,10 @@ class ReceivedFile:
         sha256: Of its content, in hexadecimal.
         digests: What the files there hash to, as far as that is known.
 
+    Attributes:
+        offset: Bytes that are there.
+        added: Those of them that came this time; none where all are gone again.
+
     Raises:
         OSError: It cannot be written there; BlockingIOError when another receiver is at it.
     """
@@ -73,6 +77,7 @@ class ReceivedFile:
         self._part = folder / f".{self.name}.{sha256[:16]}.part"
         self._existing = self._find_existing()
         self._digest = hashlib.sha256()
+        self.added = 0
         self.offset = size if self._existing is not None else 0
         if self._existing is None:
             self._file = _open_part(self._part)
@@ -118,7 +123,9 @@ class ReceivedFile:
             raise ValueError("more came than the file has")
         rest = memoryview(data)
         while rest:
-            rest = rest[self._file.write(rest) :]
+            written = self._file.write(rest)
+            self.added += written
+            rest = rest[written:]
         self._digest.update(data)
         self.offset += len(data)
 
@@ -173,6 +180,7 @@ class ReceivedFile:
             self._file.close()
 
     def _discard(self) -> None:
+        self.added = 0
         # Where a system allows it removed before the lock goes: later it may be another one's.
         with self._file:
             if sys.platform != "win32":

@@ -48,6 +48,8 @@ class FileReceiver:
         folder: An existing folder. A file keeps its name, made safe, or gets a numbered one where
             that is taken; until it is whole it has a hidden name that ends in `.part`.
         maximum_size: Bytes; larger files are refused.
+        maximum_total: Bytes that all files together may bring, also those that stay unfinished;
+            a file with which it would be more is refused.
         on_progress: Told how far each file is.
 
     Raises:
@@ -60,12 +62,15 @@ class FileReceiver:
         folder: str | os.PathLike[str],
         *,
         maximum_size: int | None = None,
+        maximum_total: int | None = None,
         on_progress: OnProgress | None = None,
     ) -> None:
         self._folder = Path(folder).resolve()
         if not self._folder.is_dir():
             raise NotADirectoryError(f"{folder} is not a folder")
         self._maximum = maximum_size
+        self._maximum_total = maximum_total
+        self._taken = 0
         self._on_progress = on_progress
         self._replies = _Replies(call)
         self._transfer: str | None = None
@@ -123,7 +128,10 @@ class FileReceiver:
                 problem = "it is being received already"
             except OSError as error:
                 problem = error.strerror or str(error)
+            else:
+                problem = self._excess(self._file)
         if problem is not None or self._file is None:
+            logger.info("refusing an offered file: %s", problem)
             self._replies.send(build("refuse", str(transfer)[:64], reason=problem))
             return
         self._transfer = transfer
@@ -148,6 +156,14 @@ class FileReceiver:
         if self._maximum is not None and size > self._maximum:
             return f"it is larger than {self._maximum} bytes"
         return None
+
+    def _excess(self, file: ReceivedFile) -> str | None:
+        maximum = self._maximum_total
+        if maximum is None or self._taken + file.size - file.offset <= maximum:
+            return None
+        file.suspend()
+        self._file = None
+        return f"no more than {maximum} bytes are taken in all"
 
     def _take_content(self, message: bytes) -> bool:
         prefix = message[:ID_BYTES]
@@ -187,7 +203,8 @@ class FileReceiver:
         self._report("failed", moved, reason=reason)
 
     def _end(self) -> None:
-        assert self._transfer is not None
+        assert self._file is not None and self._transfer is not None
+        self._taken += self._file.added
         self._ended.append(bytes.fromhex(self._transfer))
         self._file = self._transfer = None
 
