@@ -17,7 +17,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artico_sync import ArticoTimeoutError
-from artico_sync.file_transfer import FileSender
+from artico_sync.file_transfer import FileSender, digests
 from artico_sync.file_transfer.messages import CONTENT, build
 from artico_sync.file_transfer.received_file import ReceivedFile, safe_name
 from artico_sync.file_transfer.receiver import UNREAD
@@ -307,6 +307,24 @@ def test_a_file_that_has_changed_is_read_again(receiving: Receiving, inbox: Path
     answers = receiving.give(offer(b"same"), bytes.fromhex(ID) + b"same")
     assert answers[0]["offset"] == 0
     assert sorted(os.listdir(inbox)) == ["a (2).bin", "a.bin"]
+
+
+def test_digests_are_not_kept_without_end(inbox: Path, monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(digests, "REMEMBERED", 2)
+    known = digests.Digests()
+    reading: list[int] = []
+
+    def look(name: str) -> None:
+        with open(inbox / name, "rb") as file:
+            known.of(file)
+            # One that is known is not read, and stays where it was.
+            reading.append(file.tell())
+
+    for name in ("abbb", "bbb", "cccc"):
+        (inbox / name[0]).write_bytes(name.encode())
+    for name in "abbcba":
+        look(name)
+    assert reading == [4, 3, 0, 4, 0, 4]
 
 
 @given(st.text() | st.text("aé大😀. ", min_size=60))
