@@ -265,6 +265,11 @@ class Negotiation:
         if changes is None:
             if late is None or token not in (None, late.token):
                 logger.info("ignored an answer to an offer taken back")
+                if token is None and self._answer_refusable:
+                    # It has applied a copy of ours, and refuses our answer to what it took back for
+                    # that: an offer of ours has both go on from the same again.
+                    self._answer_refusable = False
+                    self.needed()
                 return
             if offer is not None and token is not None and not self._connection.late_answer_undoes:
                 logger.info("ignored a late answer: the peer will answer the offer made since")
@@ -330,14 +335,7 @@ class Negotiation:
             logger.info("both sides offered; taking ours back")
             await self._take_back(ignored=True)
         self._expected.expect_repeated(0)  # it has ignored the copies
-        refusable, self._answer_refusable = self._answer_refusable, False
-        try:
-            await self._answer(offer, token, fresh=True)
-        except DescriptionError:
-            if refusable:
-                # It goes on from what there was before our answer, and would wait for ever.
-                self.needed()
-            raise
+        await self._answer(offer, token, fresh=True)
 
     async def _answer(self, offer: RemoteDescription, token: object, *, fresh: bool) -> None:
         self._ignored = None
@@ -347,6 +345,7 @@ class Negotiation:
             self._restart_wanted = False  # this one is as good as one of ours
         if fresh:
             self._late = None
+        self._answer_refusable = not fresh and not self._connection.peer_is_ours
         signal = self._outbox.post_description(answer, token)
         self._doubtful_answer = (self._now(), signal)
         self._last_answer = (token, signal)
@@ -469,7 +468,6 @@ class Negotiation:
 
     async def _answer_held(self, ignored: RemoteDescription) -> None:
         """Answer an offer that ours stood against."""
-        self._answer_refusable = not self._connection.peer_is_ours
         try:
             await self._answer(ignored, self._ignored_token, fresh=False)
         except ValueError as error:
