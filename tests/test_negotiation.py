@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiortc.mediastreams import MediaStreamTrack
 
+from artico_sync.engine import negotiation
 from artico_sync.engine.negotiation import NegotiationError
 from artico_sync.engine.rtc.media_lines import RemoteTrackAdded, RemoteTrackRemoved
 from artico_sync.engine.settings import Settings
@@ -238,6 +239,36 @@ def test_a_single_lost_offer_is_made_good() -> None:
         await until(lambda: callee.streams == {track.id: "one"})
         await settle(caller, callee)
         assert caller.errors == []
+
+    with_call(test, HASTY)
+
+
+def test_a_peer_that_is_away_is_waited_for() -> None:
+    """Its server says so; it would take longer than the attempts made at one that is there."""
+
+    async def test(caller: End, callee: End) -> None:
+        deliver = caller.deliver
+        caller.deliver = lambda signal: caller.negotiation.on_told(False)
+        track = Still("video")
+        caller.negotiation.add_track(track, "one")
+        offers = len(caller.descriptions("offer")) + 2 * HASTY.offer_attempts
+        await until(lambda: len(caller.descriptions("offer")) > offers)
+        assert caller.errors == []
+        caller.deliver = deliver
+        await until(lambda: callee.streams == {track.id: "one"})
+        await settle(caller, callee)
+        assert caller.errors == []
+
+    with_call(test, HASTY)
+
+
+def test_the_news_that_a_peer_is_away_grows_old(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(caller: End, callee: End) -> None:
+        monkeypatch.setattr(negotiation, "PEER_RETURN", 2 * HASTY.offer_timeout)
+        caller.deliver = lambda signal: caller.negotiation.on_told(False)
+        caller.negotiation.add_track(Still("video"), "one")
+        await until(lambda: caller.errors)
+        caller.deliver = None
 
     with_call(test, HASTY)
 

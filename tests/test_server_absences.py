@@ -74,6 +74,24 @@ def test_who_comes_back_in_time_was_not_away() -> None:
     visit(LATE, test)
 
 
+@pytest.mark.parametrize("noticed", [True, False], ids=["after a while", "in place of itself"])
+def test_those_who_sent_it_something_are_told_of_its_return(noticed: bool) -> None:
+    async def test(server: ArticoServer) -> None:
+        async with two_peers(server) as (alice, bob), RawPeer(server.url, "carol") as carol:
+            await carol.enter()
+            await meet(bob, carol)  # she sent nothing herself
+            await meet(alice, bob)
+            if noticed:
+                await bob.socket.close()
+                await eventually(lambda: "bob" not in server.peers, "bob is away")
+            async with RawPeer(server.url, "bob", auth=dict(resume=bob.open["resume"])) as again:
+                await again.enter()
+                assert await alice.event() == ("back", ["bob"])
+                await meet(alice, carol)  # nothing else came to her
+
+    visit(LATE, test)
+
+
 def test_a_new_client_by_the_same_id_knows_nothing_of_the_old_ones_calls() -> None:
     async def test(server: ArticoServer) -> None:
         async with two_peers(server) as (alice, bob):

@@ -44,6 +44,8 @@ class Recorder:
     def on_signal(self, message: dict[str, object]) -> None:
         self.heard.put_nowait(("signal", message))
 
+    def on_back(self, peer_id: str) -> None: ...
+
     def on_gone(self, peer_id: str) -> None:
         self.heard.put_nowait(("gone", peer_id))
 

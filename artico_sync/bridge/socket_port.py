@@ -77,6 +77,9 @@ class SocketPort:
     def on_gone(self, peer_id: str) -> None:
         """Of interest to calls only."""
 
+    def on_back(self, peer_id: str) -> None:
+        """Of interest to calls only."""
+
     def on_join(self, room: str, peer_id: str, metadata: str | None) -> None:
         self._mailbox.emit("join", room, peer_id, metadata)
 

@@ -112,13 +112,14 @@ class Client:
     def on_ready(self, peer_id: str) -> None:
         self._set_state("ready")
         self._listener.on_event("open", peer_id)
-        for session in list(self.sessions.values()):
-            session.resume()
+        # What was sent first goes first: candidates kept meanwhile may belong to an offer in it.
         unsent, self._unsent = self._unsent, deque()
         for message, told in unsent:
             # Of calls that are over meanwhile, only the goodbye is still of interest.
             if message["session"] in self.sessions or wire.is_bye(message):
                 self.send_signal(message, told)
+        for session in list(self.sessions.values()):
+            session.resume()
 
     def on_disconnected(self) -> None:
         if self._closing:
@@ -160,6 +161,11 @@ class Client:
         for session in list(self.sessions.values()):
             if session.target == peer_id:
                 session.on_peer_gone()
+
+    def on_back(self, peer_id: str) -> None:
+        for session in list(self.sessions.values()):
+            if session.target == peer_id:
+                session.on_peer_back()
 
     # signals
 

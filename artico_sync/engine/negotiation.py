@@ -41,6 +41,8 @@ REMINDER = 0.5
 #: How many times an offer that stood against a browser's stays unanswered until it gives way; each
 #: time it waits twice as long.
 GIVE_WAY = 2
+#: Seconds a peer that has lost the server may take to come back before we think it does not answer.
+PEER_RETURN = 60.0
 #: Seconds for which an answer may have been lost with the signalling connection.
 ANSWER_IN_DOUBT = 60.0
 
@@ -116,6 +118,8 @@ class Negotiation:
         self._doubtful_answer: tuple[float, Signal] | None = None
         # The last answer, and the token of the offer it is to.
         self._last_answer: tuple[object, Signal] | None = None
+        # Since when the peer is away from the server.
+        self._away_since: float | None = None
         # Whether it may be refused, as the peer has taken that offer back meanwhile.
         self._answer_refusable = False
         connection.on_candidate = self._local_candidate
@@ -168,10 +172,10 @@ class Negotiation:
             return
         self._enter(_State.RUNNING)
         self._expected.expect_repeated(0)  # they may have been lost
-        answer, offer = None, self._offer
+        doubtful, offer = None, self._offer
         if self._doubtful_answer is not None:
             made, signal = self._doubtful_answer
-            answer = signal if self._now() - made < ANSWER_IN_DOUBT else None
+            doubtful = signal if self._now() - made < ANSWER_IN_DOUBT else None
         if (
             offer is not None
             and self._connection.negotiated
@@ -180,9 +184,17 @@ class Negotiation:
             offer.made = float("-inf")  # due at once
             offer.changed.set()
             self._attempts = 0
-        rings = offer is not None and not self._connection.negotiated
-        self._outbox.resume(first=answer, last=offer.signal if offer and rings else None)
+        if offer is not None and not self._connection.negotiated:
+            doubtful = offer.signal  # it rings, or would
+        self._outbox.resume(doubtful)
         self._wake()
+
+    def on_told(self, delivered: bool | None) -> None:
+        """The server has said whether it could deliver a signal of ours; None: it does not say."""
+        if delivered is not False:
+            self._away_since = None
+        elif self._away_since is None:
+            self._away_since = self._now()
 
     async def close(self) -> None:
         """Stop; nothing is sent or reported any more. The connection is its owner's to close."""
@@ -325,7 +337,7 @@ class Negotiation:
         self._stop_expecting()
         if token is not None and self._last_answer is not None and token == self._last_answer[0]:
             logger.info("the peer has made its offer again, answering it again")
-            self._outbox.post(self._last_answer[1])
+            self._outbox.repeat_description(self._last_answer[1])
             return
         if self._offer is not None or (self._expected.repeated and not self._polite):
             if not self._polite:
@@ -438,7 +450,8 @@ class Negotiation:
         by its token. Only an offer of a browser's that ours stood against is reason to take it
         back, and late: a browser that is merely slow goes on from ours.
         """
-        self._attempts += 1
+        if self._away_since is None or self._now() - self._away_since > PEER_RETURN:
+            self._attempts += 1
         logger.info("an offer was not answered (attempt %d)", self._attempts)
         offer, ours = self._offer, self._connection.peer_is_ours
         if not ours:
@@ -449,7 +462,7 @@ class Negotiation:
             offer.made = self._now()
             if not stood_against:
                 offer.copies += 1
-                self._outbox.post(offer.signal)
+                self._outbox.repeat_description(offer.signal)
             return
         await self._take_back(ignored=False)
         if self._ignored is not None:

@@ -2,11 +2,16 @@
 
 from __future__ import annotations
 
+import asyncio
 from collections.abc import Callable
 from typing import Any, Protocol
 
 from artico_sync.engine import wire
 from artico_sync.engine.phase import CloseReason
+
+
+# Seconds before signals are sent again to a peer that has lost its server for a while.
+RESEND_PAUSE = 0.5
 
 
 class SignalSender(Protocol):
@@ -40,6 +45,8 @@ class PeerSignaling:
         #: What a peer of ours is told that has not heard of the end.
         self.goodbye = wire.bye(CloseReason.HANGUP)
         self.said_bye = False
+        self._undelivered: list[dict[str, Any]] = []
+        self._resend_timer: asyncio.TimerHandle | None = None
 
     def send(self, body: dict[str, Any], told: Callable[[bool | None], None]) -> None:
         """Send a signal; `told` hears whether it reached the peer, or None where nobody says."""
@@ -55,12 +62,26 @@ class PeerSignaling:
     def say_ringing(self) -> None:
         """Tell a caller of ours that it reached one of ours, so that either can say goodbye."""
         if self.peer_is_ours:
-            self.send(wire.ringing(), lambda delivered: None)
-
-    def insist_ringing(self) -> None:
-        """The same, again and again until it has heard."""
-        if self.peer_is_ours:
             self._sender.insist(self._addressed(wire.ringing()))
+
+    def send_later(self, body: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> None:
+        """Have `send` called, in a while, with all that the peer was away for."""
+        self._undelivered.append(body)
+        if self._resend_timer is None:
+            loop = asyncio.get_running_loop()
+            self._resend_timer = loop.call_later(RESEND_PAUSE, self._resend, send)
+
+    def _resend(self, send: Callable[[dict[str, Any]], None]) -> None:
+        self._resend_timer = None
+        bodies, self._undelivered = self._undelivered, []
+        for body in bodies:
+            send(body)
+
+    def close(self) -> None:
+        """Send nothing later."""
+        if self._resend_timer is not None:
+            self._resend_timer.cancel()
+            self._resend_timer = None
 
     def _addressed(self, body: dict[str, Any]) -> dict[str, object]:
         return wire.build_message(self._target, self._session, self._metadata, body)

@@ -33,8 +33,6 @@ logger = logging.getLogger("artico_sync.engine.session")
 
 # Seconds within which a peer of ours that got a call says that it rings.
 RINGING_DELAY = 0.25
-# Seconds before a signal is sent again to a peer that has lost its server for a while.
-RESEND_PAUSE = 0.5
 
 
 class Session:
@@ -161,15 +159,13 @@ class Session:
     def _on_told(self, delivered: bool | None, body: dict[str, Any]) -> None:
         if delivered:
             self._reached = True
-        elif delivered is False and self.phase is Phase.CALLING and not self._reached:
+        if self.negotiation is not None:
+            self.negotiation.on_told(delivered)
+        if delivered is False and self.phase is Phase.CALLING and not self._reached:
             self._close(CloseReason.UNAVAILABLE)
         elif delivered is False and self.phase in (Phase.CALLING, Phase.CONNECTING):
             # It was there before, so it is on its way back to the server, as we may have been.
-            asyncio.get_running_loop().call_later(RESEND_PAUSE, self._send_again, body)
-
-    def _send_again(self, body: dict[str, Any]) -> None:
-        if self.phase in (Phase.CALLING, Phase.CONNECTING):
-            self._send(body)
+            self.signaling.send_later(body, self._send)
 
     def _on_bye(self, reason: str, detail: str | None) -> None:
         if self.phase is Phase.OPEN or self.phase is Phase.CLOSING:
@@ -187,6 +183,12 @@ class Session:
             self._detail = "the caller has left"
             self._close(CloseReason.REMOTE)
 
+    def on_peer_back(self) -> None:
+        """The peer has lost its server and come back: so may have been lost what we sent it."""
+        if not self._suspended:
+            self.suspend()
+            self.resume()
+
     def suspend(self) -> None:
         """Signalling is lost: offers wait for its return."""
         self._suspended = True
@@ -198,7 +200,7 @@ class Session:
         self._suspended = False
         if self.phase is Phase.RINGING:
             # The caller may have given up meanwhile, not knowing that it could tell us so.
-            self.signaling.insist_ringing()
+            self.signaling.say_ringing()
         if self.negotiation is not None:
             self.negotiation.resume()
 
@@ -334,6 +336,7 @@ class Session:
         if self.phase is Phase.CLOSED:
             return
         self._enter(Phase.CLOSED, self.reason or reason)
+        self.signaling.close()
         self._teardown = asyncio.get_running_loop().create_task(self._tear_down())
 
     async def _tear_down(self) -> None:

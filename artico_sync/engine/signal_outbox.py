@@ -27,6 +27,8 @@ class SignalOutbox:
         self._send = send
         self._kept: deque[Signal] = deque(maxlen=settings.maximum_buffered_signals)
         self._early: deque[CandidateSignal] = deque(maxlen=settings.maximum_candidates)
+        # Candidates sent since the last description, which does not list them.
+        self._trickled: deque[Signal] = deque(maxlen=settings.maximum_candidates)
         self._described = ""
         self.suspended = False
         self.closed = False
@@ -45,15 +47,24 @@ class SignalOutbox:
             data["offer"] = token
         signal: Signal = {"type": "sdp", "data": data}
         self._described = description.sdp
+        self._trickled.clear()
         self.post(signal)
         return signal
+
+    def repeat_description(self, signal: Signal) -> None:
+        """Send a description again, and the candidates that may have been lost like it."""
+        self.post(signal)
+        for candidate in self._trickled:
+            self.post(candidate)
 
     def post_candidate(self, candidate: CandidateSignal, *, hold: bool) -> None:
         """Send a candidate, or hold it until `release_candidates`."""
         if hold or not self._described:
             self._early.append(candidate)
         elif f"a={candidate['candidate']}\r\n" not in self._described:
-            self.post({"type": "candidate", "data": dict(candidate)})
+            signal: Signal = {"type": "candidate", "data": dict(candidate)}
+            self._trickled.append(signal)
+            self.post(signal)
 
     def release_candidates(self) -> None:
         """The description they belong to has been sent."""
@@ -61,20 +72,18 @@ class SignalOutbox:
         for candidate in early:
             self.post_candidate(candidate, hold=False)
 
-    def resume(self, *, first: Signal | None, last: Signal | None) -> None:
-        """Send what was kept, and what may have been lost, unless it is kept as well.
+    def resume(self, doubtful: Signal | None) -> None:
+        """Send what was kept.
 
         Args:
-            first: Goes before the others.
-            last: Goes after them.
+            doubtful: A description that may have been lost: it goes before all others, and its
+                candidates again after it.
         """
         self.suspended = False
         kept = list(self._kept)
         self._kept.clear()
-        if first is not None and first not in kept:
-            kept.insert(0, first)
-        if last is not None and last not in kept:
-            kept.append(last)
+        if doubtful is not None and doubtful not in kept:
+            kept = [doubtful, *(signal for signal in self._trickled if signal not in kept), *kept]
         for signal in kept:
             self._send(signal)
 

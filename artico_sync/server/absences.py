@@ -1,7 +1,8 @@
 """Tells peers of one that has left and does not come back; the loop that serves.
 
 Artico's protocol has no word for it, so a caller would ring for ever at a peer that was killed.
-It is told by an event of its own, `gone`, which JavaScript clients pass over.
+It is told by an event of its own, `gone`, which JavaScript clients pass over. Another, `back`,
+tells that one has lost its link and come back: what was sent into the old one may be lost.
 """
 
 from __future__ import annotations
@@ -9,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import hmac
 import logging
-from collections.abc import Mapping
+from collections.abc import Iterable, Mapping
 from typing import TYPE_CHECKING
 
 from artico_sync.server.events import Event
@@ -21,6 +22,7 @@ if TYPE_CHECKING:
 logger = logging.getLogger("artico_sync.server")
 
 GONE = "gone"
+BACK = "back"
 
 
 class Absences:
@@ -69,9 +71,15 @@ class Absences:
             return
         if is_same(before, resume):
             peer.contacts = before.contacts
+            self._tell(Event(BACK, peer.id), [one for one in peer.contacts if self._met(one, peer)])
         else:
             # Another client by that id: of the old one's calls it knows nothing.
-            self._tell(before)
+            self._tell(Event(GONE, before.id), before.contacts)
+
+    def _met(self, one_id: str, other: Peer) -> bool:
+        """Whether one has sent the other signals itself; nobody is told of strangers' comings."""
+        one = self._peers.get(one_id)
+        return one is not None and one.contacts.get(other.id, False)
 
     def close(self) -> None:
         """Tell nobody any more."""
@@ -89,17 +97,16 @@ class Absences:
 
     def _on_timeout(self, peer: Peer) -> None:
         self._forget(peer.id)
-        self._tell(peer)
+        self._tell(Event(GONE, peer.id), peer.contacts)
 
-    def _tell(self, gone: Peer) -> None:
-        task = asyncio.ensure_future(self._tell_contacts(gone))
+    def _tell(self, news: Event, contacts: Iterable[str]) -> None:
+        logger.debug("telling contacts %s", news.packet)
+        task = asyncio.ensure_future(self._tell_contacts(news, list(contacts)))
         self._telling.add(task)
         task.add_done_callback(self._telling.discard)
 
-    async def _tell_contacts(self, gone: Peer) -> None:
-        logger.debug("%r has not come back", gone.id)
-        news = Event(GONE, gone.id)
-        for contact in gone.contacts:
+    async def _tell_contacts(self, news: Event, contacts: list[str]) -> None:
+        for contact in contacts:
             peer = self._peers.get(contact)
             if peer is not None:
                 await peer.connection.deliver(news)

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import functools
 import logging
 import ssl
 from collections.abc import Callable
@@ -42,7 +43,7 @@ _PACKET_TYPES = frozenset(
         socketio.packet.CONNECT_ERROR,
     }
 )
-_EVENTS = frozenset({"open", "error", "signal", "join", "gone"})
+_EVENTS = frozenset({"open", "error", "signal", "join", "gone", "back"})
 
 
 def _on_malformed(reason: str) -> None:
@@ -127,7 +128,8 @@ class SocketConnection:
             ("error", self._on_error),
             ("signal", self._on_signal),
             ("join", self._on_join),
-            ("gone", self._on_gone),
+            ("gone", functools.partial(self._on_presence, "on_gone")),
+            ("back", functools.partial(self._on_presence, "on_back")),
         ):
             self._client.on(event, handler)
         token = auth.get("token")
@@ -244,12 +246,12 @@ class SocketConnection:
         elif self._opened.done():
             self._tell("on_join", room, peer_id, metadata if isinstance(metadata, str) else None)
 
-    def _on_gone(self, *arguments: object) -> None:
+    def _on_presence(self, method: str, *arguments: object) -> None:
         peer_id = arguments[0] if arguments else None
         if not isinstance(peer_id, str):
-            logger.warning("dropped the news that nobody is gone")
+            logger.warning("dropped the news that nobody is gone or back")
         elif self._opened.done():
-            self._tell("on_gone", peer_id)
+            self._tell(method, peer_id)
 
     def _on_disconnect(self, *reason: object) -> None:
         was_ready = self._opened.done() and not self._opened.cancelled()

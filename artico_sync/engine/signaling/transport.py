@@ -27,6 +27,9 @@ class SignalingListener(Protocol):
     def on_gone(self, peer_id: str) -> None:
         """A peer we exchanged signals with has left the server and not come back."""
 
+    def on_back(self, peer_id: str) -> None:
+        """A peer we sent signals to has lost the server and come back; some may have been lost."""
+
 
 class SignalingTransport(Protocol):
     """Carries signals to and from a signalling server under one peer id."""
