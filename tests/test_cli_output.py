@@ -3,11 +3,13 @@
 from __future__ import annotations
 
 import io
+import json
 import sys
 
 import pytest
 
 from artico_sync import CallRejectedError
+from artico_sync.cli.doctor import Findings, Ill
 from artico_sync.cli.exit_status import ExitStatus
 from artico_sync.cli.output import Output
 
@@ -46,3 +48,23 @@ def test_progress_stays_on_its_line(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_other_letters_stay_as_they_are(capsys: pytest.CaptureFixture[str]) -> None:
     Output().note("größe\t→ 大 \\x1b")
     assert capsys.readouterr().err == "größe\t→ 大 \\x1b\n"
+
+
+def test_json_holds_no_control_characters(capsys: pytest.CaptureFixture[str]) -> None:
+    Output(json_lines=True).event("data", data=f"{STRANGE}\x7f größe")
+    (line,) = capsys.readouterr().out.splitlines()
+    assert line.isprintable()
+    assert json.loads(line)["data"] == f"{STRANGE}\x7f größe"
+
+
+def test_what_the_doctor_found_stays_one_harmless_line(capsys: pytest.CaptureFixture[str]) -> None:
+    def check() -> str:
+        raise Ill(f"it answers {STRANGE}", f"ask {STRANGE}")
+
+    findings = Findings(Output())
+    findings.step("the server", check)
+    findings.step("the name", lambda: STRANGE)
+    lines = capsys.readouterr().out.split("\n")
+    assert lines[0].endswith(f" the server: it answers {SHOWN}")
+    assert lines[1].strip() == f"ask {SHOWN}"
+    assert lines[2].endswith(f" the name: {SHOWN}") and lines[3:] == [""]

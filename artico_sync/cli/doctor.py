@@ -16,7 +16,7 @@ from artico_sync.artico import Artico
 from artico_sync.call import Call
 from artico_sync.cli import stun
 from artico_sync.cli.exit_status import ExitStatus
-from artico_sync.cli.output import Output, colours
+from artico_sync.cli.output import Output, colours, one_line
 from artico_sync.engine.configuration import DEFAULT_SERVERS
 from artico_sync.engine.signaling.server_url import ServerUrl
 from artico_sync.errors import (
@@ -79,9 +79,9 @@ class Findings:
         self._print("skipped", name, why, None, 0.0)
 
     def _print(self, state: str, name: str, text: str, advice: str | None, seconds: float) -> None:
-        self._output.result(f"{self._marks[state]} {name}: {text}")
+        self._output.result(f"{self._marks[state]} {name}: {one_line(text)}")
         if advice is not None:
-            self._output.result(f"         {advice}")
+            self._output.result(f"         {one_line(advice)}")
         self._output.event(
             "check", name=name, state=state, text=text, advice=advice, seconds=round(seconds, 3)
         )

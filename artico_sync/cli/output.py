@@ -6,6 +6,7 @@ import base64
 import io
 import json
 import os
+import re
 import sys
 import threading
 import unicodedata
@@ -13,6 +14,8 @@ from typing import Any, TextIO
 
 from artico_sync.cli.exit_status import ExitStatus
 from artico_sync.errors import ArticoError
+
+_LATE_CONTROLS = re.compile("[\x7f-\x9f]")
 
 
 class Output:
@@ -46,13 +49,13 @@ class Output:
     def note(self, text: str) -> None:
         """Tell the user how things go, on one line whatever a stranger's words in it hold."""
         if self.notes:
-            self._write(sys.stderr, _one_line(text))
+            self._write(sys.stderr, one_line(text))
 
     def progress(self, text: str) -> None:
         """Show how far something is, on a line that the next one replaces; on a terminal only."""
         if self.live:
             with self._lock:
-                sys.stderr.write(f"\r{_one_line(text)}\x1b[K")
+                sys.stderr.write(f"\r{one_line(text)}\x1b[K")
                 sys.stderr.flush()
                 self._unfinished = True
 
@@ -71,7 +74,9 @@ class Output:
     def event(self, name: str, /, **members: Any) -> None:
         """Write one JSON object, in JSON mode only."""
         if self.json:
-            self._write(sys.stdout, json.dumps({"event": name, **members}, ensure_ascii=False))
+            text = json.dumps({"event": name, **members}, ensure_ascii=False)
+            # JSON itself escapes only the controls below the blank.
+            self._write(sys.stdout, _LATE_CONTROLS.sub(lambda one: f"\\u{ord(one[0]):04x}", text))
 
     def said(self, message: str | bytes) -> None:
         """Print what the peer said."""
@@ -91,7 +96,7 @@ class Output:
         text = error.message if isinstance(error, ArticoError) else str(error)
         self.event("error", error=type(error).__name__, message=text, status=int(status))
         if not self.json:
-            self._write(sys.stderr, f"artico-sync: {_one_line(text)}")
+            self._write(sys.stderr, f"artico-sync: {one_line(text)}")
 
     def flush(self) -> None:
         """Have what was printed on its way.
@@ -102,7 +107,8 @@ class Output:
         sys.stdout.flush()
 
 
-def _one_line(text: str) -> str:
+def one_line(text: str) -> str:
+    """A text on one line, whatever a stranger's words in it hold."""
     # A line break in a stranger's words would let them write notes of their own.
     return _harmless(text).replace("\n", "\\x0a")
 
