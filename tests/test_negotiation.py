@@ -377,7 +377,8 @@ def test_a_browser_that_refuses_our_answer_is_not_left_waiting() -> None:
     with_call(test, settings, javascript=True)
 
 
-def test_a_late_answer_undoes_what_was_taken_in_its_place() -> None:
+@pytest.mark.parametrize("copies", [0, 1], ids=["", "after a copy"])
+def test_a_late_answer_undoes_what_was_taken_in_its_place(copies: int) -> None:
     """A slow polite peer gives way, and its answer comes after we have given way to it."""
 
     async def test(caller: End, callee: End) -> None:
@@ -392,6 +393,11 @@ def test_a_late_answer_undoes_what_was_taken_in_its_place() -> None:
         await until(lambda: caller.descriptions("answer"))
         # By now the caller took its offer back and answered the callee's, which is not there yet.
         assert theirs.id in caller.streams
+        sdp = callee.descriptions("offer")[-1]
+        offer = {"type": "sdp", "data": {"type": "offer", "sdp": sdp}}
+        for _ in range(copies):
+            caller.inbox.put_nowait(as_javascript(offer))
+        await caller.inbox.join()
         caller.deliver = to_callee
         for signal in held:
             to_callee(signal)

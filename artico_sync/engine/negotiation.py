@@ -116,8 +116,8 @@ class Negotiation:
         self._candidates = PeerCandidates(connection, settings.maximum_candidates)
         self._reminder: asyncio.TimerHandle | None = None
         self._doubtful_answer: tuple[float, Signal] | None = None
-        # The last answer, and the token of the offer it is to.
-        self._last_answer: tuple[object, Signal] | None = None
+        # The last answer, and the token and the identity of the offer it is to.
+        self._last_answer: tuple[object, int, Signal] | None = None
         # Since when the peer is away from the server.
         self._away_since: float | None = None
         # Whether it may be refused, as the peer has taken that offer back meanwhile.
@@ -277,6 +277,8 @@ class Negotiation:
         if changes is None:
             if late is None or token not in (None, late.token):
                 logger.info("ignored an answer to an offer taken back")
+                if token is None:
+                    self._gave_way()
                 if token is None and self._answer_refusable:
                     # It has applied a copy of ours, and refuses our answer to what it took back for
                     # that: an offer of ours has both go on from the same again.
@@ -335,10 +337,12 @@ class Negotiation:
 
     async def _receive_offer(self, offer: RemoteDescription, token: object) -> None:
         self._stop_expecting()
-        if token is not None and self._last_answer is not None and token == self._last_answer[0]:
-            logger.info("the peer has made its offer again, answering it again")
-            self._outbox.repeat_description(self._last_answer[1])
-            return
+        if self._last_answer is not None:
+            last_token, last_identity, answer = self._last_answer
+            if token == last_token and (token is not None or offer.identity == last_identity):
+                logger.info("the peer has made its offer again, answering it again")
+                self._outbox.repeat_description(answer)
+                return
         if self._offer is not None or (self._expected.repeated and not self._polite):
             if not self._polite:
                 logger.info("both sides offered; ours stands")
@@ -360,7 +364,7 @@ class Negotiation:
         self._answer_refusable = not fresh and not self._connection.peer_is_ours
         signal = self._outbox.post_description(answer, token)
         self._doubtful_answer = (self._now(), signal)
-        self._last_answer = (token, signal)
+        self._last_answer = token, offer.identity, signal
         if not self._connection.peer_is_ours:
             self._quiet_until = self._now() + self._settings.answer_gap
         await self._applied(changes)

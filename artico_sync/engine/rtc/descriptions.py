@@ -82,6 +82,8 @@ class RemoteDescription:
     candidates: list[RTCIceCandidate] = field(default_factory=list)
     #: The origin line, by which our own kind is known.
     origin: str = ""
+    #: The same for the very same text only.
+    identity: int = 0
 
     @property
     def fingerprints(self) -> frozenset[tuple[str, str]]:
@@ -111,7 +113,9 @@ def parse_description(kind: object, text: object, settings: Settings) -> RemoteD
         # The parser indexes, asserts and converts as it goes: on bad input it raises almost
         # anything. Nothing has been touched yet, so all of it means the same.
         raise DescriptionError(f"unreadable description: {error!r:.200}") from error
-    return _assemble(kind, parsed, sections)
+    description = _assemble(kind, parsed, sections)
+    description.identity = hash(text)
+    return description
 
 
 def _split(text: str, maximum: int) -> tuple[list[str], list[list[str]]]:
