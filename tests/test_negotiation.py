@@ -13,6 +13,7 @@ from aiortc.mediastreams import MediaStreamTrack
 
 from artico_sync.engine import negotiation
 from artico_sync.engine.negotiation import NegotiationError
+from artico_sync.engine.rtc.ice import IceConnection
 from artico_sync.engine.rtc.media_lines import RemoteTrackAdded, RemoteTrackRemoved
 from artico_sync.engine.settings import Settings
 from tests.negotiating import (
@@ -574,6 +575,40 @@ def test_an_ice_restart_keeps_the_call(side: str) -> None:
         assert caller.streams == {track.id: "one"}
 
     with_call(test)
+
+
+def test_a_path_told_to_be_gone_again_and_again_makes_one_restart(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(caller: End, callee: End) -> None:
+        transport = caller.connection.ice_transport
+        first, offers = transport._connection, len(caller.descriptions("offer"))
+        arrives = asyncio.Event()
+        connect = IceConnection.connect
+
+        async def connect_slowly(connection: IceConnection) -> None:
+            await arrives.wait()
+            await connect(connection)
+
+        monkeypatch.setattr(IceConnection, "connect", connect_slowly)
+        assert first.on_broken is not None
+        first.on_broken()
+        await until(lambda: transport._restart is not None)
+        await settle(caller, callee)
+        for _ in range(3):
+            first.on_broken()
+            await settle(caller, callee)
+        assert len(caller.descriptions("offer")) == offers + 1
+        with monkeypatch.context() as elsewhere:
+            # The addresses that one was offered with are gone: it cannot come to anything.
+            elsewhere.setattr(IceConnection, "is_outdated", True)
+            first.on_broken()
+            await until(lambda: len(caller.descriptions("offer")) == offers + 2)
+        await settle(caller, callee)
+        arrives.set()
+        await until(lambda: transport._connection is not first)
+
+    with_call(test, Settings(silence_timeout=60.0))
 
 
 def test_candidates_before_the_description_wait_for_it() -> None:

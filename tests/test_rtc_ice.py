@@ -767,6 +767,26 @@ def test_restart_taken_back() -> None:
     asyncio.run(main())
 
 
+def test_a_restart_keeps_others_waiting_for_a_time_only() -> None:
+    async def main() -> None:
+        async with connected() as (one, _):
+
+            def waits() -> bool:
+                return one.transport.is_restarting
+
+            assert not waits()
+            await one.transport.prepare_restart()
+            assert waits()
+            async with asyncio.timeout(LIMIT):
+                while waits():
+                    await asyncio.sleep(0.01)
+            await one.transport.cancel_restart()
+            await one.transport.prepare_restart()
+            assert waits()
+
+    asyncio.run(main())
+
+
 def test_restart_that_cannot_connect_keeps_the_old_path() -> None:
     async def main() -> None:
         async with connected(dataclasses.replace(QUICK, connect_timeout=0.2)) as (one, other):

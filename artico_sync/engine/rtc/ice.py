@@ -42,6 +42,9 @@ NO_PASSWORD = 22 * "0"
 #: Seconds the old connection still listens after a restart: the peer may not have changed over
 #: yet, and what it lost would be waited for at the next retransmission.
 LINGER = 2.0
+#: What a restart is given to find a path before another one is worth its place, as a fraction of
+#: the silence after which a call is lost: several round trips of a long path.
+RESTART_PATIENCE = 2 / 3
 
 
 def create_ice_transport(
@@ -147,6 +150,8 @@ class IceTransport(RTCIceTransport):
         #: The connection of a restart that is offered or under way.
         self._next: IceConnection | None = None
         self._restart: asyncio.Task[None] | None = None
+        #: When it was prepared, and then when the peer took part in it (the loop's time).
+        self._restart_began = 0.0
         self._retiring: dict[asyncio.Task[None], IceConnection] = {}
         self._consent = Consent(
             settings.silence_timeout, on_silence=self._silent, on_lost=self._lost
@@ -287,6 +292,14 @@ class IceTransport(RTCIceTransport):
 
     # ICE restart
 
+    @property
+    def is_restarting(self) -> bool:
+        """Whether a restart is under way that another one would only hold up."""
+        if self._next is None or self._next.is_outdated:
+            return False
+        age = asyncio.get_running_loop().time() - self._restart_began
+        return age < self._settings.silence_timeout * RESTART_PATIENCE
+
     async def prepare_restart(self) -> None:
         """Have a fresh connection ready, gathered, which descriptions carry from now on.
 
@@ -299,6 +312,7 @@ class IceTransport(RTCIceTransport):
             await self.cancel_restart()
         if self._next is None:
             await self._connection.stop_gathering()
+            self._restart_began = asyncio.get_running_loop().time()
             self._next = self._gatherer.new_connection()
             self._next.share_role(self._connection)
             self._next.on_role = self.take_role
@@ -319,6 +333,7 @@ class IceTransport(RTCIceTransport):
         if self._next is None:
             raise InvalidStateError("No ICE restart was prepared")
         if self._restart is None:
+            self._restart_began = asyncio.get_running_loop().time()
             self._restart = asyncio.create_task(self._change_over(self._next, remote, patience))
         restart = self._restart
         try:

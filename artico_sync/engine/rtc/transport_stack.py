@@ -121,7 +121,8 @@ class TransportStack:
             self._on_restart_needed()
 
     def _on_restart_needed(self) -> None:
-        if self.on_restart_needed is not None:
+        # A socket that keeps failing says so again and again, while another path is being found.
+        if self.on_restart_needed is not None and not self.ice.is_restarting:
             logger.info("the path is silent or gone, looking for another")
             self.on_restart_needed()
 
