@@ -5,6 +5,7 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import random
+import re
 from collections.abc import Callable
 from typing import Any
 
@@ -609,6 +610,74 @@ def test_a_path_told_to_be_gone_again_and_again_makes_one_restart(
         await until(lambda: transport._connection is not first)
 
     with_call(test, Settings(silence_timeout=60.0))
+
+
+@pytest.mark.parametrize("again", [True, False])
+def test_a_restart_that_came_to_nothing_leaves_no_trace(again: bool) -> None:
+    async def test(caller: End, callee: End) -> None:
+        ends = (caller, callee)
+        transports = [end.connection.ice_transport for end in ends]
+        first = [transport._connection for transport in transports]
+        carriers = caller.deliver, callee.deliver
+        caller.deliver, callee.deliver = [without_candidates(end) for end in (callee, caller)]
+        if not again:
+            caller.connection.on_restart_needed = callee.connection.on_restart_needed = None
+        caller.negotiation.restart_ice()
+        await until(lambda: all(transport._restart for transport in transports))
+        await until(lambda: all(transport._next is None for transport in transports) or again)
+        caller.deliver, callee.deliver = carriers
+        if again:
+            await until(lambda: all(t._connection not in first for t in transports))
+        for count in range(1, 4):
+            caller.negotiation.add_track(Still("audio"), f"caller-{count}")
+            await until(lambda: len(callee.streams) == count)
+            await settle(*ends)
+            callee.negotiation.add_track(Still("audio"), f"callee-{count}")
+            await until(lambda: len(caller.streams) == count)
+            await settle(*ends)
+        assert caller.errors == callee.errors == []
+        assert again or [transport._connection for transport in transports] == first
+
+    with_call(test, Settings(connect_timeout=0.5))
+
+
+def without_candidates(end: End) -> Callable[[Signal], None]:
+    """Carry signals to an end, but no candidates."""
+
+    def carry(signal: Signal) -> None:
+        if signal["type"] == "sdp":
+            text = re.sub(r"a=candidate:.*\r\n", "", signal["data"]["sdp"])
+            end.inbox.put_nowait({**signal, "data": {**signal["data"], "sdp": text}})
+
+    return carry
+
+
+def test_a_restart_that_came_to_nothing_for_one_side_only_is_made_again(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(caller: End, callee: End) -> None:
+        transports = [end.connection.ice_transport for end in (caller, callee)]
+        first = [transport._connection for transport in transports]
+        connect = IceConnection.connect
+
+        async def connect_for_one(connection: IceConnection) -> None:
+            if connection is transports[1]._next:
+                await until(lambda: transports[0]._connection is not first[0])
+                raise ConnectionError("not this one")
+            await connect(connection)
+
+        with monkeypatch.context() as meanwhile:
+            meanwhile.setattr(IceConnection, "connect", connect_for_one)
+            meanwhile.setattr(callee.connection, "on_restart_needed", None)
+            caller.negotiation.restart_ice()
+            await until(lambda: transports[0]._connection is not first[0])
+            await until(lambda: transports[1]._next is None)
+        caller.negotiation.add_track(Still("audio"), "one")
+        await settle(caller, callee)
+        await until(lambda: transports[1]._connection is not first[1])
+        assert list(callee.streams.values()) == ["one"] and caller.errors == []
+
+    with_call(test, Settings(offer_timeout=60.0))
 
 
 def test_candidates_before_the_description_wait_for_it() -> None:

@@ -269,10 +269,14 @@ class Negotiation:
             try:
                 changes = await self._connection.accept_answer(answer)
             except DescriptionError:
-                # The peer may be in a restart that we know nothing of.
-                if self._connection.restarts_ice(answer):
-                    self._restart_wanted = True
+                # The peer may be in a restart that we know nothing of, or back from one.
+                restarts = self._connection.restarts_ice(answer)
+                self._restart_wanted = self._restart_wanted or restarts
                 if late is None or token is not None:
+                    if restarts and token is not None and not self._restarting:
+                        # One of ours answers every copy of this offer in the same way.
+                        await self._take_back(ignored=False)
+                        self._wake()
                     raise
         if changes is None:
             if late is None or token not in (None, late.token):

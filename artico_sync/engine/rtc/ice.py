@@ -32,7 +32,13 @@ from .ice_connection import IceConnection
 if TYPE_CHECKING:
     from ..settings import Settings
 
-__all__ = ["IceConnection", "IceGatherer", "IceTransport", "create_ice_transport"]
+__all__ = [
+    "IceConnection",
+    "IceGatherer",
+    "IceTransport",
+    "RestartGivenUp",
+    "create_ice_transport",
+]
 
 logger = logging.getLogger(__name__)
 
@@ -45,6 +51,10 @@ LINGER = 2.0
 #: What a restart is given to find a path before another one is worth its place, as a fraction of
 #: the silence after which a call is lost: several round trips of a long path.
 RESTART_PATIENCE = 2 / 3
+
+
+class RestartGivenUp(ConnectionError):
+    """The restart was taken back, or another one has taken its place."""
 
 
 def create_ice_transport(
@@ -292,6 +302,11 @@ class IceTransport(RTCIceTransport):
 
     # ICE restart
 
+    def is_connected_to(self, remote: RTCIceParameters) -> bool:
+        """Whether `remote` are the credentials the peer has on the path in use."""
+        used = self._connection.remote_username, self._connection.remote_password
+        return used == (remote.usernameFragment, remote.password)
+
     @property
     def is_restarting(self) -> bool:
         """Whether a restart is under way that another one would only hold up."""
@@ -326,8 +341,8 @@ class IceTransport(RTCIceTransport):
             patience: Seconds for which the peer's first check is waited for before ours begin.
 
         Raises:
-            ConnectionError: It could not be connected in time, or was given up. The old path
-                is still in use then.
+            ConnectionError: It could not be connected in time; or it was given up, which is a
+                RestartGivenUp. The old path is still in use then.
             InvalidStateError: No restart was prepared.
         """
         if self._next is None:
@@ -340,7 +355,7 @@ class IceTransport(RTCIceTransport):
             await asyncio.shield(restart)
         except asyncio.CancelledError:
             if restart.cancelled():
-                raise ConnectionError("The ICE restart was given up") from None
+                raise RestartGivenUp("The ICE restart was given up") from None
             raise
 
     async def cancel_restart(self) -> None:

@@ -288,8 +288,11 @@ class PeerConnection(BundledConnection):
         try:
             if self.restarts_ice(offer):
                 await ice.prepare_restart()
-            elif self.negotiated and self._transports.username != self._username:
-                # A restart of ours that was offered and taken back: the peer does not know it.
+            elif self.negotiated and (
+                self._returns(offer) or self._transports.username != self._username
+            ):
+                # A restart that the peer has given up; or one of ours that was offered and taken
+                # back, which the peer does not know.
                 await ice.cancel_restart()
             await ice.iceGatherer.gather()
             self._assert_state("have-remote-offer")
@@ -308,6 +311,15 @@ class PeerConnection(BundledConnection):
 
     def restarts_ice(self, remote: RemoteDescription) -> bool:
         """Whether a description of the peer's wants a new network path."""
+        return self._has_other_credentials(remote) and not self._returns(remote)
+
+    def _returns(self, remote: RemoteDescription) -> bool:
+        """Whether the peer has given up a restart and goes back to the path in use."""
+        if remote.ice is None or not self._has_other_credentials(remote):
+            return False
+        return self._transports.ice.is_connected_to(remote.ice)
+
+    def _has_other_credentials(self, remote: RemoteDescription) -> bool:
         if self._remote is None or self._remote.ice is None or remote.ice is None:
             return False
         old, new = self._remote.ice, remote.ice
@@ -329,7 +341,7 @@ class PeerConnection(BundledConnection):
         self, plan: list[PlannedLine], remote: RemoteDescription
     ) -> list[RemoteChange]:
         """Make a plan real; from here on nothing may fail."""
-        restarted = self.restarts_ice(remote)
+        restarted, returned = self.restarts_ice(remote), self._returns(remote)
         changes: list[RemoteChange] = []
         self._lines = [planned.line for planned in plan]
         for index, (planned, theirs) in enumerate(zip(plan, remote.lines, strict=True)):
@@ -354,8 +366,9 @@ class PeerConnection(BundledConnection):
                         remote.ice, offered=offered, with_browser=with_browser
                     )
                 )
-            elif self._transports.username != self._username:
-                await self._transports.ice.cancel_restart()  # the peer does not know restarts
+            elif returned or self._transports.username != self._username:
+                # The peer has given its restart up, or does not know restarts.
+                await self._transports.ice.cancel_restart()
             self._username = self._transports.username
             await self._carry_out_transport(remote.ice, remote.dtls)
             for candidate in remote.candidates:

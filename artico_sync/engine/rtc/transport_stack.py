@@ -15,7 +15,7 @@ from ..settings import Settings
 from .descriptions import RemoteLine
 from .dtls import DtlsTransport
 from .gathering import host_addresses
-from .ice import IceTransport, create_ice_transport
+from .ice import IceTransport, RestartGivenUp, create_ice_transport
 from .sctp import SctpTransport
 
 logger = logging.getLogger(__name__)
@@ -89,7 +89,8 @@ class TransportStack:
     async def finish_restart(
         self, remote: RTCIceParameters, *, offered: bool, with_browser: bool
     ) -> None:
-        """Move to the path of an ICE restart; when there is none, the old one goes on.
+        """Move to the path of an ICE restart; when there is none, the old one goes on, and
+        another restart is asked for.
 
         Args:
             offered: By us, and answered now.
@@ -101,8 +102,12 @@ class TransportStack:
         patience = ANSWER_DELAY if with_browser and not offered else 0.0
         try:
             await self.ice.finish_restart(remote, patience)
+        except RestartGivenUp as error:
+            logger.info("%s", error)
         except (ConnectionError, InvalidStateError) as error:
+            # Both sides' descriptions tell of a path that does not exist.
             logger.info("an ICE restart came to nothing: %s", error)
+            self._on_restart_needed()
 
     def _on_ice_state(self) -> None:
         self.lost = self.lost or self.ice.state == "failed"
