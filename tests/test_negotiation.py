@@ -612,6 +612,32 @@ def test_a_path_told_to_be_gone_again_and_again_makes_one_restart(
     with_call(test, Settings(silence_timeout=60.0))
 
 
+def test_restarts_of_both_sides_that_arrive_in_one_go_are_told_apart() -> None:
+    async def test(caller: End, callee: End) -> None:
+        transports = [end.connection.ice_transport for end in (caller, callee)]
+        first = [transport._connection for transport in transports]
+        deliver, held = callee.deliver, list[Signal]()
+        assert deliver is not None
+        callee.deliver = held.append
+        caller.negotiation.restart_ice()
+        await until(lambda: any(signal["type"] == "sdp" for signal in held))
+        callee.negotiation.restart_ice()
+        await until(lambda: sum(signal["type"] == "sdp" for signal in held) == 2)
+        usernames = {first[0].local_username, transports[0].iceGatherer._connection.local_username}
+        callee.deliver = deliver
+        for signal in held:
+            deliver(signal)
+        await settle(caller, callee)
+        # The answer to the callee's offer restarts as well, with credentials of its own.
+        assert callee.connection.remote_username not in usernames
+        await until(lambda: all(t._connection not in first for t in transports))
+        await until(lambda: all(t._restart is None for t in transports))
+        used = [transport._connection for transport in transports]
+        assert used[0].remote_username == used[1].local_username
+
+    with_call(test)
+
+
 @pytest.mark.parametrize("again", [True, False])
 def test_a_restart_that_came_to_nothing_leaves_no_trace(again: bool) -> None:
     async def test(caller: End, callee: End) -> None:

@@ -32,13 +32,7 @@ from .ice_connection import IceConnection
 if TYPE_CHECKING:
     from ..settings import Settings
 
-__all__ = [
-    "IceConnection",
-    "IceGatherer",
-    "IceTransport",
-    "RestartGivenUp",
-    "create_ice_transport",
-]
+__all__ = ["IceConnection", "IceGatherer", "IceTransport", "create_ice_transport"]
 
 logger = logging.getLogger(__name__)
 
@@ -51,10 +45,6 @@ LINGER = 2.0
 #: What a restart is given to find a path before another one is worth its place, as a fraction of
 #: the silence after which a call is lost: several round trips of a long path.
 RESTART_PATIENCE = 2 / 3
-
-
-class RestartGivenUp(ConnectionError):
-    """The restart was taken back, or another one has taken its place."""
 
 
 def create_ice_transport(
@@ -334,15 +324,19 @@ class IceTransport(RTCIceTransport):
             self._gatherer.present(self._next)
         await self._gatherer.gather()
 
-    async def finish_restart(self, remote: RTCIceParameters, patience: float = 0.0) -> None:
+    def finish_restart(self, remote: RTCIceParameters, patience: float = 0.0) -> asyncio.Task[None]:
         """Connect on the new path and let DTLS go on over it; the old one goes on until then.
+
+        It begins at once: the next restart is to find this one under way, not merely prepared.
 
         Args:
             patience: Seconds for which the peer's first check is waited for before ours begin.
 
+        Returns:
+            What ends with the restart, with a ConnectionError if it could not be connected in
+            time. It is cancelled when the restart is given up. The old path is in use then.
+
         Raises:
-            ConnectionError: It could not be connected in time; or it was given up, which is a
-                RestartGivenUp. The old path is still in use then.
             InvalidStateError: No restart was prepared.
         """
         if self._next is None:
@@ -350,13 +344,7 @@ class IceTransport(RTCIceTransport):
         if self._restart is None:
             self._restart_began = asyncio.get_running_loop().time()
             self._restart = asyncio.create_task(self._change_over(self._next, remote, patience))
-        restart = self._restart
-        try:
-            await asyncio.shield(restart)
-        except asyncio.CancelledError:
-            if restart.cancelled():
-                raise RestartGivenUp("The ICE restart was given up") from None
-            raise
+        return self._restart
 
     async def cancel_restart(self) -> None:
         """Take back a restart that is not complete; harmless when there is none."""

@@ -361,10 +361,8 @@ class PeerConnection(BundledConnection):
         if remote.ice is not None and remote.dtls is not None:
             if restarted:
                 offered, with_browser = remote.type == "answer", not self.peer_is_ours
-                self._spawn(
-                    self._transports.finish_restart(
-                        remote.ice, offered=offered, with_browser=with_browser
-                    )
+                self._transports.finish_restart(
+                    remote.ice, offered=offered, with_browser=with_browser
                 )
             elif returned or self._transports.username != self._username:
                 # The peer has given its restart up, or does not know restarts.

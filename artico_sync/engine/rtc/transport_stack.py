@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections.abc import Callable
 
@@ -15,7 +16,7 @@ from ..settings import Settings
 from .descriptions import RemoteLine
 from .dtls import DtlsTransport
 from .gathering import host_addresses
-from .ice import IceTransport, RestartGivenUp, create_ice_transport
+from .ice import IceTransport, create_ice_transport
 from .sctp import SctpTransport
 
 logger = logging.getLogger(__name__)
@@ -86,7 +87,7 @@ class TransportStack:
     def controlling(self) -> bool:
         return self.ice.role == "controlling"
 
-    async def finish_restart(
+    def finish_restart(
         self, remote: RTCIceParameters, *, offered: bool, with_browser: bool
     ) -> None:
         """Move to the path of an ICE restart; when there is none, the old one goes on, and
@@ -101,13 +102,20 @@ class TransportStack:
             self.ice.take_role(offered)
         patience = ANSWER_DELAY if with_browser and not offered else 0.0
         try:
-            await self.ice.finish_restart(remote, patience)
-        except RestartGivenUp as error:
-            logger.info("%s", error)
-        except (ConnectionError, InvalidStateError) as error:
-            # Both sides' descriptions tell of a path that does not exist.
-            logger.info("an ICE restart came to nothing: %s", error)
-            self._on_restart_needed()
+            self.ice.finish_restart(remote, patience).add_done_callback(self._on_restart_ended)
+        except InvalidStateError as error:
+            self._on_restart_failed(error)
+
+    def _on_restart_ended(self, restart: asyncio.Task[None]) -> None:
+        if restart.cancelled():
+            logger.debug("an ICE restart was given up")
+        elif (error := restart.exception()) is not None:
+            self._on_restart_failed(error)
+
+    def _on_restart_failed(self, error: BaseException) -> None:
+        # Both sides' descriptions tell of a path that does not exist.
+        logger.info("an ICE restart came to nothing: %s", error)
+        self._on_restart_needed()
 
     def _on_ice_state(self) -> None:
         self.lost = self.lost or self.ice.state == "failed"
