@@ -103,6 +103,9 @@ class TurnServer:
             await endpoint.close()
         await self._endpoint.close()
 
+    def send(self, data: bytes, client: Address) -> None:
+        self._endpoint.transport.sendto(data, client)
+
     def _received(self, data: bytes, client: Address) -> None:
         if self.dead:
             return

@@ -5,12 +5,14 @@ from __future__ import annotations
 import asyncio
 import dataclasses
 import errno
+import struct
 import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
 
 import pytest
+from aioice import stun
 from aiortc import (
     InvalidStateError,
     RTCConfiguration,
@@ -327,6 +329,29 @@ def test_turn_server_that_died_does_not_hold_up_the_close() -> None:
             await asyncio.wait_for(peer.found.wait(), LIMIT)
             server.dead = True
             await stop(peer)
+
+    asyncio.run(main())
+
+
+@pytest.mark.parametrize(
+    ("kind", "value"),
+    [(0x000D, b""), (0x0020, b"\0\1"), (0x0009, b"\0"), (0x000C, b"\0"), (0x0015, b"\xff")],
+)
+def test_malformed_messages_of_a_turn_server_are_ignored(kind: int, value: bytes) -> None:
+    async def main() -> None:
+        raised: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+        async with TurnServer() as server:
+            peer = Peer(QUICK, with_servers(f"turn:{LOOPBACK}:{server.port}"))
+            await peer.gather()
+            await asyncio.wait_for(peer.found.wait(), LIMIT)
+            attribute = struct.pack("!HH", kind, len(value)) + value + bytes(-len(value) % 4)
+            header = struct.pack("!HHI12s", 0x0101, len(attribute), stun.COOKIE, bytes(12))
+            (client,) = server.allocations
+            server.send(header + attribute, client)
+            server.send(b"", client)
+            await stop(peer)  # the server confirms it, behind what it has sent
+            assert not raised and not server.allocations
 
     asyncio.run(main())
 

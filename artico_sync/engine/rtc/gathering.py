@@ -19,6 +19,7 @@ from aiortc.rtcicetransport import parse_stun_turn_uri
 from .datagram import open_socket
 from .ice_protocol import IceProtocol
 from .resolver import get_resolver
+from .turn_client import TurnClient
 
 if TYPE_CHECKING:
     from .ice_connection import IceConnection
@@ -284,7 +285,7 @@ class Gathering:
 
         uvloop would never close one that it was opening when it was told to stop.
         """
-        inner = turn.TurnClientUdpProtocol(
+        inner = TurnClient(
             address,
             username=server.username,
             password=server.password,
