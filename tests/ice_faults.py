@@ -88,6 +88,8 @@ class TurnServer:
         self.allocations: dict[Address, _Endpoint] = {}
         self._channels: dict[Address, dict[int, Address]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        #: Messages that ask for no answer.
+        self.indications = 0
         #: Answers nobody any more.
         self.dead = False
 
@@ -114,7 +116,11 @@ class TurnServer:
             length = int.from_bytes(data[2:4], "big")
             self.allocations[client].transport.sendto(data[4 : 4 + length], peer)
             return
-        task = asyncio.ensure_future(self._handle(stun.parse_message(data), client))
+        message = stun.parse_message(data)
+        if message.message_class == stun.Class.INDICATION:
+            self.indications += 1
+            return
+        task = asyncio.ensure_future(self._handle(message, client))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
 

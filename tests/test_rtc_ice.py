@@ -24,7 +24,7 @@ from aiortc import (
 from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsTransport
 
 from artico_sync.bridge.executor import DaemonExecutor
-from artico_sync.engine.rtc import gathering, ice, resolver
+from artico_sync.engine.rtc import gathering, ice, keep_alive, resolver
 from artico_sync.engine.rtc.ice import IceTransport, create_ice_transport
 from artico_sync.engine.settings import Settings
 from tests.ice_faults import LOOPBACK, Path, StunServer, TurnServer, silent_server
@@ -276,6 +276,35 @@ def test_every_stun_server_is_asked() -> None:
             assert candidate.relatedAddress == LOOPBACK
             assert candidate in peer.gatherer.getLocalCandidates()
             await stop(peer)
+
+    with silent_server() as port:
+        asyncio.run(main(port))
+
+
+def test_candidates_of_servers_are_kept_alive_until_connected(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(keep_alive, "INTERVAL", 0.02)
+
+    async def main(port: int) -> None:
+        async with StunServer(MAPPED) as stun_server, TurnServer() as turn_server:
+            urls = (
+                f"stun:{LOOPBACK}:{stun_server.port}",
+                f"turn:{LOOPBACK}:{turn_server.port}",
+                f"stun:{LOOPBACK}:{port}",
+            )
+            one, other = controlling(QUICK, with_servers(*urls)), Peer()
+            await asyncio.gather(one.gather(), other.gather())
+            async with asyncio.timeout(LIMIT):
+                while stun_server.asked < 4 or turn_server.indications < 3:
+                    await asyncio.sleep(0.01)
+                assert len(one.candidates) == 2
+                await join(one, other)
+                names = {"keep candidates alive"}
+                while names & {task.get_name() for task in asyncio.all_tasks()}:
+                    await asyncio.sleep(0.01)
+            await round_trip(one, other)
+            await stop(one, other)
 
     with silent_server() as port:
         asyncio.run(main(port))

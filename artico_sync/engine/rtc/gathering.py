@@ -18,6 +18,7 @@ from aiortc.rtcicetransport import parse_stun_turn_uri
 
 from .datagram import open_socket
 from .ice_protocol import IceProtocol
+from .keep_alive import KeepAlive
 from .resolver import get_resolver
 from .turn_client import TurnClient
 
@@ -158,6 +159,7 @@ class Gathering:
         #: Set with the first relayed candidate, or when no more candidate can come.
         self._usable = asyncio.Event()
         self._closed = False
+        self._keep_alive = KeepAlive()
 
     async def gather(self) -> None:
         """Take the host candidates and ask the servers, without waiting for their answers.
@@ -184,9 +186,14 @@ class Gathering:
         """Whether the machine has got other addresses since `gather` was called."""
         return self._addresses not in (None, host_addresses())
 
+    def connected(self) -> None:
+        """The path to the peer is kept alive by what goes over it; no other is needed."""
+        self._keep_alive.stop()
+
     async def close(self) -> None:
         self._closed = True
         self._usable.set()
+        await self._keep_alive.close()
         tasks = list(self._tasks)
         for task in tasks:
             task.cancel()
@@ -241,6 +248,11 @@ class Gathering:
                 break
         else:
             return
+        await self._ask(protocol, address)
+        self._keep_alive.add(lambda: self._ask(protocol, address))
+
+    async def _ask(self, protocol: IceProtocol, address: tuple[str, int]) -> None:
+        base = protocol.local_candidate
         request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
         response, _ = await protocol.request(request, address)
         mapped = response.attributes.get("XOR-MAPPED-ADDRESS") or response.attributes.get(
@@ -299,4 +311,5 @@ class Gathering:
         except BaseException:
             inner.transport.close()
             raise
+        self._keep_alive.add(inner.keep_alive)
         return protocol

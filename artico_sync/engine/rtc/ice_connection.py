@@ -215,6 +215,7 @@ class IceConnection(Connection):
             self._stop_checks()
         if result != ICE_COMPLETED or self._closing:
             raise ConnectionError("ICE negotiation failed")
+        self._gathering.connected()
 
     def _start_next_check(self) -> bool:
         if self._closing:

@@ -11,6 +11,12 @@ from aioice import stun, turn
 class TurnClient(turn.TurnClientUdpProtocol):
     """aioice's, which lets malformed messages raise into the loop."""
 
+    async def keep_alive(self) -> None:
+        """Say something that needs no answer, so that NATs do not forget the way back."""
+        if not self.transport.is_closing():
+            indication = stun.Message(stun.Method.BINDING, stun.Class.INDICATION)
+            self.send_stun(indication, self.server)
+
     def datagram_received(self, data: bytes | str, addr: tuple[str, int]) -> None:
         data = cast(bytes, data)
         if not data:
