@@ -564,6 +564,25 @@ def test_a_silent_peer_is_lost() -> None:
     asyncio.run(main())
 
 
+def test_a_handler_that_raises_does_not_end_the_watch() -> None:
+    async def main() -> None:
+        told: list[float] = []
+        raised: list[dict[str, object]] = []
+        asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
+
+        def fail(seconds: float) -> None:
+            told.append(seconds)
+            raise OSError(errno.EMFILE, "too many open files")
+
+        async with over_path() as (one, _, path):
+            one.transport.on_silence = fail
+            path.cut = True
+            await asyncio.wait_for(one.lost.wait(), LIMIT)
+            assert len(raised) == len(told) > 1
+
+    asyncio.run(main())
+
+
 def test_a_short_cut_is_survived() -> None:
     async def main() -> None:
         async with over_path(dataclasses.replace(QUICK, silence_timeout=1.2)) as (one, other, path):

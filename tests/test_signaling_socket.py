@@ -5,6 +5,7 @@ from __future__ import annotations
 
 import asyncio
 import contextlib
+import errno
 import logging
 import subprocess
 import sys
@@ -18,7 +19,7 @@ import socketio
 from aiohttp import web
 
 from artico_sync import ArticoServer
-from artico_sync.engine.signaling import socket_connection
+from artico_sync.engine.signaling import http_session, socket_connection
 from artico_sync.engine.signaling.server_url import ServerUrl
 from artico_sync.engine.signaling.socket import SocketTransport
 from artico_sync.errors import IdTakenError, InvalidIdError, SignalingError
@@ -368,6 +369,19 @@ def test_closing_on_a_dead_network_is_prompt() -> None:
 
 
 @pytest.mark.logs_errors
+def test_an_address_that_cannot_be_looked_into_counts_as_there(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    assert http_session._is_local(("127.0.0.1", 1))
+    assert not http_session._is_local(("192.0.2.1", 1))
+
+    def exhausted(*_: object) -> None:
+        raise OSError(errno.EMFILE, "too many open files")
+
+    monkeypatch.setattr("socket.socket", exhausted)
+    assert http_session._is_local(("192.0.2.1", 1))
+
+
 def test_over_tls(tmp_path: Path) -> None:
     certfile, keyfile = make_certificate(tmp_path)
 

@@ -105,6 +105,12 @@ class Consent:
             return
         ask_after = self._ask_after(connection)
         is_silent = silence >= ask_after
+        if is_silent:
+            again = ASK_AGAIN_LATE if silence >= timeout * LATE else ASK_AGAIN
+            self._sleep_until(min(now + timeout * again, path.heard_at + timeout))
+        else:
+            self._sleep_until(path.heard_at + ask_after)
+        # The timer is set before anything else: what raises here must not end the watch.
         if is_silent or now - path.asked_at >= CONSENT_INTERVAL:
             path.ask()
         if silence >= timeout * SEARCH_AFTER:
@@ -117,10 +123,3 @@ class Consent:
         elif self._told:
             self._told = False
             self._on_silence(0.0)
-        if self._connection is not connection:
-            return  # a handler stopped us or let us follow another one
-        if is_silent:
-            again = ASK_AGAIN_LATE if silence >= timeout * LATE else ASK_AGAIN
-            self._sleep_until(min(now + timeout * again, path.heard_at + timeout))
-        else:
-            self._sleep_until(path.heard_at + ask_after)
