@@ -10,6 +10,7 @@ from collections.abc import Callable
 from typing import Any
 
 import pytest
+from aiortc import RTCIceCandidate
 from aiortc.mediastreams import MediaStreamTrack
 
 from artico_sync.engine import negotiation
@@ -772,6 +773,31 @@ def test_no_candidate_harms() -> None:
         assert caller.errors == []
 
     with_call(test)
+
+
+def test_each_ice_restart_may_have_its_candidates(monkeypatch: pytest.MonkeyPatch) -> None:
+    async def test(caller: End, callee: End) -> None:
+        taken: list[int] = []
+
+        async def add(candidate: RTCIceCandidate) -> None:
+            taken.append(candidate.port)
+
+        async def trickle(port: int) -> None:
+            text = f"candidate:1 1 udp 1 192.0.2.7 {port} typ host"
+            data = {"candidate": text, "usernameFragment": caller.connection.remote_username}
+            await caller.negotiation.receive({"type": "candidate", "data": data})
+
+        for generation in range(1, 4):
+            with monkeypatch.context() as meanwhile:
+                meanwhile.setattr(caller.connection, "add_candidate", add)
+                for number in range(6):
+                    await trickle(1000 * generation + number)
+            assert taken == [1000 * generation + number for number in range(4)]
+            taken.clear()
+            callee.negotiation.restart_ice()
+            await settle(caller, callee)
+
+    with_call(test, Settings(maximum_candidates=4))
 
 
 # The end

@@ -50,7 +50,7 @@ class Settings:
     maximum_sdp: int = 512 * KIB
     #: Most m-lines accepted in a description.
     maximum_media_lines: int = 256
-    #: Most remote candidates accepted on a call.
+    #: Most remote candidates accepted on a call between two ICE restarts.
     maximum_candidates: int = 512
     #: Most signals kept for a call that has not been answered yet.
     maximum_buffered_signals: int = 256
