@@ -497,11 +497,13 @@ def test_number_of_candidates_is_bounded() -> None:
 # Closing
 
 
+@pytest.mark.parametrize("accelerate", [True, False])
 @pytest.mark.parametrize("passes", [*range(12), 15, 20, 30])
-def test_stop_at_any_moment(passes: int) -> None:
+def test_stop_at_any_moment(passes: int, accelerate: bool) -> None:
     async def main(port: int) -> None:
         configuration = with_servers(f"stun:{LOOPBACK}:{port}", f"turn:{LOOPBACK}:{port}")
-        one, other = controlling(QUICK, configuration), Peer(QUICK, configuration)
+        settings = dataclasses.replace(QUICK, accelerate=accelerate)
+        one, other = controlling(settings, configuration), Peer(settings, configuration)
         running = asyncio.ensure_future(join(one, other))
         for _ in range(passes):
             await asyncio.sleep(0)

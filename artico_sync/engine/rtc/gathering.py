@@ -5,8 +5,9 @@ from __future__ import annotations
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Coroutine, Iterable
+from collections.abc import Callable, Coroutine, Iterable
 from dataclasses import dataclass, field
+from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
 
@@ -171,11 +172,13 @@ class Gathering:
         if not self._relay_only:
             for number, host in enumerate(self._addresses):
                 await self._open_host(host, preference=max(0, 65535 - number))
+                if self._closed:
+                    return  # nobody would end what were started now
             for protocol in self._hosts:
                 for server in self._servers.stun:
-                    self._start(self._query(protocol, *server), f"STUN server {server[0]}")
+                    self._start(partial(self._query, protocol, *server), f"STUN server {server[0]}")
         for turn_server in self._servers.turn:
-            self._start(self._allocate(turn_server), f"TURN server {turn_server.host}")
+            self._start(partial(self._allocate, turn_server), f"TURN server {turn_server.host}")
         if not self._tasks:
             self._finish()
         elif self._relay_only:
@@ -219,11 +222,11 @@ class Gathering:
         self._hosts.append(protocol)
         self._connection.add_local(protocol, protocol.local_candidate)
 
-    def _start(self, attempt: Coroutine[Any, Any, None], subject: str) -> None:
+    def _start(self, attempt: Callable[[], Coroutine[Any, Any, None]], subject: str) -> None:
         async def bounded() -> None:
             try:
                 async with asyncio.timeout(self._timeout):
-                    await attempt
+                    await attempt()
             except asyncio.CancelledError:
                 raise
             except Exception as exc:
