@@ -613,6 +613,31 @@ def test_a_path_told_to_be_gone_again_and_again_makes_one_restart(
     with_call(test, Settings(silence_timeout=60.0))
 
 
+def test_addresses_that_change_while_a_restart_is_offered_make_another(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    async def test(caller: End, callee: End) -> None:
+        held: list[Signal] = []
+        deliver, callee.deliver = callee.deliver, held.append
+        assert deliver is not None
+        offers = len(caller.descriptions("offer"))
+        caller.negotiation.restart_ice()
+        await until(lambda: held)
+        assert len(caller.descriptions("offer")) == offers + 1
+        caller.negotiation.restart_ice()
+        with monkeypatch.context() as elsewhere:
+            elsewhere.setattr(IceConnection, "is_outdated", True)
+            caller.negotiation.restart_ice()
+        callee.deliver = deliver
+        for signal in held:
+            deliver(signal)
+        await until(lambda: len(caller.descriptions("offer")) == offers + 2)
+        await settle(caller, callee)
+        assert len(caller.descriptions("offer")) == offers + 2
+
+    with_call(test, Settings(offer_timeout=60.0))
+
+
 def test_restarts_of_both_sides_that_arrive_in_one_go_are_told_apart() -> None:
     async def test(caller: End, callee: End) -> None:
         transports = [end.connection.ice_transport for end in (caller, callee)]

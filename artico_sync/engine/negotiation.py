@@ -155,7 +155,8 @@ class Negotiation:
 
     def restart_ice(self) -> None:
         """Look for a new network path, with the next offer; harmless when that is under way."""
-        if self._offer is not None and self._restarting:
+        outdated = self._connection.ice_transport.restart_is_outdated
+        if self._offer is not None and self._restarting and not outdated:
             return
         self._restart_wanted = True
         self.needed()

@@ -300,10 +300,15 @@ class IceTransport(RTCIceTransport):
     @property
     def is_restarting(self) -> bool:
         """Whether a restart is under way that another one would only hold up."""
-        if self._next is None or self._next.is_outdated:
+        if self._next is None or self.restart_is_outdated:
             return False
         age = asyncio.get_running_loop().time() - self._restart_began
         return age < self._settings.silence_timeout * RESTART_PATIENCE
+
+    @property
+    def restart_is_outdated(self) -> bool:
+        """Whether the machine has got other addresses since a restart was prepared."""
+        return self._next is not None and self._next.is_outdated
 
     async def prepare_restart(self) -> None:
         """Have a fresh connection ready, gathered, which descriptions carry from now on.
@@ -313,7 +318,7 @@ class IceTransport(RTCIceTransport):
         """
         if self.state == "closed":
             raise InvalidStateError("RTCIceTransport is closed")
-        if self._restart is not None or (self._next is not None and self._next.is_outdated):
+        if self._restart is not None or self.restart_is_outdated:
             await self.cancel_restart()
         if self._next is None:
             await self._connection.stop_gathering()
