@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import random
+import time
 from collections.abc import Awaitable, Callable
 from struct import pack
 from typing import Any
@@ -14,6 +15,7 @@ from aiortc.rtcdatachannel import RTCDataChannel
 
 from artico_sync.engine.rtc import sctp_packets as wire
 from artico_sync.engine.rtc.sctp import CHANNELS_MAXIMUM, SctpTransport, footprint
+from artico_sync.engine.rtc.sctp_association import LATE
 from artico_sync.engine.rtc.sctp_packets import build_packet, chunk
 from artico_sync.engine.settings import Settings
 from tests.sctp_link import Collector, Network, Pair, TransportFactory
@@ -279,6 +281,35 @@ def test_a_link_that_comes_back_goes_on() -> None:
             network.is_cut = False
             await pair.ours.drained()
             assert len(there.messages) == 100
+
+    run(test)
+
+
+def test_a_loop_that_is_late_each_time_sends_again_all_the_same() -> None:
+    async def test() -> None:
+        network = Network()
+        async with Pair(network) as pair:
+            local, remote = await pair.channel()
+            there = Collector()
+            remote.on("message", there.take)
+            await pair.ours.drained()
+            loop = asyncio.get_running_loop()
+
+            def hold_up() -> None:
+                # As a thread does that keeps the interpreter to itself.
+                time.sleep(2 * LATE)
+                if pair.ours.pending:
+                    loop.call_soon(hold_up)
+
+            def lose_one(packet: bytes) -> bool:
+                network.filter = lambda packet: True
+                return False
+
+            network.filter = lose_one
+            pair.ours.send_message(local, "x")
+            loop.call_soon(hold_up)
+            await there.wait(1)
+            await pair.ours.drained()
 
     run(test)
 

@@ -381,10 +381,11 @@ class Association:
     # Timers
 
     def _on_retransmission_timeout(self) -> None:
-        sends = self.sends
-        if self._retransmission_timer.late > LATE:
-            # The acknowledgement may be lying in the socket: let it be read first.
-            self._retransmission_timer.start(LATE / 2)
+        sends, timer = self.sends, self._retransmission_timer
+        if timer.late > LATE and not timer.postponed:
+            # The acknowledgement may be lying in the socket: let it be read first. Once only, for
+            # another thread may hold up each pass of the loop.
+            timer.postpone(LATE / 2)
             return
         if sends.probe():
             self.flush_soon()

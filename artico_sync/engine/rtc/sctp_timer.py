@@ -18,6 +18,8 @@ class Timer:
         self._fires_at = 0.0
         #: Seconds by which the last expiry came too late.
         self.late = 0.0
+        #: Is it to expire once more, having come too late?
+        self.postponed = False
 
     @property
     def running(self) -> bool:
@@ -27,12 +29,18 @@ class Timer:
         """Set or move the deadline to so many seconds from now."""
         deadline = self._loop.time() + seconds
         self._deadline = deadline
+        self.postponed = False
         if self._handle is not None:
             if self._fires_at <= deadline:
                 return
             self._handle.cancel()
         self._fires_at = deadline
         self._handle = self._loop.call_at(deadline, self._fire)
+
+    def postpone(self, seconds: float) -> None:
+        """Expire once more that many seconds from now."""
+        self.start(seconds)
+        self.postponed = True
 
     def stop(self) -> None:
         """It will not expire. Cheap, for a timer that is likely to be started again soon."""
