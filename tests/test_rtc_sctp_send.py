@@ -134,6 +134,48 @@ def test_a_refused_probe_is_sent_again_when_the_window_opens() -> None:
     assert [number(chunk) for packet in sender.packets() for chunk in packet] == [1]
 
 
+def test_what_a_full_receiver_refused_is_sent_again_when_it_reads_on() -> None:
+    sender = Sender()
+    sender.put(1000, count=6)
+    sender.packets()
+    sender.now += 0.05
+    sender.sack(2, window=0)
+    for _ in range(4):
+        sender.now += sender.queue.timer()
+        if not sender.queue.probe():
+            sender.queue.timed_out()
+        assert sender.packets()
+        sender.now += 0.05
+        assert not sender.sack(2, window=0)
+    sender.now += 0.06
+    sender.sack(2, window=50_000)
+    assert number(sender.packets()[0][0]) == 3
+
+
+def test_messages_are_charged_to_the_peer_s_window_as_it_counts_them() -> None:
+    receiver = ReceiveQueue(1 << 18, 1 << 16)
+    sender = Sender(window=receiver.window)
+    sender.queue.window.size = 1 << 20
+    sender.put(10, count=receiver.window // 10)
+    sent = sum(map(len, sender.packets()))
+    assert receiver.window - MTU <= sent * (10 + OVERHEAD) <= receiver.window
+
+
+def test_what_is_on_its_way_to_a_window_just_opened_is_not_sent_again() -> None:
+    sender = Sender()
+    sender.put(1000, count=2)
+    sender.packets()
+    sender.now += 0.05
+    sender.sack(2)
+    sender.put(1000, count=2)
+    sender.packets()
+    sender.now += 0.02
+    sender.sack(2, window=0)
+    sender.now += 0.02
+    sender.sack(2, window=50_000)
+    assert not resends(sender)
+
+
 @pytest.mark.parametrize("coalesced", [False, True])
 def test_three_packets_beyond_a_missing_one_send_it_again_at_once(coalesced: bool) -> None:
     sender = Sender()
@@ -350,7 +392,7 @@ class Simulation:
     def check(self) -> None:
         flying = self.sender._flying.values()
         assert self.sender.flight == sum(chunk.charge for chunk in flying)
-        assert self.sender._outstanding == sum(chunk.size for chunk in flying)
+        assert self.sender._outstanding == sum(chunk.cost for chunk in flying)
 
 
 @settings(max_examples=60, deadline=None)

@@ -10,9 +10,11 @@ well before the retransmission time-out (RFC 8985 7).
 
 from __future__ import annotations
 
+from math import inf
+
 from .sctp_congestion import CongestionWindow, Pacer, RetransmissionTimeout
 from .sctp_loss import LossDetector
-from .sctp_outbound import OutboundChunk, OutboundMessage, OutboundQueue, SendCounters
+from .sctp_outbound import OVERHEAD, OutboundChunk, OutboundMessage, OutboundQueue, SendCounters
 from .sctp_packets import (
     DATA_HEADER_LENGTH,
     TSN_MODULO,
@@ -54,7 +56,8 @@ class SendQueue:
         self._flying: dict[int, OutboundChunk] = {}
         self._sacked: dict[int, OutboundChunk] = {}
         self._lost: dict[int, OutboundChunk] = {}
-        self._outstanding = 0  # user bytes the peer's window is charged with
+        # What the peer's window is charged with: it counts what a message costs beside its bytes.
+        self._outstanding = 0
         self._packet = 0
         self._last_sent = 0.0
         self._recovery_exit: int | None = None
@@ -218,10 +221,10 @@ class SendQueue:
     def _is_welcome(self, *, first: bool) -> bool:
         """Does the peer's window admit the next new chunk?"""
         message = self._queue[0]
-        size = len(message.data) - message.position
-        if size > self.mtu - DATA_HEADER_LENGTH:
-            size = self.mtu - DATA_HEADER_LENGTH
-        if self._outstanding + size <= self.peer_window:
+        cost = len(message.data) - message.position + OVERHEAD
+        if cost > self.mtu:
+            cost = self.mtu
+        if self._outstanding + cost <= self.peer_window:
             return True
         # A shut window is probed with one chunk at a time (RFC 9260 6.1 A).
         return first and self._window_probe_due and not self.outstanding
@@ -233,7 +236,7 @@ class SendQueue:
 
     def _fly(self, chunk: OutboundChunk) -> None:
         self.flight += chunk.charge
-        self._outstanding += chunk.size
+        self._outstanding += chunk.cost
         self._flying[chunk.tsn] = chunk
 
     def _after_idle(self, now: float) -> None:
@@ -259,7 +262,7 @@ class SendQueue:
             chunk = flying.pop(tsn, None)
             if chunk is not None:
                 self.flight -= chunk.charge
-                self._outstanding -= chunk.size
+                self._outstanding -= chunk.cost
                 newly.append(chunk)
             else:
                 chunk = self._sacked.pop(tsn, None)
@@ -290,9 +293,9 @@ class SendQueue:
                 self.timeout.sample(now - newly[-1].sent_at)
             if flying:
                 lost = self._lose(self._losses.find(flying.values(), packets, newest))
-        if sack.window and not self.peer_window and self._window_probes:
-            # What probed the shut window was refused; it is welcome now.
-            self._give_up_flying()
+        if sack.window and not self.peer_window:
+            # What came to a shut window was refused; it is welcome now.
+            self._give_up_flying(now - (self.timeout.minimum or 0.0))
         if sack.window:
             self._window_probes = 0
             self._window_probe_due = False
@@ -332,7 +335,7 @@ class SendQueue:
 
     def _land(self, chunk: OutboundChunk) -> None:
         self.flight -= chunk.charge
-        self._outstanding -= chunk.size
+        self._outstanding -= chunk.cost
 
     def _was_late(self, tsn: int) -> None:
         """A chunk taken for lost had arrived after all."""
@@ -357,12 +360,15 @@ class SendQueue:
         self._losses.suspect(lost, anew=reduce)
         return reduce
 
-    def _give_up_flying(self) -> None:
-        """Send again what is in flight, through no fault of the network."""
-        for chunk in self._flying.values():
-            self._land(chunk)
-            self._lost[chunk.tsn] = chunk
-        self._flying.clear()
+    def _give_up_flying(self, sent_until: float = inf) -> None:
+        """Send again what is in flight since then, through no fault of the network."""
+        for chunk in list(self._flying.values()):
+            if chunk.sent_at <= sent_until:
+                del self._flying[chunk.tsn]
+                self._land(chunk)
+                self._lost[chunk.tsn] = chunk
+        # The peer may take in no more than the first of it.
+        self._lost = dict(sorted(self._lost.items()))
 
     def probe(self) -> bool:
         """The silence has lasted `timer()` seconds. False: it is a time-out, see `timed_out`."""
@@ -389,10 +395,9 @@ class SendQueue:
         self.counters.timeouts += 1
         self.failures += 1
         # What was reported beyond a gap may have been dropped since (RFC 2018 section 8).
-        self._give_up_flying()
-        everything = {**self._sacked, **self._lost}
+        self._lost.update(self._sacked)
         self._sacked.clear()
-        self._lost = {tsn: everything[tsn] for tsn in sorted(everything)}
+        self._give_up_flying()
         self._losses.forget()
         self._recovery_exit = None
         self._rescue = False
