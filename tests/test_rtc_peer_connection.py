@@ -362,6 +362,14 @@ def test_garbage_does_not_harm_a_call() -> None:
     with_call(test)
 
 
+def test_a_data_transport_that_is_given_up_counts_as_lost() -> None:
+    async def test(connection: PeerConnection) -> None:
+        connection.sctp_transport.on_given_up()
+        assert connection.lost
+
+    alone(test)
+
+
 def test_a_closed_connection_negotiates_nothing() -> None:
     async def test(connection: PeerConnection) -> None:
         await connection.close()

@@ -17,6 +17,7 @@ from artico_sync.engine.rtc import sctp_packets as wire
 from artico_sync.engine.rtc.sctp import CHANNELS_MAXIMUM, SctpTransport, footprint
 from artico_sync.engine.rtc.sctp_association import LATE
 from artico_sync.engine.rtc.sctp_packets import build_packet, chunk
+from artico_sync.engine.rtc.sctp_path import BASE, ETHERNET, TUNNEL
 from artico_sync.engine.settings import Settings
 from tests.sctp_link import Collector, Network, Pair, TransportFactory
 
@@ -314,6 +315,28 @@ def test_a_loop_that_is_late_each_time_sends_again_all_the_same() -> None:
     run(test)
 
 
+def test_a_path_that_comes_to_carry_less_carries_what_is_in_flight_as_well() -> None:
+    async def test() -> None:
+        network = Network(delay=0.002)
+        async with Pair(network) as pair:
+            local, remote = await pair.channel()
+            there = Collector()
+            remote.on("message", there.take)
+            messages = [bytes((i,)) * 16_000 for i in range(80)]
+            for message in messages[:40]:
+                pair.ours.send_message(local, message)
+            await there.wait(40)
+            assert pair.ours.stats()["packet_size"] == ETHERNET
+            # What swallows large packets does not say so.
+            network.filter = lambda packet: len(packet) < TUNNEL
+            for message in messages[40:]:
+                pair.ours.send_message(local, message)
+            assert await there.wait(80) == messages
+            assert pair.ours.stats()["packet_size"] == BASE
+
+    run(test)
+
+
 def test_small_messages_share_packets() -> None:
     async def test() -> None:
         network = Network()
@@ -339,10 +362,14 @@ def test_the_peer_that_stops_answering_is_given_up(monkeypatch: pytest.MonkeyPat
         async with Pair(network) as pair:
             local, _ = await pair.channel()
             closed = asyncio.Event()
+            told: list[str] = []
             local.on("close", closed.set)
+            local.on("close", lambda: told.append("closed"))
+            pair.ours.on_lost = lambda: told.append("lost")
             network.is_cut = True
             pair.ours.send_message(local, "x")
             await closed.wait()
+            assert told == ["lost", "closed"]
             with pytest.raises(ConnectionError):
                 await pair.ours.drained()
 

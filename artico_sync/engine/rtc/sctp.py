@@ -60,6 +60,8 @@ class SctpTransport(RTCSctpTransport):
         #: Takes messages, as many as have come; without it they go to the channel's "message"
         #: listeners.
         self.on_messages: Callable[[RTCDataChannel, list[str | bytes]], None] | None = None
+        #: Called when the peer's transport is given up, before the channels close.
+        self.on_lost: Callable[[], None] | None = None
         self._association = Association(
             self,
             self._send_packets,
@@ -238,6 +240,10 @@ class SctpTransport(RTCSctpTransport):
         self._early_cost = 0
         while self._early:
             self._queue(*self._early.popleft())
+
+    def on_given_up(self) -> None:
+        if self.on_lost is not None:
+            self.on_lost()
 
     def on_ended(self) -> None:
         self._association_state = self.State.CLOSED

@@ -21,7 +21,6 @@ from .sctp_packets import (
     ABORT,
     CAUSE_STALE_COOKIE,
     CAUSE_USER_INITIATED_ABORT,
-    COMMON_HEADER_LENGTH,
     ERROR,
     FORWARD_TSN,
     HEARTBEAT,
@@ -45,8 +44,9 @@ from .sctp_timer import Timer
 
 logger = logging.getLogger(__name__)
 
-#: Time-outs in a row after which packets become small again, and for how many seconds at least.
-RETREAT_AFTER = 2
+#: Silences without progress after which packets become small again, and for how many seconds at
+#: least. What provokes an acknowledgement is a small packet, so there may be answers meanwhile.
+RETREAT_AFTER = 3
 RETREAT_PAUSE = 30.0
 #: Packets sent in one pass of the loop before everybody else gets a turn.
 PACKETS_PER_PASS = 64
@@ -62,6 +62,9 @@ class AssociationOwner(Protocol):
     def on_established(self, peer: Peer) -> None: ...
 
     def on_ended(self) -> None: ...
+
+    def on_given_up(self) -> None:
+        """The peer's transport does not answer any more; `on_ended` follows."""
 
     def on_delivered(self, messages: list[Message]) -> None:
         """Messages in the order they have in their streams; `receives.taken` counts them."""
@@ -111,7 +114,7 @@ class Association:
         self.patient = False
         #: Bytes of a packet that chunks may fill.
         self.path = PathSize()
-        self.room = self.path.size - COMMON_HEADER_LENGTH
+        self.room = self.path.room
         self.sends = SendQueue(initial_tsn, self.room)
         self.receives = ReceiveQueue(capacity, maximum_message)
         handshake = Handshake(
@@ -354,8 +357,8 @@ class Association:
     def _resize(self) -> None:
         """Packets may be larger, or must be smaller, than they were."""
         logger.debug("association %08x: packets of %d bytes", self._tag, self.path.size)
-        self.room = self.path.size - COMMON_HEADER_LENGTH
-        self.sends.resize(self.room)
+        self.room = self.path.room
+        self.sends.resize(self.room, self.path.largest_chunk)
 
     # For the set-up
 
@@ -387,15 +390,14 @@ class Association:
             # another thread may hold up each pass of the loop.
             timer.postpone(LATE / 2)
             return
-        if sends.probe():
-            self.flush_soon()
-            return
-        logger.debug("association %08x: retransmission timer expired", self._tag)
-        if sends.timed_out():
-            logger.info("the peer's transport does not answer any more: association given up")
-            self.abort()
-            return
-        if sends.failures >= RETREAT_AFTER and self.path.retreat():
+        if not sends.probe():
+            logger.debug("association %08x: retransmission timer expired", self._tag)
+            if sends.timed_out():
+                logger.info("the peer's transport does not answer any more: association given up")
+                self._owner.on_given_up()
+                self.abort()
+                return
+        if sends.stalls >= RETREAT_AFTER and self.path.retreat():
             self._resize()
             self._search_path(self._loop.time() + RETREAT_PAUSE)
         self.flush_soon()

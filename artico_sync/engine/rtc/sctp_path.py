@@ -47,6 +47,19 @@ class PathSize:
         self._next_at = 0.0
         self._nonce = os.urandom(8)
 
+    @property
+    def room(self) -> int:
+        """Bytes of a packet that chunks may fill."""
+        return self.size - COMMON_HEADER_LENGTH
+
+    @property
+    def largest_chunk(self) -> int:
+        """Bytes of it that one chunk may fill: no chunk sent once can be cut again, and the path
+        may come to carry less. On one host the kernel cuts up and puts together instead."""
+        if self.size in (BASE, RECORD):
+            return self.room
+        return self.room // 2 & ~3
+
     def search(self, peer_maximum: int, same_host: bool, at: float) -> None:
         """Look for more than `size` from then on; the peer takes at most `peer_maximum`."""
         wanted = [TUNNEL, ETHERNET, *((RECORD,) if same_host else ())]

@@ -39,6 +39,8 @@ class SendQueue:
     def __init__(self, initial_tsn: int, mtu: int) -> None:
         #: Bytes of room for chunks in a packet.
         self.mtu = mtu
+        #: Bytes of it for one chunk.
+        self.largest_chunk = mtu
         self.window = CongestionWindow(mtu)
         self.timeout = RetransmissionTimeout()
         self.pacer = Pacer()
@@ -50,6 +52,8 @@ class SendQueue:
         self.flight = 0
         #: Time-outs without a word from the peer since.
         self.failures = 0
+        #: Silences since the earliest chunk without acknowledgement is the same.
+        self.stalls = 0
         self.outbound = OutboundQueue(initial_tsn)
         self._queue = self.outbound.messages
         self._acknowledged = self.outbound.next_tsn - 1
@@ -88,9 +92,10 @@ class SendQueue:
         """Is there enough to send that packets might be larger?"""
         return bool(self._queue) and self.pending > 4 * self.mtu
 
-    def resize(self, mtu: int) -> None:
+    def resize(self, mtu: int, largest_chunk: int) -> None:
         """Fill packets of this many bytes from now on. What has a TSN keeps its size."""
         self.mtu = self.window.mtu = mtu
+        self.largest_chunk = largest_chunk
 
     @property
     def next_tsn(self) -> int:
@@ -201,7 +206,10 @@ class SendQueue:
             if self._window_probe_due:
                 self._window_probe_due = False
                 self._window_probes = min(self._window_probes + 1, 16)
-            last = outbound.cut(room - used - DATA_HEADER_LENGTH, self._packet, now)
+            wire = room - used
+            if wire > self.largest_chunk:
+                wire = self.largest_chunk
+            last = outbound.cut(wire - DATA_HEADER_LENGTH, self._packet, now)
             self._fly(last)
             last.add_to(parts)
             used += last.wire
@@ -222,8 +230,8 @@ class SendQueue:
         """Does the peer's window admit the next new chunk?"""
         message = self._queue[0]
         cost = len(message.data) - message.position + OVERHEAD
-        if cost > self.mtu:
-            cost = self.mtu
+        if cost > self.largest_chunk:
+            cost = self.largest_chunk
         if self._outstanding + cost <= self.peer_window:
             return True
         # A shut window is probed with one chunk at a time (RFC 9260 6.1 A).
@@ -232,7 +240,8 @@ class SendQueue:
     def _least(self, message: OutboundMessage) -> int:
         """The room below which beginning this message in a packet only makes another chunk."""
         left = len(message.data) - message.position + DATA_HEADER_LENGTH
-        return left + (-left & 3) if left <= self.mtu // 2 else self.mtu // 2
+        half = self.largest_chunk // 2
+        return left + (-left & 3) if left <= half else half
 
     def _fly(self, chunk: OutboundChunk) -> None:
         self.flight += chunk.charge
@@ -271,6 +280,8 @@ class SendQueue:
                     self._was_late(tsn)
             self.pending -= chunk.cost
         advanced = cumulative > self._acknowledged
+        if advanced:
+            self.stalls = 0
         self._acknowledged = cumulative
         if sack.gaps:
             self._take_gaps(sack, newly)
@@ -378,6 +389,7 @@ class SendQueue:
         if self._probed or not self._flying:
             return False
         self._probed = True
+        self._stall()
         overtaken = [chunk for chunk in self._flying.values() if chunk.misses]
         if overtaken:
             if self._lose(overtaken):
@@ -390,10 +402,16 @@ class SendQueue:
         self._rescue = True
         return True
 
+    def _stall(self) -> None:
+        # A shut window refuses what comes; that tells nothing of the path.
+        if self.peer_window:
+            self.stalls += 1
+
     def timed_out(self) -> bool:
         """T3 expired. Is the peer to be given up?"""
         self.counters.timeouts += 1
         self.failures += 1
+        self._stall()
         # What was reported beyond a gap may have been dropped since (RFC 2018 section 8).
         self._lost.update(self._sacked)
         self._sacked.clear()

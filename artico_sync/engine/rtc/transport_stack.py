@@ -50,7 +50,7 @@ class TransportStack:
         self.ice: IceTransport = create_ice_transport(configuration, settings, on_candidate)
         self.dtls = DtlsTransport(self.ice, certificates, accelerate=settings.accelerate)
         self.sctp: SctpTransport | None = None
-        #: The path to the peer was given up.
+        #: The path to the peer, or the peer's end of the data transport, was given up.
         self.lost = False
         #: The path is gone or silent; another may be found.
         self.on_restart_needed: Callable[[], None] | None = None
@@ -145,6 +145,7 @@ class TransportStack:
         """The transport of the data channels, made at the first need."""
         if self.sctp is None:
             self.sctp = SctpTransport(self.dtls, self._settings)
+            self.sctp.on_lost = self._on_lost
             self.sctp._bundled = True
             self.sctp.mid = None
         return self.sctp
