@@ -237,8 +237,9 @@ class CallPort:
         if self.phase is Phase.CLOSED:
             return
         if not self.lease.run(self._hangup, timeout):
+            within = "" if timeout is None else f" within {timeout:g} s"
             raise ArticoTimeoutError(
-                f"Not all messages could be delivered within {timeout:g} s; the call is closed.",
+                f"Not all messages could be delivered{within}; the call is closed.",
                 session=self.session_id,
                 peer=self.target,
             )

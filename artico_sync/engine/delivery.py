@@ -19,7 +19,7 @@ BROWSER_START = 0.5
 
 async def deliver_and_close(
     channel: DataChannel, closed: asyncio.Event, *, opened: float, peer_is_ours: bool
-) -> bool:
+) -> None:
     """Wait until everything sent has arrived, and close the channel.
 
     Args:
@@ -27,16 +27,13 @@ async def deliver_and_close(
         closed: Set when the channel or what carries it has closed.
         opened: When the channel opened, in the loop's time.
         peer_is_ours: Whether artico_sync runs at the other end, rather than a page.
-
-    Returns:
-        Whether all that was sent has been delivered.
     """
     try:
         if not channel.drained:
             await channel.wait_drained()
     except ConnectionError:
         logger.debug("%r: the association ended while delivering", channel)
-        return channel.drained
+        return
     if not peer_is_ours and channel.messages_sent:
         await _let_page_catch_up(closed, opened)
     channel.close()
@@ -48,7 +45,6 @@ async def deliver_and_close(
         if channel.is_held:
             patience = CLOSE_CONFIRMATION  # it cannot go on: here nobody reads any more
         await _wait(closed, channel.patience(patience))
-    return True
 
 
 async def _let_page_catch_up(closed: asyncio.Event, opened: float) -> None:

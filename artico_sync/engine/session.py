@@ -335,6 +335,10 @@ class Session:
         """The call is over now; its resources go in the background."""
         if self.phase is Phase.CLOSED:
             return
+        # Told before the close, after which no event comes any more.
+        # A call that never opened has nothing to deliver.
+        if self.phase is Phase.CLOSING and self.channel is not None and not self.channel.drained:
+            self._report_undelivered()
         self._enter(Phase.CLOSED, self.reason or reason)
         self.signaling.close()
         self._teardown = asyncio.get_running_loop().create_task(self._tear_down())
@@ -399,11 +403,6 @@ class Session:
                 # Shielded: whoever stops waiting must not stop the delivery.
                 await asyncio.shield(self._hanging)
         except TimeoutError:
-            # Told before the close, after which no event comes any more.
-            # A call that never opened has nothing to deliver.
-            channel = self.channel if self.phase is Phase.CLOSING else None
-            if channel is not None and not channel.drained:
-                self._report_undelivered(timeout)
             self._close(CloseReason.HANGUP)
         await self._hanging
         await self.ended()
@@ -426,9 +425,9 @@ class Session:
             self.signaling.say_bye(CloseReason.REJECTED, self._detail)
             self._close(CloseReason.HANGUP)
 
-    def _report_undelivered(self, timeout: float | None) -> None:
-        if self._delivered and self.listener is not None:
-            text = f"Not all messages could be delivered within {timeout:g} s of hanging up."
+    def _report_undelivered(self) -> None:
+        if self.listener is not None:
+            text = "Not all messages could be delivered before the call closed."
             self.listener.on_event(
                 "error", ArticoTimeoutError(text, session=self.session, peer=self.target)
             )
@@ -446,7 +445,7 @@ class Session:
     async def _hang_up(self) -> None:
         if self.phase is Phase.CLOSING:
             assert self.channel is not None
-            self._delivered = await deliver_and_close(
+            await deliver_and_close(
                 self.channel,
                 self._channel_closed,
                 opened=self._opened,

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import hashlib
+import queue
 import threading
 import time
 
@@ -167,18 +168,25 @@ def test_who_sent_nothing_hangs_up_at_once_whatever_the_network(network: Network
     assert ends.callee.close_reason == "hangup"
 
 
-def test_a_call_lost_while_it_is_hung_up_says_so(network: Network) -> None:
+@pytest.mark.parametrize("leaving", ["hangup", "hangup without a limit", "close"])
+def test_a_call_lost_while_it_is_hung_up_says_so(network: Network, leaving: str) -> None:
     """The peer is given up before the time of the hang-up is over."""
     relay = network.relay(delay=0.02)
     ends = network.connect(relay, silence_timeout=1.5)
-    ends.caller.on("error", lambda error: None)
+    errors: queue.SimpleQueue[Exception] = queue.SimpleQueue()
+    ends.caller.on("error", errors.put)
     relay.cut()
     ends.caller.send("lost")
     begun = time.monotonic()
-    with pytest.raises(ArticoTimeoutError, match="delivered"):
-        ends.caller.hangup(timeout=60)
+    if leaving == "close":
+        ends.alice.close(timeout=60)
+    else:
+        with pytest.raises(ArticoTimeoutError, match="delivered"):
+            ends.caller.hangup(timeout=60 if leaving == "hangup" else None)
     assert time.monotonic() - begun < 15 * TIME_UNIT
-    assert ends.caller.closed
+    assert ends.caller.closed and ends.caller.close_reason == "hangup"
+    assert isinstance(errors.get(timeout=LIMIT), ArticoTimeoutError)
+    assert errors.empty()
 
 
 def test_a_hangup_over_a_link_that_comes_back_delivers(network: Network) -> None:
