@@ -17,6 +17,7 @@ from artico_sync.engine import negotiation
 from artico_sync.engine.negotiation import NegotiationError
 from artico_sync.engine.rtc.ice import IceConnection
 from artico_sync.engine.rtc.media_lines import RemoteTrackAdded, RemoteTrackRemoved
+from artico_sync.engine.rtc.sctp import SctpTransport
 from artico_sync.engine.settings import Settings
 from tests.negotiating import (
     End,
@@ -660,6 +661,27 @@ def test_restarts_of_both_sides_that_arrive_in_one_go_are_told_apart() -> None:
         await until(lambda: all(t._restart is None for t in transports))
         used = [transport._connection for transport in transports]
         assert used[0].remote_username == used[1].local_username
+
+    with_call(test)
+
+
+def test_data_transports_are_told_of_another_path(monkeypatch: pytest.MonkeyPatch) -> None:
+    told: list[SctpTransport] = []
+    monkeypatch.setattr(SctpTransport, "path_changed", lambda transport: told.append(transport))
+
+    async def test(caller: End, callee: End) -> None:
+        transports = [end.connection.sctp_transport for end in (caller, callee)]
+        for _ in range(2):
+            for end in (caller, callee):
+                moved = end.connection.ice_transport._connection.path.on_change
+                assert moved is not None
+                moved()
+            assert all(transport in told for transport in transports)
+            told.clear()
+            caller.negotiation.restart_ice()
+            await settle(caller, callee)
+            await until(lambda: all(transport in told for transport in transports))
+            told.clear()
 
     with_call(test)
 

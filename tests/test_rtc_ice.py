@@ -10,6 +10,7 @@ import threading
 import time
 from collections.abc import AsyncIterator
 from contextlib import asynccontextmanager
+from functools import partial
 
 import pytest
 from aioice import stun
@@ -637,6 +638,9 @@ def test_another_path_takes_over() -> None:
             await asyncio.wait_for(asyncio.gather(one.start(other), other.start(one)), LIMIT)
             before = [peer.transport.path_stats()["remote"] for peer in (one, other)]
             used = before[0]
+            changes: list[Peer] = []
+            for peer in (one, other):
+                peer.transport._connection.path.on_change = partial(changes.append, peer)
             for path in (first, second):
                 path.cut = isinstance(used, dict) and used["port"] == path.port
             assert first.cut or second.cut
@@ -645,6 +649,7 @@ def test_another_path_takes_over() -> None:
                     assert not peer.lost.is_set()
                     await asyncio.sleep(0.005)
             await round_trip(one, other)
+            assert one in changes and other in changes
             await stop(one, other)
 
     asyncio.run(main())

@@ -286,6 +286,49 @@ def test_a_link_that_comes_back_goes_on() -> None:
     run(test)
 
 
+def test_what_the_old_path_lost_is_sent_again_as_soon_as_there_is_another() -> None:
+    async def test() -> None:
+        network = Network()
+        async with Pair(network) as pair:
+            local, remote = await pair.channel()
+            there = Collector()
+            remote.on("message", there.take)
+            await pair.ours.drained()
+            network.is_cut = True
+            pair.ours.send_message(local, "x")
+            while pair.ours.stats()["timeouts"] != 2:
+                await asyncio.sleep(0.001)
+            pair.ours._association._retransmission_timer.start(LIMIT * 2)
+            network.is_cut = False
+            pair.ours.path_changed()
+            await there.wait(1)
+            await pair.ours.drained()
+            assert pair.ours.stats()["timeouts"] == 2
+
+    run(test)
+
+
+def test_another_path_may_carry_less_than_the_one_before() -> None:
+    async def test() -> None:
+        network = Network(delay=0.002)
+        async with Pair(network) as pair:
+            local, remote = await pair.channel()
+            there = Collector()
+            remote.on("message", there.take)
+            for _ in range(40):
+                pair.ours.send_message(local, b"x" * 16_000)
+            await pair.ours.drained()
+            assert pair.ours.stats()["packet_size"] == ETHERNET
+            pair.ours.path_changed()
+            assert pair.ours.stats()["packet_size"] == BASE
+            for _ in range(40):
+                pair.ours.send_message(local, b"x" * 16_000)
+            await pair.ours.drained()
+            assert pair.ours.stats()["packet_size"] == ETHERNET
+
+    run(test)
+
+
 def test_a_loop_that_is_late_each_time_sends_again_all_the_same() -> None:
     async def test() -> None:
         network = Network()

@@ -10,6 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
+from artico_sync.engine.rtc.sctp_congestion import RTO_INITIAL
 from artico_sync.engine.rtc.sctp_outbound import OVERHEAD, OutboundMessage
 from artico_sync.engine.rtc.sctp_packets import (
     COMMON_HEADER_LENGTH,
@@ -273,6 +274,27 @@ def test_a_time_out_sends_everything_again_one_packet_first() -> None:
     sender.now += 0.3
     sender.sack(1, (4, 4))
     assert [number(chunk) for packet in sender.packets() for chunk in packet] == [2, 3]
+
+
+def test_another_path_is_learnt_from_the_beginning_and_gets_what_was_in_flight() -> None:
+    sender = Sender()
+    sender.put(1000)
+    sender.packets()
+    sender.now += 0.001
+    sender.sack(1)
+    sender.put(1_000_000)
+    sender.packets()
+    while sender.queue.timeout.value < 5.0:
+        sender.queue.timed_out()
+        sender.packets()
+    assert sender.packets() == []
+    sender.queue.path_changed()
+    packets = sender.packets()
+    assert number(packets[0][0]) == 2
+    assert len(packets) == 10
+    assert sender.queue.timeout.minimum is None
+    assert sender.queue.timer() == RTO_INITIAL
+    assert sender.queue.window.in_slow_start
 
 
 def test_the_peer_is_given_up_only_while_it_says_nothing() -> None:

@@ -161,6 +161,10 @@ class SctpTransport(RTCSctpTransport):
         if receives.should_announce():
             self._association.acknowledge_soon()
 
+    def path_changed(self) -> None:
+        """ICE has moved to another path to the peer."""
+        self._association.path_changed()
+
     async def drained(self) -> None:
         """Wait until everything accepted is acknowledged.
 

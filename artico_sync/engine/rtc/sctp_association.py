@@ -262,6 +262,15 @@ class Association:
         self.flush_soon()
         return self._replies <= REPLIES_PER_PASS
 
+    def path_changed(self) -> None:
+        """Packets go another way now: do not wait for what was sent the old one."""
+        if self.is_up:
+            self.sends.path_changed()
+            if self.path.retreat():
+                self._resize()
+            self._search_path(self._loop.time())
+            self.flush_soon()
+
     # Receiving
 
     def handle(self, packet: bytes) -> None:

@@ -62,6 +62,8 @@ class PathSize:
 
     def search(self, peer_maximum: int, same_host: bool, at: float) -> None:
         """Look for more than `size` from then on; the peer takes at most `peer_maximum`."""
+        # Answers to earlier probes tell nothing any more.
+        self._nonce = os.urandom(8)
         wanted = [TUNNEL, ETHERNET, *((RECORD,) if same_host else ())]
         limit = max(peer_maximum, ANYBODY)
         self._candidates = [size for size in wanted if self.size < size <= limit]
@@ -101,5 +103,4 @@ class PathSize:
         if self.size == BASE:
             return False
         self.size = BASE
-        self._nonce = os.urandom(8)
         return True

@@ -97,6 +97,21 @@ class SendQueue:
         self.mtu = self.window.mtu = mtu
         self.largest_chunk = largest_chunk
 
+    def path_changed(self) -> None:
+        """What was learnt of the network holds no more, and what is in flight may be lost with
+        the old path: send it again."""
+        self.window = CongestionWindow(self.mtu)
+        self.timeout = RetransmissionTimeout()
+        self.pacer = Pacer()
+        self._losses = LossDetector(self.timeout)
+        self.failures = self.stalls = 0
+        self._recovery_exit = None
+        self._reduced_at = self._packet
+        self._rescue = self._probed = False
+        self._window_probes = 0
+        self._window_probe_due = self.waits_for_window or self._window_probe_due
+        self._give_up_flying()
+
     @property
     def next_tsn(self) -> int:
         """The TSN of the next new chunk, 32 bits."""

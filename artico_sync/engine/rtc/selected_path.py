@@ -6,6 +6,7 @@ import asyncio
 import os
 import socket
 import time
+from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from aioice import Candidate
@@ -29,6 +30,8 @@ class SelectedPath:
         self.now = asyncio.get_running_loop().time
         self.pair: CandidatePair | None = None
         self.address: tuple[str, int] | None = None
+        #: Called when another pair has taken the place of the one in use.
+        self.on_change: Callable[[], None] | None = None
         self._transport: asyncio.DatagramTransport | None = None
         #: When anything of the peer was last heard over this path (the loop's time).
         self.heard_at = 0.0
@@ -49,6 +52,7 @@ class SelectedPath:
         """Use `pair` from now on."""
         if pair is self.pair:
             return
+        changes = self.pair is not None and pair is not None
         self.pair = pair
         self.refresh()
         if pair is None:
@@ -57,6 +61,8 @@ class SelectedPath:
             self.address = pair.remote_addr
             self._transport = pair.protocol.transport
             self.heard_at = self.now()
+        if changes and self.on_change is not None:
+            self.on_change()
 
     def refresh(self) -> None:
         """Forget the prepared messages: they depend on the role and on the pair."""

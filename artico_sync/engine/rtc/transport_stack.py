@@ -111,6 +111,9 @@ class TransportStack:
             logger.debug("an ICE restart was given up")
         elif (error := restart.exception()) is not None:
             self._on_restart_failed(error)
+        else:
+            self._follow_path()
+            self._on_path_change()
 
     def _on_restart_failed(self, error: BaseException) -> None:
         # Both sides' descriptions tell of a path that does not exist.
@@ -119,6 +122,15 @@ class TransportStack:
 
     def _on_ice_state(self) -> None:
         self.lost = self.lost or self.ice.state == "failed"
+        if self.ice.state == "completed":
+            self._follow_path()
+
+    def _follow_path(self) -> None:
+        self.ice._connection.path.on_change = self._on_path_change
+
+    def _on_path_change(self) -> None:
+        if self.sctp is not None:
+            self.sctp.path_changed()
 
     def _on_lost(self) -> None:
         self.lost = True
