@@ -7,6 +7,7 @@ import itertools
 import random
 import threading
 from collections.abc import Callable
+from datetime import timedelta
 from time import monotonic
 from typing import Any
 
@@ -20,6 +21,7 @@ from aiortc.rtp import RtpPacket
 from artico_sync.bridge import frames
 from artico_sync.engine.media.encoding import Encoding
 from artico_sync.engine.media.local import hub_of
+from artico_sync.engine.rtc import rtp_receiver
 from artico_sync.engine.rtc.rtp_receiver import RtpReceiver, TolerantExtensionsMap
 from artico_sync.errors import MediaError
 from artico_sync.media import AudioTrack, VideoTrack
@@ -295,6 +297,25 @@ def test_hostile_packets_do_no_harm() -> None:
         for _ in range(20):
             assert shows(video.read(timeout=10), RED)
             audio.recv(timeout=10)
+
+
+def test_sources_that_fell_silent_are_in_no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+    monkeypatch.setattr(rtp_receiver, "SOURCE_LIFE", timedelta(seconds=-10))
+    with MediaPair() as pair:
+        (video,) = pair.share(endless(RED))
+        video.recv(timeout=10)
+
+        async def attack() -> None:
+            (receiver,) = pair.receivers()
+            codec = next(iter(receiver._RTCRtpReceiver__codecs))
+            for source in range(300):
+                packet = RtpPacket(payload_type=codec, ssrc=source)
+                packet.extensions.abs_send_time = source
+                await receiver._handle_rtp_packet(packet, clock.current_ms())
+            sources = receiver._RTCRtpReceiver__remote_bitrate_estimator.ssrcs
+            assert 0 < len(sources) <= rtp_receiver.MAXIMUM_SOURCES
+
+        pair.run(attack)
 
 
 def test_a_malformed_header_extension_is_a_malformed_packet() -> None:

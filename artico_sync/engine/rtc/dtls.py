@@ -18,6 +18,7 @@ from aiortc.rtp import is_rtcp
 from OpenSSL import SSL
 
 from .dtls_records import HEADER, RECORD_MAXIMUM, Records, records_of, runs
+from .rtp_router import BoundedRouter
 
 if TYPE_CHECKING:
     from aiortc.rtcdtlstransport import DataReceiver, SRTPProtectionProfile
@@ -78,6 +79,7 @@ class DtlsTransport(RTCDtlsTransport):
         super().__init__(transport, certificates)
         self._accelerate = accelerate
         self._records: Records | None = None
+        self._rtp_router = BoundedRouter()
 
     @property
     def can_send_at_once(self) -> bool:

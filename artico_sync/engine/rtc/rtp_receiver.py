@@ -247,6 +247,9 @@ class RtpReceiver(RTCRtpReceiver):
         for source in [source for source, seen in active.items() if seen < horizon]:
             del active[source]
             self._RTCRtpReceiver__remote_streams.pop(source, None)
+            if self._RTCRtpReceiver__remote_bitrate_estimator is not None:
+                # It names its sources in its reports, and forgets none.
+                self._RTCRtpReceiver__remote_bitrate_estimator.ssrcs.pop(source, None)
         return len(active) < MAXIMUM_SOURCES
 
     async def _estimate_bandwidth(self, packet: RtpPacket, arrival_time_ms: int) -> None:
