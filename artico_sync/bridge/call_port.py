@@ -14,6 +14,7 @@ from typing import TYPE_CHECKING, Any
 
 from artico_sync.bridge.dispatcher import Dispatcher
 from artico_sync.bridge.fork import ForkGuard
+from artico_sync.bridge.interruptible import Condition
 from artico_sync.bridge.loop import LoopLease, assert_not_loop_thread
 from artico_sync.bridge.mailbox import Mailbox
 from artico_sync.bridge.media_port import MediaPort, RemoteFactory
@@ -92,14 +93,16 @@ class CallPort:
         self._initiator = initiator
         self._answered = False
         self._has_opened = False
-        self._lock = threading.Lock()
-        self._condition = threading.Condition(self._lock)
+        self._lock = threading.RLock()
+        self._condition = Condition(self._lock)
         self._hurried: float | None = None
         self._maximum_message = 0
         self._outgoing = Outgoing(
             lease, self._lock, self._condition, settings.send_buffer, lambda: self.engine
         )
-        self._unreleased = 0
+        #: Footprints of all messages read so far, and of those the session knows of.
+        self._read = 0
+        self._released = 0
         self._release_step = min(64 * KIB, settings.receive_buffer // 8)
 
     # the loop's side
@@ -198,15 +201,18 @@ class CallPort:
         # Told in steps: a wake-up of the loop for each message would cost more than the message.
         footprint = message_size(data) + OVERHEAD
         with self._lock:
-            self._unreleased += footprint
-            if self._unreleased < self._release_step:
-                return
-            footprint, self._unreleased = self._unreleased, 0
-        self.lease.post(self._release, footprint)
+            before = self._read
+            self._read += footprint
+            steps = self._read // self._release_step - before // self._release_step
+        # Where Ctrl-C comes in between, the next step tells of both.
+        if steps:
+            self.lease.post(self._release)
 
-    def _release(self, footprint: int) -> None:
+    def _release(self) -> None:
         if self.engine is not None:
-            self.engine.release(footprint)
+            read = self._read
+            self.engine.release(read - self._released)
+            self._released = read
 
     def answer(self) -> None:
         """Accept the call.

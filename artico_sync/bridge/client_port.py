@@ -9,7 +9,6 @@ from __future__ import annotations
 
 import asyncio
 import logging
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING, Any, TypeVar
 
@@ -17,6 +16,7 @@ from artico_sync.bridge import workers
 from artico_sync.bridge.call_port import CallPort
 from artico_sync.bridge.dispatcher import Dispatcher
 from artico_sync.bridge.fork import ForkGuard
+from artico_sync.bridge.interruptible import Condition
 from artico_sync.bridge.loop import LoopLease, assert_not_loop_thread, lease
 from artico_sync.bridge.mailbox import Mailbox
 from artico_sync.bridge.media_port import RemoteFactory
@@ -55,7 +55,7 @@ class ClientPort:
         self.settings = settings
         self._make_call = make_call
         self._make_remote = make_remote
-        self._condition = threading.Condition()
+        self._condition = Condition()
         self._dispatcher = Dispatcher(name)
         self.mailbox = Mailbox(
             f"client {name}", CLIENT_EVENTS, self._dispatcher, ended=self._ended_error

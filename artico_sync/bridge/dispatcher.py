@@ -11,8 +11,7 @@ import logging
 import threading
 from typing import Protocol
 
-import janus
-
+from artico_sync.bridge.interruptible import PriorityQueue
 from artico_sync.bridge.waiting import Deadline, take
 
 logger = logging.getLogger("artico_sync.bridge.dispatcher")
@@ -37,9 +36,9 @@ class Dispatcher:
     def __init__(self, name: str) -> None:
         self._name = name
         self._lock = threading.Lock()
-        # By turn; nobody's turn only has the thread look whether it is to stop.
-        self._queue: janus.PriorityQueue[tuple[int, Dispatchable | None, str]]
-        self._queue = janus.PriorityQueue()
+        # By turn, then by entry; nobody's turn only has the thread look whether it is to stop.
+        self._queue: PriorityQueue[tuple[int, int, Dispatchable | None, str]] = PriorityQueue()
+        self._entries = itertools.count()
         self._turns = itertools.count()
         self._thread: threading.Thread | None = None
         self._stopping = False
@@ -54,24 +53,33 @@ class Dispatcher:
         any thread, never blocks.
 
         Args:
-            turn: Of that event; no event has two of them waiting here.
+            turn: Of that event.
         """
         # One lock for both, so that a thread about to end cannot miss the event.
         with self._lock:
-            self._queue.sync_q.put_nowait((turn, target, name))
+            self._queue.sync_q.put_nowait((turn, next(self._entries), target, name))
             if self._thread is None:
                 self._start()
 
     def _start(self) -> None:
-        self._thread = threading.Thread(
+        thread = threading.Thread(
             target=self._run, name=f"artico_sync-events-{self._name}", daemon=True
         )
-        self._thread.start()
+        try:
+            self._thread = thread
+            thread.start()
+        except BaseException:
+            # Ctrl-C, before or after it began.
+            self._thread = None
+            raise
 
     def _run(self) -> None:
+        with self._lock:
+            if self._thread is not threading.current_thread():
+                return
         forever = Deadline(None)
         while True:
-            turn, target, name = take(self._queue.sync_q, forever)
+            turn, _, target, name = take(self._queue.sync_q, forever)
             if target is not None:
                 self._deliver(target, name, turn)
             with self._lock:
@@ -109,7 +117,7 @@ class Dispatcher:
             thread = self._thread
             if thread is None:
                 return True
-            self._queue.sync_q.put_nowait((NOBODYS_TURN, None, ""))
+            self._queue.sync_q.put_nowait((NOBODYS_TURN, next(self._entries), None, ""))
         if thread.ident == threading.get_ident():
             return False
         while thread.is_alive() and not deadline.expired:

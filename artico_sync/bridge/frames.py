@@ -5,12 +5,12 @@ Lock order: a reader's condition is taken alone; the loop holds it only to put a
 
 from __future__ import annotations
 
-import threading
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from artico_sync.bridge.interruptible import Condition
 from artico_sync.bridge.loop import assert_not_loop_thread
 from artico_sync.bridge.waiting import Deadline, wait_until
 from artico_sync.errors import MediaError
@@ -54,7 +54,7 @@ class FrameReader:
         self._track = track
         self._post = post
         self._idle = idle
-        self._condition = threading.Condition()
+        self._condition = Condition()
         if limit is None:
             limit = VIDEO_FRAMES if track.kind == "video" else AUDIO_FRAMES
         self._frames: deque[tuple[Frame, float]] = deque(maxlen=limit)

@@ -6,7 +6,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Any
 
-import janus
+from artico_sync.bridge.interruptible import Queue
 
 
 class Event:
@@ -29,7 +29,7 @@ class Event:
             self.consumed(*self.arguments)
 
 
-class KeptEvents(janus.Queue[Iterable[Event]]):
+class KeptEvents(Queue[Iterable[Event]]):
     """A janus queue that takes events by the batch and gives them one at a time."""
 
     def _init(self, maxsize: int) -> None:
@@ -52,7 +52,14 @@ class KeptEvents(janus.Queue[Iterable[Event]]):
         """The oldest event if there is one."""
         if not self.events:
             return None
-        (event,) = self.sync_q.get_nowait()
+        event = self.events[0]
+        try:
+            self.sync_q.get_nowait()
+        except BaseException:
+            # Ctrl-C, perhaps after it was taken.
+            if not self.events or self.events[0] is not event:
+                self.put_back(event)
+            raise
         return event
 
     def put_back(self, event: Event) -> None:

@@ -21,6 +21,7 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 import janus
 
 from artico_sync.bridge.executor import DaemonExecutor
+from artico_sync.bridge.interruptible import Queue
 from artico_sync.bridge.timer_slack import be_punctual
 from artico_sync.bridge.waiting import CancelledError, Deadline, FutureTimeout, result_of
 from artico_sync.bridge.wake_up import make_wake_up
@@ -56,7 +57,7 @@ class LoopThread:
         self.loop = new_event_loop()
         self.executor = DaemonExecutor()
         self.loop.set_default_executor(self.executor)
-        self._inbox: janus.Queue[tuple[Callable[..., object], tuple[object, ...]]] = janus.Queue()
+        self._inbox: Queue[tuple[Callable[..., object], tuple[object, ...]]] = Queue()
         self._awake = False
         self._wake_up = make_wake_up(self.loop, self._drain)
         self._stopped = threading.Event()
@@ -69,15 +70,21 @@ class LoopThread:
         """Run `function(*args)` on the loop soon, in the order of the calls; any thread."""
         try:
             self._inbox.sync_q.put_nowait((function, args))
+            if not self._awake:
+                self._awake = True
+                self._wake()
         except janus.SyncQueueShutDown:
             logger.debug("the loop has stopped, dropping %r", function)
-            return
-        if not self._awake:
-            self._awake = True
-            try:
-                self._wake_up.wake()
-            except RuntimeError:
-                logger.debug("the loop was closed meanwhile, dropping %r", function)
+        except BaseException:
+            # Ctrl-C, perhaps between the two: one that finds nothing to do is harmless.
+            self._wake()
+            raise
+
+    def _wake(self) -> None:
+        try:
+            self._wake_up.wake()
+        except RuntimeError:
+            logger.debug("the loop was closed meanwhile")
 
     def _drain(self) -> None:
         # Cleared first: a post that comes while draining wakes the loop again.
@@ -119,8 +126,13 @@ class LoopThread:
 
     def stop(self) -> None:
         """Stop the loop and wait for its thread; any thread but the loop's own."""
-        self.post(self.loop.stop)
-        self._thread.join()
+        try:
+            self.post(self.loop.stop)
+            self._thread.join()
+        except BaseException:
+            # Ctrl-C must not keep it from stopping by itself.
+            self.post(self.loop.stop)
+            raise
 
 
 class _Registry:

@@ -77,6 +77,14 @@ def register(event: str, handler: Handler, arguments: int, once: bool) -> Regist
     return Registration(handler, None if variadic else len(positional), once)
 
 
+class _Wait(Waiter[Event]):
+    """A thread that waits for an event."""
+
+    #: Whether it is to see one beside the handlers, rather than to take it.
+    __slots__ = ("beside",)
+    beside: bool
+
+
 class Mailbox:
     """Kept events, handlers and waiting threads of one object."""
 
@@ -108,9 +116,9 @@ class Mailbox:
         self._queues: dict[str, KeptEvents] = {}
         #: Threads that take the next event, threads that see it beside the handlers, and threads
         #: that wait for the handlers to go.
-        self._takers: defaultdict[str, list[Waiter[Event]]] = defaultdict(list)
-        self._observers: defaultdict[str, list[Waiter[Event]]] = defaultdict(list)
-        self._sidelined: defaultdict[str, list[Waiter[Event]]] = defaultdict(list)
+        self._takers: defaultdict[str, list[_Wait]] = defaultdict(list)
+        self._observers: defaultdict[str, list[_Wait]] = defaultdict(list)
+        self._sidelined: defaultdict[str, list[_Wait]] = defaultdict(list)
         #: The names whose oldest event is with the dispatcher, waiting for its turn.
         self._due: set[str] = set()
         self._warned = False
@@ -179,8 +187,14 @@ class Mailbox:
         """
         events = self._queue(name).events
         if events and self._handlers[name] and name not in self._due:
-            self._due.add(name)
-            self._dispatcher.put(self, name, events[0].turn)
+            turn = events[0].turn
+            try:
+                self._due.add(name)
+                self._dispatcher.put(self, name, turn)
+            except BaseException:
+                # Ctrl-C, perhaps before it was put: twice is harmless.
+                self._dispatcher.put(self, name, turn)
+                raise
 
     def _drop_oldest(self) -> None:
         kept = [queue for name, queue in self._queues.items() if name not in self._unbounded]
@@ -224,7 +238,7 @@ class Mailbox:
     def dispatch(self, name: str, turn: int) -> None:
         """Give the oldest kept event to the handlers if its turn has come; dispatcher thread."""
         with self._lock:
-            self._due.remove(name)
+            self._due.discard(name)
             registrations = list(self._handlers[name])
             queue = self._queue(name)
             # It is another one's turn where the event was taken or dropped meanwhile.
@@ -272,38 +286,43 @@ class Mailbox:
             ArticoTimeoutError: The deadline passed.
             Exception: What `ended` makes, when no event can come any more.
         """
-        while True:
+        event: Event | None = None
+        waiter: _Wait | None = None
+        try:
+            while event is None:
+                with self._lock:
+                    handled = bool(self._handlers[name]) and not self._finished
+                    if not handled:
+                        event = self._queue(name).take()
+                        if event is not None:
+                            break
+                        if self._finished:
+                            self._end(name, observe)
+                            return None
+                    if deadline.expired:
+                        raise self._timeout(deadline, what)
+                    waiter = _Wait()
+                    waiter.beside = handled and observe
+                    self._group(handled, observe)[name].append(waiter)
+                waiter.wait(deadline)
+                if waiter.given is None:
+                    with self._lock:
+                        self._retire(name, waiter)
+                if waiter.given is not None and waiter.beside:
+                    return waiter.given.arguments
+                event = waiter.given
+            event.finish()
+        except BaseException:
+            # Ctrl-C: what was taken or handed over in that moment is for others.
             with self._lock:
-                handled = bool(self._handlers[name]) and not self._finished
-                if not handled:
-                    event = self._queue(name).take()
-                    if event is not None:
-                        break
-                    if self._finished:
-                        self._end(name, observe)
-                        return None
-                if deadline.expired:
-                    raise self._timeout(deadline, what)
-                waiters = (
-                    self._takers[name]
-                    if not handled
-                    else self._observers[name]
-                    if observe
-                    else self._sidelined[name]
-                )
-                waiter: Waiter[Event] = Waiter()
-                waiters.append(waiter)
-            event = self._sleep(name, waiter, waiters, deadline)
-            if handled and observe:
-                if event is not None:
-                    return event.arguments
-                if self._finished:
-                    self._end(name, observe)
-                    return None
-            elif event is not None:
-                break
-        event.finish()
+                self._give_up(name, waiter, event)
+            raise
         return event.arguments
+
+    def _group(self, handled: bool, observe: bool) -> defaultdict[str, list[_Wait]]:
+        if not handled:
+            return self._takers
+        return self._observers if observe else self._sidelined
 
     def _end(self, name: str, observe: bool) -> None:
         """No event can come: the end of a wait."""
@@ -311,24 +330,19 @@ class Mailbox:
             return
         raise self._ended()
 
-    def _sleep(
-        self, name: str, waiter: Waiter[Event], waiters: list[Waiter[Event]], deadline: Deadline
-    ) -> Event | None:
-        try:
-            waiter.wait(deadline)
-        except BaseException:
-            # Ctrl-C: what was handed over in that moment is for others.
-            with self._lock:
-                if waiter in waiters:
-                    waiters.remove(waiter)
-                elif waiter.given is not None and waiters is self._takers[name]:
-                    self._put_back(name, waiter.given)
-            raise
-        if waiter.given is None:
-            with self._lock:
-                if waiter in waiters:
-                    waiters.remove(waiter)
-        return waiter.given
+    def _retire(self, name: str, waiter: _Wait) -> bool:
+        """Have a thread wait no more; returns whether it did."""
+        for group in (self._takers, self._observers, self._sidelined):
+            if waiter in group[name]:
+                group[name].remove(waiter)
+                return True
+        return False
+
+    def _give_up(self, name: str, waiter: _Wait | None, event: Event | None) -> None:
+        if waiter is not None and not self._retire(name, waiter) and not waiter.beside:
+            event = event or waiter.given
+        if event is not None:
+            self._put_back(name, event)
 
     def _put_back(self, name: str, event: Event) -> None:
         woken = _hand_over([event], self._takers[name])
@@ -344,7 +358,7 @@ class Mailbox:
         )
 
 
-def _hand_over(events: Sequence[Event], waiters: list[Waiter[Event]]) -> list[Waiter[Event]]:
+def _hand_over(events: Sequence[Event], waiters: list[_Wait]) -> list[_Wait]:
     """Give waiting threads an event each, as far as both go. Returns whom to wake."""
     count = min(len(events), len(waiters))
     woken = waiters[:count]
@@ -354,7 +368,7 @@ def _hand_over(events: Sequence[Event], waiters: list[Waiter[Event]]) -> list[Wa
     return woken
 
 
-def _wake_all(*groups: list[Waiter[Event]]) -> None:
+def _wake_all(*groups: list[_Wait]) -> None:
     """Have them look again."""
     for waiters in groups:
         for waiter in waiters:

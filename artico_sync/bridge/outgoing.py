@@ -30,7 +30,7 @@ class Outgoing:
     def __init__(
         self,
         lease: LoopLease,
-        lock: threading.Lock,
+        lock: threading.RLock,
         condition: threading.Condition,
         limit: int,
         engine: Callable[[], Session | None],
@@ -108,10 +108,15 @@ class Outgoing:
             self._accepted += size + OVERHEAD
             # Under the lock, so that messages of several threads keep the order of their accounts,
             # and whoever hangs up after a send comes after it.
-            self._messages.append((data, size))
-            if not self._told:
-                self._told = True
+            try:
+                self._messages.append((data, size))
+                if not self._told:
+                    self._told = True
+                    self._lease.post(self._send)
+            except BaseException:
+                # Ctrl-C, perhaps before the loop was told: twice is harmless.
                 self._lease.post(self._send)
+                raise
         return True
 
     def _wait_for_room(self, deadline: Deadline, size: int, check: Callable[[int], None]) -> None:

@@ -16,6 +16,7 @@ from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
 from artico_sync.bridge.frames import FrameReader, ReadingInterrupted
+from artico_sync.bridge.interruptible import Condition
 from artico_sync.bridge.loop import assert_not_loop_thread
 from artico_sync.bridge.waiting import Deadline, wait_until
 from artico_sync.bridge.workers import Worker
@@ -52,7 +53,7 @@ class Source:
         self.ended = False
         self.error: MediaError | None = None
         self._enabled = True
-        self._condition = threading.Condition()
+        self._condition = Condition()
         self._put: Callable[[Frame, float], None] | None = None
         self._end: Callable[[MediaError | None], None] | None = None
         #: Produces the frames while the source is attached; None where the user writes them.

@@ -1,0 +1,66 @@
+"""Conditions and janus queues that Ctrl-C never leaves locked; any thread.
+
+Of `threading.Condition` a `with` runs Python code, and an interrupt after it has taken the lock
+but before the block is entered leaves it taken for ever. Here it runs the lock's own functions.
+"""
+
+from __future__ import annotations
+
+import threading
+from typing import TypeVar
+
+import janus
+
+T = TypeVar("T")
+
+
+class Condition(threading.Condition):
+    """A condition on a reentrant lock, which knows whose it is."""
+
+    # `with` looks them up on the type, where slots give what the instance has in them.
+    __slots__ = ("__enter__", "__exit__")
+
+    def __init__(self, lock: threading.RLock | None = None) -> None:
+        own = threading.RLock() if lock is None else lock
+        super().__init__(own)
+        self.__enter__ = own.__enter__  # type: ignore[method-assign]
+        self.__exit__ = own.__exit__  # type: ignore[method-assign]
+
+    def wait(self, timeout: float | None = None) -> bool:
+        try:
+            return super().wait(timeout)
+        except BaseException:
+            # Ctrl-C may have come while the lock was given up; only its owner can release it.
+            try:
+                self.release()
+            except RuntimeError:
+                pass
+            self.acquire()
+            raise
+
+
+class _Secure:
+    """What janus made with locks of its own gets these conditions, before anybody uses it."""
+
+    def _secure(self) -> None:
+        lock = threading.RLock()
+        self._sync_mutex = lock
+        self._sync_not_empty = Condition(lock)
+        self._sync_not_full = Condition(lock)
+        self._sync_tasks_done = Condition(lock)
+
+
+class Queue(_Secure, janus.Queue[T]):  # type: ignore[misc]
+    """First in, first out."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._secure()
+
+
+class PriorityQueue(_Secure, janus.PriorityQueue[T]):  # type: ignore[misc]
+    """The smallest first."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self._secure()
