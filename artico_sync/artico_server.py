@@ -208,7 +208,9 @@ class ArticoServer(Unique):
                 return
             self._running = self._lease = self._guard = None
             try:
-                leased.run(running.stop, deadline.remaining())
+                # At the exit no thread would answer.
+                if not leased.is_over:
+                    leased.run(running.stop, deadline.remaining())
             finally:
                 leased.release()
                 self._stopped.set()

@@ -11,7 +11,7 @@ from artico_sync.bridge.mailbox import Mailbox
 from artico_sync.bridge.waiting import Deadline, check_timeout
 from artico_sync.display import Stats, table
 from artico_sync.engine.phase import Phase
-from artico_sync.errors import ArticoTimeoutError
+from artico_sync.errors import ArticoTimeoutError, SignalingError
 from artico_sync.events import EventEmitter
 from artico_sync.messaging import Messaging
 from artico_sync.sharing import MediaSharing
@@ -206,7 +206,12 @@ class Call(Messaging, MediaSharing, EventEmitter):
         """
         timeout = check_timeout(timeout)
         self._port.check()
-        self._port.hangup(timeout)
+        try:
+            self._port.hangup(timeout)
+        except SignalingError:
+            # The client was closed meanwhile, and the call with it.
+            if not self._port.is_closed:
+                raise
 
     def reject(self, reason: str | None = None) -> None:
         """Decline an incoming call, with words for a caller that is of this library.

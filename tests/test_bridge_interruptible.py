@@ -77,6 +77,21 @@ def test_whatever_is_posted_after_an_interrupted_post_is_run() -> None:
         leased.release()
 
 
+# Where it comes while a task is collected, Python itself drops it.
+@pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
+def test_an_interrupted_blocking_call_leaves_the_loop_alone() -> None:
+    async def nothing() -> None:
+        """Done at once."""
+
+    leased = lease()
+    try:
+        for _ in interrupted_everywhere(lambda: partial(leased.run, nothing, timeout=LIMIT)):
+            leased.run(nothing, timeout=LIMIT)
+            assert not leased._thread.works
+    finally:
+        leased.release()
+
+
 class Sent:
     """Stands for a session."""
 

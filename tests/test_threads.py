@@ -16,7 +16,7 @@ from typing import Any
 
 import pytest
 
-from artico_sync import Artico, ArticoServer, Call, ForkError, MemoryHub
+from artico_sync import Artico, ArticoServer, Call, ForkError, MemoryHub, SignalingError
 from artico_sync.bridge import loop as loop_module
 from tests.conftest import RTC_CONFIG, MakeArtico
 from tests.polling import wait_until
@@ -250,6 +250,71 @@ def test_a_daemon_thread_that_waits_at_the_exit_says_nothing(wait: str) -> None:
     waiting = f"import threading; threading.Thread(target=lambda: call.{wait}, daemon=True).start()"
     done = run_program(textwrap.dedent(FORGETFUL) + waiting)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+LATE = """
+    import atexit
+    late = []
+    atexit.register(lambda: [close() for close in late])
+    from artico_sync import Artico, ArticoServer, SocketSignaling
+    server = ArticoServer(port=0).start()
+    config = {"iceServers": []}
+    bob = Artico(server.url, id="bob", rtc_config=config).connect()
+    bob.on("call", lambda call: call.answer())
+    signaling = SocketSignaling(server.url, "carol")
+    signaling.connect()
+    def use():
+        with Artico(server.url, rtc_config=config) as alice, alice.call("bob") as call:
+            yield
+    user = use()
+    next(user)
+    class Closing:
+        def __del__(self):
+            bob.close()
+            server.stop()
+            signaling.disconnect()
+    """
+
+
+@pytest.mark.parametrize(
+    "way",
+    ["late += [bob.close, server.stop, signaling.disconnect, user.close]", "last = Closing()", ""],
+    ids=["atexit", "__del__", "generator"],
+)
+def test_what_is_closed_after_the_goodbye_does_not_wait(way: str) -> None:
+    done = run_program(textwrap.dedent(LATE) + way)
+    assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_loop_that_has_stopped_is_not_waited_for() -> None:
+    async def nothing() -> None:
+        """Never run."""
+
+    leased = loop_module.lease()
+    leased.release()
+    with pytest.raises(SignalingError, match="closed meanwhile"):
+        leased.run(nothing)
+
+
+def test_hanging_up_while_the_client_closes_is_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
+    hub = MemoryHub()
+    alice, bob = (
+        Artico(signaling=hub.signaling(name), rtc_config=RTC_CONFIG).connect()
+        for name in ("alice", "bob")
+    )
+    call = alice.call("bob")
+    run = loop_module.LoopLease.run
+
+    def run_later(lease: loop_module.LoopLease, *arguments: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        alice.close()
+        bob.close()
+        assert lease.is_over
+        return run(lease, *arguments, **options)
+
+    monkeypatch.setattr(loop_module.LoopLease, "run", run_later)
+    call.hangup()
+    assert call.closed
 
 
 def test_a_script_that_raises_exits_with_its_own_traceback() -> None:

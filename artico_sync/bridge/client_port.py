@@ -262,6 +262,11 @@ class ClientPort:
             self._set_phase("closed")
 
     def _shut_down(self, client: Client, loop_lease: LoopLease, deadline: Deadline) -> None:
+        if loop_lease.is_over:
+            # At the exit, which has said goodbye already; no thread would answer.
+            self.mailbox.finish()
+            self._guard_off()
+            return
         try:
             loop_lease.run(client.close, deadline.remaining())
         except (ArticoError, OSError):

@@ -11,11 +11,12 @@ from __future__ import annotations
 
 import asyncio
 import atexit
+import functools
 import logging
 import os
 import threading
 from collections.abc import Callable, Coroutine
-from concurrent.futures import Future, wait
+from concurrent.futures import CancelledError
 from typing import Any, TypeVar, TypeVarTuple, Unpack
 
 import janus
@@ -23,8 +24,9 @@ import janus
 from artico_sync.bridge.executor import DaemonExecutor
 from artico_sync.bridge.interruptible import Queue
 from artico_sync.bridge.timer_slack import be_punctual
-from artico_sync.bridge.waiting import CancelledError, Deadline, FutureTimeout, result_of
+from artico_sync.bridge.waiting import Deadline
 from artico_sync.bridge.wake_up import make_wake_up
+from artico_sync.bridge.work import Work
 from artico_sync.engine.settings import Settings
 from artico_sync.errors import ArticoError, ArticoTimeoutError, SignalingError
 
@@ -60,7 +62,9 @@ class LoopThread:
         self._inbox: Queue[tuple[Callable[..., object], tuple[object, ...]]] = Queue()
         self._awake = False
         self._wake_up = make_wake_up(self.loop, self._drain)
-        self._stopped = threading.Event()
+        #: What user threads wait for.
+        self.works: set[Work[Any]] = set()
+        self._over = False
         self._thread = threading.Thread(target=self._run, name="artico_sync-loop", daemon=True)
         self._thread.start()
         #: As of `threading.get_ident`.
@@ -114,7 +118,7 @@ class LoopThread:
             self.executor.shutdown(wait=False, cancel_futures=True)
             asyncio.set_event_loop(None)
             self.loop.close()
-            self._stopped.set()
+            self.give_up()
 
     def _cancel_tasks(self) -> None:
         tasks = asyncio.all_tasks(self.loop)
@@ -123,6 +127,21 @@ class LoopThread:
             task.cancel()
         if tasks:
             self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
+
+    def give_up(self) -> None:
+        """Nothing is run any more: whoever waits for something waits in vain; any thread."""
+        # First, so that who comes later sees it.
+        self._over = True
+        for work in list(self.works):
+            work.wake()
+
+    def is_over(self) -> bool:
+        """Whether nothing is run any more."""
+        return self._over
+
+    def join(self, seconds: float) -> None:
+        """Wait for the end of the thread, so long at most."""
+        self._thread.join(seconds)
 
     def stop(self) -> None:
         """Stop the loop and wait for its thread; any thread but the loop's own."""
@@ -184,45 +203,33 @@ class LoopLease:
             RuntimeError: Called on the loop thread.
         """
         assert_not_loop_thread()
+        thread = self._thread
         deadline = Deadline(timeout)
-        future: Future[T] = Future()
-        tasks: list[asyncio.Task[T]] = []
-
-        def start() -> None:
-            if future.set_running_or_notify_cancel():
-                task = self.loop.create_task(function(*args))
-                tasks.append(task)
-                task.add_done_callback(finish)
-
-        def finish(task: asyncio.Task[T]) -> None:
-            if task.cancelled():
-                future.set_exception(CancelledError())
-            elif (error := task.exception()) is not None:
-                future.set_exception(error)
-            else:
-                future.set_result(task.result())
-
-        def cancel() -> None:
-            for task in tasks:
-                task.cancel()
-
-        self.post(start)
+        work = Work(functools.partial(function, *args))
         grace = INTERRUPT_GRACE
         try:
-            return result_of(future, deadline)
-        except FutureTimeout as error:
-            if future.done():
-                raise
+            thread.works.add(work)
+            self.post(work.start)
+            if work.wait(deadline, thread.is_over):
+                return work.result()
+            if thread.is_over():
+                raise CancelledError
             grace = CANCEL_GRACE
-            raise ArticoTimeoutError(f"Timed out after {deadline.timeout:g} s.") from error
+            raise ArticoTimeoutError(f"Timed out after {deadline.timeout:g} s.")
         except CancelledError as error:
             raise SignalingError("The client was closed meanwhile.") from error
         finally:
-            if not future.cancel() and not future.done():
+            thread.works.discard(work)
+            if not work.done and work.renounce():
                 # Work given up is cancelled and seen to its end, so that nothing of it outlives
                 # the call.
-                self.post(cancel)
-                wait([future], grace)
+                self.post(work.cancel)
+                work.wait(Deadline(grace), thread.is_over)
+
+    @property
+    def is_over(self) -> bool:
+        """Whether the thread has ended, which it does before the release only at the exit."""
+        return self._thread.is_over()
 
     def at_exit(self, goodbye: Callable[[], Coroutine[Any, Any, None]]) -> None:
         """Have `goodbye` run on the loop when the interpreter exits without a release."""
@@ -308,7 +315,9 @@ def _stop_at_exit() -> None:
     thread.post(start)
     done.wait(EXIT_GRACE)
     thread.post(thread.loop.stop)
-    thread._stopped.wait(EXIT_GRACE)
+    thread.join(EXIT_GRACE)
+    # Objects that are closed even later, by other hooks and by `__del__`, must not wait for it.
+    thread.give_up()
 
 
 atexit.register(_stop_at_exit)

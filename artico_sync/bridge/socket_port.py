@@ -107,7 +107,9 @@ class SocketPort:
         if loop_lease is None or transport is None:
             return
         try:
-            loop_lease.run(transport.close)
+            # At the exit no thread would answer.
+            if not loop_lease.is_over:
+                loop_lease.run(transport.close)
         finally:
             loop_lease.release()
             self._dispatcher.stop(Deadline(STOP_GRACE))

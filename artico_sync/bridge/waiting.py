@@ -8,8 +8,6 @@ import numbers
 import sys
 import threading
 from collections.abc import Callable
-from concurrent.futures import CancelledError, Future
-from concurrent.futures import TimeoutError as FutureTimeout
 from time import monotonic
 from typing import TypeVar
 
@@ -106,30 +104,9 @@ def wait_until(
         condition.wait(deadline.slice())
 
 
-def result_of(future: Future[T], deadline: Deadline) -> T:
-    """Wait for a future's result.
-
-    Raises:
-        concurrent.futures.TimeoutError: The deadline passed.
-        CancelledError: The work was cancelled.
-    """
-    while True:
-        try:
-            return future.result(deadline.slice())
-        except FutureTimeout:
-            if future.done():
-                # The work itself raised a timeout; that one is the result.
-                return future.result()
-            if deadline.expired:
-                raise
-
-
 __all__ = [
-    "CancelledError",
     "Deadline",
-    "FutureTimeout",
     "check_timeout",
-    "result_of",
     "take",
     "wait_until",
 ]
