@@ -230,8 +230,10 @@ class ArticoServer(Unique):
 
         Raises:
             ArticoTimeoutError: The time ran out.
+            ForkError: It was started in the parent of this process.
         """
         deadline = Deadline(timeout)
+        self._check_process()
         while not self._stopped.is_set():
             if deadline.expired:
                 raise ArticoTimeoutError(f"The server is still running after {timeout:g} s.")

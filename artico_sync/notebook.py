@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import gc
 import logging
+import os
 import sys
 import threading
 import weakref
@@ -49,6 +50,17 @@ class _Connection:
 # Of the kernel's whole life; those that are no longer connected are dropped at the next connect.
 _connections: list[_Connection] = []
 _lock = threading.Lock()
+
+
+def _forget_after_fork() -> None:
+    # They are the parent's to close; the lock may have been held by another thread.
+    global _lock
+    _lock = threading.Lock()
+    _connections.clear()
+
+
+if hasattr(os, "register_at_fork"):
+    os.register_at_fork(after_in_child=_forget_after_fork)
 
 
 def close_former(rtco: Artico) -> None:

@@ -295,6 +295,7 @@ class SocketSignaling(Signaling):
         Raises:
             IdTakenError, InvalidIdError, SignalingError: As the server says.
             ArticoTimeoutError: The time ran out.
+            ForkError: Connected in another process.
             RuntimeError: On the library's loop thread.
         """
         self._port.connect(timeout)
@@ -310,6 +311,7 @@ class SocketSignaling(Signaling):
             'disconnected'
 
         Raises:
+            ForkError: Connected in another process.
             RuntimeError: On the library's loop thread.
         """
         self._port.disconnect()

@@ -11,6 +11,7 @@ import pytest
 
 from artico_sync import Artico, ArticoServer, IdTakenError
 from tests.conftest import RTC_CONFIG
+from tests.forking import forks, in_child
 
 
 class Notebook:
@@ -109,3 +110,16 @@ def test_another_server_is_another_matter(server: ArticoServer, notebook: Notebo
         notebook.run(source)
         assert server.peers == second.peers == ("mine",)
         notebook.user_ns["two"].close()
+
+
+@forks
+def test_a_child_leaves_its_parents_clients_alone(server: ArticoServer, notebook: Notebook) -> None:
+    notebook.run(ONE_LINE.format(id=None))
+    theirs = notebook.user_ns["rtco"]
+
+    def connects() -> bool:
+        notebook.run(ONE_LINE.format(id=None))
+        return bool(notebook.user_ns["rtco"].state == "ready" == theirs.state)
+
+    assert in_child(connects)
+    assert theirs.state == "ready"

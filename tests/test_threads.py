@@ -3,8 +3,6 @@
 from __future__ import annotations
 
 import asyncio
-import gc
-import os
 import signal
 import subprocess
 import sys
@@ -12,13 +10,25 @@ import textwrap
 import threading
 import time
 from collections.abc import Callable
+from types import SimpleNamespace
 from typing import Any
 
 import pytest
 
-from artico_sync import Artico, ArticoServer, Call, ForkError, MemoryHub, SignalingError
+from artico_sync import (
+    Artico,
+    ArticoServer,
+    Call,
+    ForkError,
+    MemoryHub,
+    SignalingError,
+    SocketSignaling,
+)
 from artico_sync.bridge import loop as loop_module
+from artico_sync.bridge.frames import FrameReader
+from artico_sync.bridge.waiting import Deadline
 from tests.conftest import RTC_CONFIG, MakeArtico
+from tests.forking import forks, in_child
 from tests.polling import wait_until
 
 TIMEOUT = 10
@@ -349,32 +359,7 @@ def test_peers_hear_of_a_script_that_forgot_to_close(
     assert program.wait(TIMEOUT) == 0
 
 
-needs_fork = pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-
-
-def in_child(function: Callable[[], bool]) -> bool:
-    """Whether `function` returns true in a forked child."""
-    child = os.fork()
-    if child == 0:
-        # What other tests left stays as it is: a decoder in it waits, when it is collected, for
-        # threads that the child does not have.
-        gc.freeze()
-        try:
-            os._exit(0 if function() else 1)
-        except BaseException:
-            os._exit(2)
-    try:
-        status = os.waitpid(child, 0)[1]
-    except BaseException:
-        # The time is up; the child holds the pipes of whatever the session has started.
-        os.kill(child, signal.SIGKILL)
-        os.waitpid(child, 0)
-        raise
-    return os.waitstatus_to_exitcode(status) == 0
-
-
-@needs_fork
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@forks
 def test_a_connected_client_refuses_in_a_child_and_lives_on_in_the_parent(
     make_artico: MakeArtico,
 ) -> None:
@@ -406,8 +391,46 @@ def test_a_connected_client_refuses_in_a_child_and_lives_on_in_the_parent(
     assert incoming.recv(TIMEOUT) == "unharmed"
 
 
-@needs_fork
-@pytest.mark.filterwarnings("ignore:This process .* is multi-threaded:DeprecationWarning")
+@forks
+def test_nothing_that_is_live_hangs_in_a_child(
+    make_artico: MakeArtico, server: ArticoServer
+) -> None:
+    _, call, _ = open_call(make_artico)
+    signaling = SocketSignaling(server.url, "dave")
+    signaling.connect()
+    received: Any = SimpleNamespace(kind="video")
+    leased = loop_module.lease()
+    reader = FrameReader(received, leased.post)
+    reader._subscribed = True
+
+    async def nothing() -> None:
+        """Not run in the child."""
+
+    def refuses() -> bool:
+        for function in (
+            call.__enter__,
+            signaling.connect,
+            signaling.disconnect,
+            server.wait_stopped,
+            lambda: reader.get(Deadline(None)),
+            lambda: leased.run(nothing),
+            lambda: leased.post(print),
+        ):
+            try:
+                function()
+            except ForkError:
+                continue
+            return False
+        return True
+
+    try:
+        assert in_child(refuses)
+    finally:
+        signaling.disconnect()
+        leased.release()
+
+
+@forks
 def test_an_unconnected_client_connects_in_each_child_with_an_id_of_its_own(
     server: ArticoServer, make_artico: MakeArtico
 ) -> None:

@@ -10,6 +10,7 @@ from collections.abc import Callable
 from time import monotonic
 from typing import TYPE_CHECKING
 
+from artico_sync.bridge.fork import ForkGuard
 from artico_sync.bridge.interruptible import Condition
 from artico_sync.bridge.loop import assert_not_loop_thread
 from artico_sync.bridge.waiting import Deadline, wait_until
@@ -53,6 +54,7 @@ class FrameReader:
     ) -> None:
         self._track = track
         self._post = post
+        self._guard = ForkGuard(f"{track.kind} track")
         self._idle = idle
         self._condition = Condition()
         if limit is None:
@@ -133,8 +135,10 @@ class FrameReader:
             MediaError: The track has ended.
             ArticoTimeoutError: The deadline passed.
             ReadingInterrupted: `interrupt` was called.
+            ForkError: The track came to another process.
             RuntimeError: On the loop thread.
         """
+        self._guard.check()
         assert_not_loop_thread()
         self.open()
         with self._condition:

@@ -22,6 +22,7 @@ from typing import Any, TypeVar, TypeVarTuple, Unpack
 import janus
 
 from artico_sync.bridge.executor import DaemonExecutor
+from artico_sync.bridge.fork import ForkGuard
 from artico_sync.bridge.interruptible import Queue
 from artico_sync.bridge.timer_slack import be_punctual
 from artico_sync.bridge.waiting import Deadline
@@ -64,6 +65,8 @@ class LoopThread:
         self._wake_up = make_wake_up(self.loop, self._drain)
         #: What user threads wait for.
         self.works: set[Work[Any]] = set()
+        self.guard = ForkGuard("connection")
+        self._forked = False
         self._over = False
         self._thread = threading.Thread(target=self._run, name="artico_sync-loop", daemon=True)
         self._thread.start()
@@ -71,7 +74,13 @@ class LoopThread:
         self.ident = self._thread.ident
 
     def post(self, function: Callable[..., object], *args: object) -> None:
-        """Run `function(*args)` on the loop soon, in the order of the calls; any thread."""
+        """Run `function(*args)` on the loop soon, in the order of the calls; any thread.
+
+        Raises:
+            ForkError: In a child process, which has no such thread.
+        """
+        if self._forked:
+            self.guard.check()
         try:
             self._inbox.sync_q.put_nowait((function, args))
             if not self._awake:
@@ -128,6 +137,10 @@ class LoopThread:
         if tasks:
             self.loop.run_until_complete(asyncio.gather(*tasks, return_exceptions=True))
 
+    def forget(self) -> None:
+        """This is a child process, where nothing runs and locks may be held by nobody."""
+        self._forked = self._over = True
+
     def give_up(self) -> None:
         """Nothing is run any more: whoever waits for something waits in vain; any thread."""
         # First, so that who comes later sees it.
@@ -170,6 +183,8 @@ _registry = _Registry()
 def _forget_after_fork() -> None:
     # The thread does not exist in the child; its lock may have been held by another thread.
     global _registry
+    if _registry.thread is not None:
+        _registry.thread.forget()
     _registry = _Registry()
 
 
@@ -200,10 +215,12 @@ class LoopLease:
 
         Raises:
             ArticoTimeoutError: The time ran out; the work was cancelled.
+            ForkError: In a child process.
             RuntimeError: Called on the loop thread.
         """
         assert_not_loop_thread()
         thread = self._thread
+        thread.guard.check()
         deadline = Deadline(timeout)
         work = Work(functools.partial(function, *args))
         grace = INTERRUPT_GRACE

@@ -87,6 +87,7 @@ class SocketPort:
 
     def connect(self, timeout: float | None) -> None:
         deadline = Deadline(timeout)
+        self._check_process()
         if self.state == "ready":
             return
         if self._lease is not None:
@@ -101,7 +102,13 @@ class SocketPort:
             self.disconnect()
             raise
 
+    def _check_process(self) -> None:
+        if self._guard is not None:
+            self._guard.check()
+
     def disconnect(self) -> None:
+        self._check_process()
+        self._guard = None
         loop_lease, self._lease = self._lease, None
         transport, self._transport = self._transport, None
         if loop_lease is None or transport is None:
@@ -115,8 +122,7 @@ class SocketPort:
             self._dispatcher.stop(Deadline(STOP_GRACE))
 
     def _ready(self) -> tuple[LoopLease, SignalingTransport]:
-        if self._guard is not None:
-            self._guard.check()
+        self._check_process()
         if self._lease is None or self._transport is None or self._transport.state != "ready":
             raise self._not_connected()
         return self._lease, self._transport

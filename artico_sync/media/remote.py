@@ -92,6 +92,7 @@ class RemoteTrack(Unique, ABC):
         Raises:
             ArticoTimeoutError: The time ran out.
             MediaError: The track has ended, and its last frames were read.
+            ForkError: The track came to another process.
             RuntimeError: On the library's loop thread.
         """
         return self._reader.get(Deadline(timeout))[0]
