@@ -27,6 +27,7 @@ from artico_sync import (
 from artico_sync.bridge import loop as loop_module
 from artico_sync.bridge.frames import FrameReader
 from artico_sync.bridge.waiting import Deadline
+from artico_sync.engine.phase import Phase
 from tests.conftest import RTC_CONFIG, MakeArtico
 from tests.forking import forks, in_child
 from tests.polling import wait_until
@@ -195,6 +196,32 @@ def test_ctrl_c_ends_a_wait_and_leaves_the_call_usable(
     assert time.monotonic() - pressed[0] < 0.2
     call.send("still usable")
     assert incoming.recv(TIMEOUT) == "still usable"
+
+
+@pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
+def test_ctrl_c_in_a_close_ends_the_calls_all_the_same(make_artico: MakeArtico) -> None:
+    alice, bob = make_artico(), make_artico(receive_buffer=512 * 1024)
+    call = alice.call(bob.id)
+    incoming = bob.wait_for("call", TIMEOUT).answer()
+    call.wait_open(TIMEOUT)
+    for _ in range(12):
+        call.send(b"x" * 100_000)
+    main = threading.main_thread().ident
+    assert main is not None
+
+    def press() -> None:
+        # It tries to deliver, for ever.
+        wait_until(lambda: call._port.phase is Phase.CLOSING, "the close", TIMEOUT)
+        signal.pthread_kill(main, signal.SIGINT)
+
+    thread = threading.Thread(target=press)
+    thread.start()
+    with pytest.raises(KeyboardInterrupt):
+        alice.close(timeout=None)
+    thread.join(TIMEOUT)
+    assert call.closed and call.close_reason == "hangup"
+    assert alice.state == "disconnected"
+    incoming.wait_closed(TIMEOUT)
 
 
 def test_the_loop_thread_is_leased(make_artico: MakeArtico, server: ArticoServer) -> None:

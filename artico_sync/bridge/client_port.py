@@ -10,6 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
+from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from artico_sync.bridge import workers
@@ -34,6 +35,9 @@ CallT = TypeVar("CallT")
 
 #: Events of a client, each with its number of arguments.
 CLIENT_EVENTS = {"open": 1, "close": 0, "error": 1, "call": 2, "reconnecting": 0}
+
+#: Seconds a close that is interrupted gets to tell peers and server.
+GOODBYE_SECONDS = 0.5
 
 ClientFactory = Callable[["ClientPort"], "Client"]
 CallFactory = Callable[[CallPort, "str | None"], Any]
@@ -271,6 +275,11 @@ class ClientPort:
             loop_lease.run(client.close, deadline.remaining())
         except (ArticoError, OSError):
             logger.exception("closing the client met an error; it is closed all the same")
+        except BaseException:
+            # Ctrl-C: nothing more is delivered, but no call is left without its end.
+            with suppress(ArticoError, OSError):
+                loop_lease.run(client.say_goodbye, timeout=GOODBYE_SECONDS)
+            raise
         finally:
             self.mailbox.emit("close")
             self.mailbox.finish()
