@@ -150,6 +150,39 @@ def test_wait_beside_a_handler_sees_the_event_as_well(box: Box) -> None:
     assert seen == ["a call"]
 
 
+def test_who_waits_as_the_first_handler_comes_sees_the_next_event_as_well(box: Box) -> None:
+    heard: list[Any] = []
+    with Blocked(functools.partial(box.take, "call", observe=True)) as blocked:
+        box.mailbox.on("call", heard.append)
+        box.mailbox.emit("call", "a call", "metadata")
+    assert blocked.result() == ("a call", "metadata")
+    box.settle()
+    assert heard == ["a call"]
+
+
+def test_who_waits_beside_a_handler_takes_the_next_event_once_it_is_gone(box: Box) -> None:
+    heard: list[Any] = []
+    box.mailbox.on("data", heard.append)
+    with Blocked(functools.partial(box.take, observe=True)) as blocked:
+        box.mailbox.off("data", heard.append)
+        box.mailbox.emit("data", "for whoever waits")
+    assert blocked.result() == ("for whoever waits",)
+    assert not heard and not box.mailbox.kept("data")
+
+
+def test_who_waits_beside_a_handler_of_one_event_takes_the_one_after_it(box: Box) -> None:
+    heard: list[Any] = []
+    with box.busy():
+        box.mailbox.on("data", heard.append, once=True)
+        box.mailbox.emit("data", "handled")
+        with Blocked(functools.partial(box.take, observe=True)) as blocked:
+            assert box.mailbox._observers["data"]
+            box.mailbox.dispatch("data", sys.maxsize)
+            box.mailbox.emit("data", "for whoever waits")
+    assert blocked.result() == ("for whoever waits",)
+    assert heard == ["handled"]
+
+
 def test_each_event_goes_to_exactly_one_of_many_threads(box: Box) -> None:
     count = 200
     results: list[Any] = []

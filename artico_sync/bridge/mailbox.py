@@ -80,9 +80,13 @@ def register(event: str, handler: Handler, arguments: int, once: bool) -> Regist
 class _Wait(Waiter[Event]):
     """A thread that waits for an event."""
 
-    #: Whether it is to see one beside the handlers, rather than to take it.
-    __slots__ = ("beside",)
-    beside: bool
+    __slots__ = ("observes", "beside")
+
+    def __init__(self, observes: bool, beside: bool) -> None:
+        super().__init__()
+        #: Whether it sees the next event even while handlers take it, and whether they do now.
+        self.observes = observes
+        self.beside = beside
 
 
 class Mailbox:
@@ -217,10 +221,24 @@ class Mailbox:
         with self._lock:
             first = not self._handlers[name]
             self._handlers[name].append(registration)
-            if first and not self._finished:
-                # They must learn that events go to the handler from now on.
-                _wake_all(self._takers[name])
+            if first:
+                self._stand_aside(name)
             self._make_due(name)
+
+    def _stand_aside(self, name: str) -> None:
+        """Have waiting threads learn that events go to handlers from now on."""
+        takers, self._takers[name] = self._takers[name], []
+        for waiter in takers:
+            if waiter.observes:
+                # At once: the next event may come before it could look again.
+                waiter.beside = True
+                self._observers[name].append(waiter)
+            else:
+                waiter.wake()
+
+    def _take_over(self, name: str) -> None:
+        """Have waiting threads look again, now that events go to no handler."""
+        _wake_all(self._sidelined[name], self._observers[name])
 
     def off(self, name: str, handler: Handler | None) -> None:
         """Remove a handler, or all of an event; unknown ones are ignored."""
@@ -233,7 +251,8 @@ class Mailbox:
                     if registration.handler == handler:
                         registrations.remove(registration)
                         break
-            _wake_all(self._sidelined[name])
+            if not registrations:
+                self._take_over(name)
 
     def dispatch(self, name: str, turn: int) -> None:
         """Give the oldest kept event to the handlers if its turn has come; dispatcher thread."""
@@ -250,7 +269,7 @@ class Mailbox:
             remaining = [r for r in registrations if not r.once]
             self._handlers[name] = remaining
             if not remaining:
-                _wake_all(self._sidelined[name])
+                self._take_over(name)
             self._make_due(name)
         try:
             for registration in registrations:
@@ -301,8 +320,7 @@ class Mailbox:
                             return None
                     if deadline.expired:
                         raise self._timeout(deadline, what)
-                    waiter = _Wait()
-                    waiter.beside = handled and observe
+                    waiter = _Wait(observe, handled and observe)
                     self._group(handled, observe)[name].append(waiter)
                 waiter.wait(deadline)
                 if waiter.given is None:
