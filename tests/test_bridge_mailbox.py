@@ -246,6 +246,36 @@ def test_waiting_for_close_after_the_end_returns(box: Box) -> None:
     assert not box.take("close", observe=True)
 
 
+def test_after_the_end_what_waits_for_a_handler_is_not_taken_from_it(box: Box) -> None:
+    heard: list[Any] = []
+    with box.busy():
+        for name in ("data", "close"):
+            box.mailbox.on(name, lambda *arguments: heard.append(arguments))
+        box.mailbox.emit("data", "handled")
+        box.mailbox.emit("close")
+        box.mailbox.finish()
+        with pytest.raises(NotReadyError, match="ended"):
+            box.take()
+        assert box.take("close", observe=True) is None
+    assert heard == [("handled",), ()]
+
+
+@pytest.mark.parametrize("observe", [False, True])
+def test_after_the_end_what_a_handler_leaves_can_be_taken(box: Box, observe: bool) -> None:
+    heard: list[Any] = []
+    with box.busy():
+        box.mailbox.on("data", heard.append, once=True)
+        box.mailbox.emit_all("data", [("handled",), ("left",)])
+        box.mailbox.finish()
+        blocked = Blocked(functools.partial(box.take, observe=observe))
+        blocked.__enter__()
+    blocked.__exit__(None, None, None)
+    assert blocked.result() == ("left",)
+    assert heard == ["handled"]
+    with pytest.raises(NotReadyError, match="ended"):
+        box.take(observe=observe)
+
+
 def test_a_handler_registered_after_the_end_gets_what_was_kept(box: Box) -> None:
     box.mailbox.emit("open")
     box.mailbox.finish()

@@ -310,14 +310,14 @@ class Mailbox:
         try:
             while event is None:
                 with self._lock:
-                    handled = bool(self._handlers[name]) and not self._finished
+                    handled = bool(self._handlers[name])
                     if not handled:
                         event = self._queue(name).take()
                         if event is not None:
                             break
-                        if self._finished:
-                            self._end(name, observe)
-                            return None
+                    if self._finished and not self._may_be_left(name):
+                        self._end(name, observe)
+                        return None
                     if deadline.expired:
                         raise self._timeout(deadline, what)
                     waiter = _Wait(observe, handled and observe)
@@ -341,6 +341,11 @@ class Mailbox:
         if not handled:
             return self._takers
         return self._observers if observe else self._sidelined
+
+    def _may_be_left(self, name: str) -> bool:
+        """Whether handlers that take one event each have not taken theirs of the kept ones yet."""
+        queue = self._queue(name)
+        return bool(queue.events) and all(r.once for r in self._handlers[name])
 
     def _end(self, name: str, observe: bool) -> None:
         """No event can come: the end of a wait."""
