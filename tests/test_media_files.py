@@ -3,6 +3,9 @@
 from __future__ import annotations
 
 import itertools
+import os
+import subprocess
+import sys
 import threading
 from collections.abc import Iterator
 from fractions import Fraction
@@ -141,6 +144,32 @@ def test_sound_alone_is_recorded_by_suffix(tmp_path: Path, suffix: str) -> None:
     film = Film(out)
     assert abs(len(film.sound) / 48000 - length) < 0.2
     assert abs(frequency_of(film.sound) - 1000) < 5
+
+
+FORKING = """
+import os, sys
+from artico_sync import ForkError
+from artico_sync.media.recorder import Recorder
+recorder = Recorder(sys.argv[1], lambda recorder: None)
+parts = os.listdir(".")
+child = os.fork()
+if child == 0:
+    try:
+        recorder.stop()
+    except ForkError:
+        sys.exit(7)
+assert os.waitstatus_to_exitcode(os.waitpid(child, 0)[1]) == 7
+assert parts == os.listdir(".") != []
+recorder.stop()
+assert os.listdir(".") == []
+"""
+
+
+@pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
+def test_a_child_that_ends_leaves_the_recording_of_its_parent_alone(tmp_path: Path) -> None:
+    subprocess.run(
+        [sys.executable, "-c", FORKING, "film.webm"], cwd=tmp_path, timeout=30, check=True
+    )
 
 
 def test_a_track_that_comes_late_and_one_that_ends_early_lie_in_their_places(

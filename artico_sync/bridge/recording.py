@@ -15,8 +15,10 @@ from __future__ import annotations
 import heapq
 import logging
 import os
+import shutil
 import tempfile
 import threading
+import weakref
 from collections import deque
 from collections.abc import Iterator
 from fractions import Fraction
@@ -292,7 +294,8 @@ class Recording:
         self._format = check_target(path)
         self.path = path
         parent = os.path.dirname(os.path.abspath(path))
-        self._directory = tempfile.TemporaryDirectory(prefix=".recording-", dir=parent)
+        self._directory = tempfile.mkdtemp(prefix=".recording-", dir=parent)
+        self._remove_directory = weakref.finalize(self, _remove, self._directory, os.getpid())
         self._timeline = Timeline()
         self._lock = threading.Lock()
         self._lanes: list[tuple[str, Lane]] = []
@@ -308,7 +311,7 @@ class Recording:
                 ):
                     logger.warning("%s has no room for one more %s track", self.path, kind)
                     return
-                file = os.path.join(self._directory.name, f"{len(self._lanes)}.nut")
+                file = os.path.join(self._directory, f"{len(self._lanes)}.nut")
                 lane = Lane(LaneFile(file, kind, codec), self._timeline)
                 self._lanes.append((kind, lane))
             lane.feed(reader)
@@ -340,10 +343,16 @@ class Recording:
         except (av.FFmpegError, OSError) as error:
             raise MediaError(f"Cannot write {self.path}: {error}") from error
         finally:
-            self._directory.cleanup()
+            self._remove_directory()
         for _, lane in self._lanes:
             if lane.error is not None:
                 raise MediaError(f"A track could not be recorded: {lane.error}") from lane.error
+
+
+def _remove(directory: str, process: int) -> None:
+    # A child that ends must not take what its parent is recording with it.
+    if os.getpid() == process:
+        shutil.rmtree(directory, ignore_errors=True)
 
 
 def _combine(files: list[str], path: str, container: str) -> None:

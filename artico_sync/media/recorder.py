@@ -9,10 +9,11 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
+from artico_sync.bridge.fork import ForkGuard
 from artico_sync.bridge.frames import FrameReader
 from artico_sync.bridge.loop import assert_not_loop_thread
 from artico_sync.bridge.waiting import Deadline
-from artico_sync.errors import MediaError
+from artico_sync.errors import ForkError, MediaError
 from artico_sync.unique import Unique
 
 if TYPE_CHECKING:
@@ -46,6 +47,7 @@ class Recorder(Unique):
         self._recording = Recording(path)
         self._limits = {"audio": AUDIO_BACKLOG, "video": VIDEO_BACKLOG}
         self._forget = forget
+        self._guard = ForkGuard("recording")
         self._lock = threading.Lock()
         self._finished = False
         # What was recorded is not lost when the program ends without `stop`.
@@ -88,8 +90,10 @@ class Recorder(Unique):
         Raises:
             MediaError: Something could not be recorded or written.
             ArticoTimeoutError: The time ran out; `stop` may be called again.
+            ForkError: Started in another process.
             RuntimeError: Called on the library's loop thread.
         """
+        self._guard.check()
         assert_not_loop_thread()
         deadline = Deadline(timeout)
         self._forget(self)
@@ -117,6 +121,6 @@ def _stop_at_exit(reference: weakref.ref[Recorder]) -> None:
     if recorder is not None:
         try:
             recorder.stop(timeout=2)
-        except (MediaError, TimeoutError):
-            # Nobody is left to tell, and an exit must stay quiet.
+        except (MediaError, TimeoutError, ForkError):
+            # Nobody is left to tell, and an exit must stay quiet; a child's is not the recording's.
             return
