@@ -62,3 +62,12 @@ def test_a_child_starts_without_wishes(interval: float) -> None:
     switch.shorten(0.001)
     switch.forget()
     assert sys.getswitchinterval() == pytest.approx(interval, abs=2e-6)
+
+
+def test_less_than_the_interpreter_can_keep_is_the_least_it_can() -> None:
+    # Read back as 0, which cannot be set.
+    sys.setswitchinterval(5e-7)
+    switch = SwitchInterval()
+    switch.shorten(1e-9)
+    switch.restore(1e-9)
+    assert sys.getswitchinterval() == pytest.approx(1e-6)

@@ -15,6 +15,7 @@ import threading
 
 
 # The interpreter keeps whole microseconds.
+SHORTEST = 1e-6
 ROUNDING = 2e-6
 
 
@@ -45,7 +46,8 @@ class SwitchInterval:
         # Somebody else has set it meanwhile: theirs stands.
         if abs(sys.getswitchinterval() - self._set) > ROUNDING:
             return
-        self._set = min([self._before, *self._wishes])
+        # Less than it can keep it tells as 0, and refuses to be given again.
+        self._set = max(min([self._before, *self._wishes]), SHORTEST)
         sys.setswitchinterval(self._set)
 
     def forget(self) -> None:
