@@ -254,6 +254,25 @@ def test_closing_inside_a_handler(make_artico: MakeArtico) -> None:
     call.wait_closed(TIMEOUT)
 
 
+@pytest.mark.parametrize("what", ["wait_closed", "connect"])
+def test_a_handler_may_wait_for_the_close_that_waits_for_it(what: str) -> None:
+    rtco = Artico(signaling=MemoryHub().signaling("alice"), rtc_config=RTC_CONFIG).connect()
+    handled = threading.Event()
+
+    def on_close() -> None:
+        getattr(rtco, what)(timeout=None)
+        handled.set()
+
+    rtco.once("close", on_close)
+    closing = threading.Thread(target=rtco.close, args=(None,), daemon=True)
+    closing.start()
+    assert handled.wait(TIMEOUT)
+    closing.join(TIMEOUT)
+    assert not closing.is_alive()
+    assert rtco.state == ("ready" if what == "connect" else "disconnected")
+    rtco.close()
+
+
 def test_calls_are_handed_out_one_by_one(make_artico: MakeArtico) -> None:
     alice, bob = make_artico(), make_artico()
     taken: list[artico_sync.Call] = []

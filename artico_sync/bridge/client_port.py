@@ -264,6 +264,8 @@ class ClientPort:
             self._shut_down(client, loop_lease, deadline)
         finally:
             self._set_phase("closed")
+        # Only then, because a handler may be waiting for the close, or connect again.
+        self._dispatcher.wait_ended(deadline)
 
     def _shut_down(self, client: Client, loop_lease: LoopLease, deadline: Deadline) -> None:
         if loop_lease.is_over:
@@ -286,7 +288,7 @@ class ClientPort:
             loop_lease.release()
             workers.settle()
             self._guard_off()
-            self._dispatcher.stop(deadline)
+            self._dispatcher.order_stop()
 
     def _guard_off(self) -> None:
         with self._condition:

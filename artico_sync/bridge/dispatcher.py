@@ -1,7 +1,7 @@
 """The dispatcher thread of a client: runs the user's handlers, one at a time, in the order of the
 events.
 
-Lock order: `_lock`, then the lock inside the janus queue.
+Lock order: `_lock`, which `_condition` is on, then the lock inside the janus queue.
 """
 
 from __future__ import annotations
@@ -11,8 +11,8 @@ import logging
 import threading
 from typing import Protocol
 
-from artico_sync.bridge.interruptible import PriorityQueue
-from artico_sync.bridge.waiting import Deadline, take
+from artico_sync.bridge.interruptible import Condition, PriorityQueue
+from artico_sync.bridge.waiting import Deadline, take, wait_until
 
 logger = logging.getLogger("artico_sync.bridge.dispatcher")
 
@@ -35,7 +35,8 @@ class Dispatcher:
 
     def __init__(self, name: str) -> None:
         self._name = name
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
+        self._condition = Condition(self._lock)
         # By turn, then by entry; nobody's turn only has the thread look whether it is to stop.
         self._queue: PriorityQueue[tuple[int, int, Dispatchable | None, str]] = PriorityQueue()
         self._entries = itertools.count()
@@ -86,6 +87,7 @@ class Dispatcher:
                 # Events that came after the order to stop are still delivered.
                 if self._stopping and self._queue.sync_q.qsize() == 0:
                     self._thread = None
+                    self._condition.notify_all()
                     return
 
     def _deliver(self, target: Dispatchable, name: str, turn: int) -> None:
@@ -106,20 +108,38 @@ class Dispatcher:
         """Take back a `stop()`: the client connects again."""
         with self._lock:
             self._stopping = False
+            self._condition.notify_all()
 
     def stop(self, deadline: Deadline) -> bool:
         """Deliver what is queued, then end the thread; waits for it, except inside a handler.
 
         Returns whether the thread has ended.
         """
+        self.order_stop()
+        return self.wait_ended(deadline)
+
+    def order_stop(self) -> None:
+        """Have the thread end once what is queued has been delivered; does not wait."""
         with self._lock:
             self._stopping = True
+            if self._thread is not None:
+                self._queue.sync_q.put_nowait((NOBODYS_TURN, next(self._entries), None, ""))
+
+    def wait_ended(self, deadline: Deadline) -> bool:
+        """Wait for the end that was ordered, except inside a handler, or until it is taken back.
+
+        Returns whether the thread has ended.
+        """
+        with self._condition:
             thread = self._thread
             if thread is None:
                 return True
-            self._queue.sync_q.put_nowait((NOBODYS_TURN, next(self._entries), None, ""))
-        if thread.ident == threading.get_ident():
-            return False
-        while thread.is_alive() and not deadline.expired:
-            thread.join(deadline.slice())
+            if self.is_current:
+                return False
+            wait_until(
+                self._condition, lambda: self._thread is not thread or not self._stopping, deadline
+            )
+            if self._thread is thread:
+                return False
+        thread.join(deadline.slice())
         return not thread.is_alive()
