@@ -23,6 +23,7 @@ from artico_sync import (
     SignalingError,
     SocketSignaling,
 )
+from artico_sync.bridge.loop import LoopLease
 from tests.blocking import Blocked
 from tests.conftest import RTC_CONFIG, MakeArtico
 from tests.polling import wait_until
@@ -248,6 +249,47 @@ def test_socket_signaling_by_itself(server: ArticoServer) -> None:
         bob.disconnect()
     with pytest.raises(NotReadyError):
         alice.signal({})
+
+
+def test_socket_signaling_connected_by_two_threads_at_once(server: ArticoServer) -> None:
+    alice = SocketSignaling(server.url, "alice")
+    both = threading.Barrier(2)
+    errors: list[Exception] = []
+
+    def connect() -> None:
+        both.wait(TIMEOUT)
+        try:
+            alice.connect(TIMEOUT)
+        except Exception as error:
+            errors.append(error)
+
+    threads = [threading.Thread(target=connect) for _ in range(2)]
+    for thread in threads:
+        thread.start()
+    for thread in threads:
+        thread.join(TIMEOUT)
+    assert not errors
+    assert alice.state == "ready" and server.peers == ("alice",)
+    alice.disconnect()
+    wait_until(lambda: not server.peers, "its leave", TIMEOUT)
+
+
+def test_socket_signaling_disconnected_before_it_began_to_connect(
+    server: ArticoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    alice = SocketSignaling(server.url, "alice")
+    run = LoopLease.run
+
+    def run_later(lease: LoopLease, *arguments: Any, **options: Any) -> Any:
+        monkeypatch.undo()
+        alice.disconnect()
+        return run(lease, *arguments, **options)
+
+    monkeypatch.setattr(LoopLease, "run", run_later)
+    with pytest.raises(SignalingError):
+        alice.connect()
+    assert alice.state == "disconnected"
+    wait_until(lambda: not server.peers, "its leave", TIMEOUT)
 
 
 def test_socket_signaling_given_to_a_client(make_artico: MakeArtico, server: ArticoServer) -> None:

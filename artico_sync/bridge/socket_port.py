@@ -4,16 +4,18 @@ thread."""
 from __future__ import annotations
 
 import asyncio
+import threading
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, Any
 
 from artico_sync.bridge.dispatcher import Dispatcher
 from artico_sync.bridge.fork import ForkGuard
-from artico_sync.bridge.loop import LoopLease, lease
+from artico_sync.bridge.loop import LoopLease, assert_not_loop_thread, lease
 from artico_sync.bridge.mailbox import Mailbox
 from artico_sync.bridge.waiting import Deadline
 from artico_sync.engine.signaling.server_url import ServerUrl
-from artico_sync.errors import NotReadyError
+from artico_sync.errors import NotReadyError, SignalingError
 
 if TYPE_CHECKING:
     from artico_sync.engine.signaling.transport import SignalingTransport
@@ -23,6 +25,15 @@ SIGNALING_EVENTS = {"connect": 1, "disconnect": 0, "error": 1, "signal": 1, "joi
 
 # Seconds the dispatcher gets to finish what it is at when signalling is disconnected.
 STOP_GRACE = 5.0
+
+
+@dataclass(frozen=True)
+class Link:
+    """A connection and its hold on the loop, which begin and end together."""
+
+    lease: LoopLease
+    transport: SignalingTransport
+    guard: ForkGuard
 
 
 class SocketPort:
@@ -41,9 +52,10 @@ class SocketPort:
         )
         for event in SIGNALING_EVENTS:
             self._mailbox.on(event, self._emitter(event))
-        self._transport: SignalingTransport | None = None
-        self._lease: LoopLease | None = None
-        self._guard: ForkGuard | None = None
+        # Held while connecting, so that a second thread finds it done; `_lock` alone or within it.
+        self._connecting = threading.Lock()
+        self._lock = threading.Lock()
+        self._link: Link | None = None
 
     def _emitter(self, event: str) -> Callable[..., None]:
         return lambda *arguments: self._emit(event, *arguments)
@@ -53,7 +65,8 @@ class SocketPort:
 
     @property
     def state(self) -> str:
-        return "disconnected" if self._transport is None else self._transport.state
+        link = self._link
+        return "disconnected" if link is None else link.transport.state
 
     def make_transport(self, id: str) -> SignalingTransport:
         from artico_sync.engine.signaling.socket import SocketTransport
@@ -87,54 +100,72 @@ class SocketPort:
 
     def connect(self, timeout: float | None) -> None:
         deadline = Deadline(timeout)
+        assert_not_loop_thread()
         self._check_process()
-        if self.state == "ready":
-            return
-        if self._lease is not None:
-            self.disconnect()
-        self._dispatcher.resume()
-        self._guard = ForkGuard("signalling connection")
-        self._lease = lease()
-        self._transport = self.make_transport(self._id)
         try:
-            self._lease.run(self._transport.open, self, timeout=deadline.remaining())
+            with self._connecting:
+                if self.state != "ready":
+                    self._leave()
+                    self._connect(deadline)
         except BaseException:
-            self.disconnect()
+            self._dispatcher.wait_ended(Deadline(STOP_GRACE))
+            raise
+
+    def _connect(self, deadline: Deadline) -> None:
+        self._dispatcher.resume()
+        guard = ForkGuard("signalling connection")
+        link = self._link = Link(lease(), self.make_transport(self._id), guard)
+        try:
+            link.lease.run(link.transport.open, self, timeout=deadline.remaining())
+            if self._link is not link:
+                # Another thread disconnected before the transport could know.
+                link.lease.run(link.transport.close)
+                raise SignalingError("The signalling was disconnected while connecting.")
+        except BaseException:
+            self._leave()
             raise
 
     def _check_process(self) -> None:
-        if self._guard is not None:
-            self._guard.check()
+        link = self._link
+        if link is not None:
+            link.guard.check()
 
     def disconnect(self) -> None:
+        assert_not_loop_thread()
         self._check_process()
-        self._guard = None
-        loop_lease, self._lease = self._lease, None
-        transport, self._transport = self._transport, None
-        if loop_lease is None or transport is None:
-            return
+        if self._leave():
+            self._dispatcher.wait_ended(Deadline(STOP_GRACE))
+
+    def _leave(self) -> bool:
+        """Give the link up, if there is one and no other thread does; returns whether it was."""
+        with self._lock:
+            link, self._link = self._link, None
+        if link is None:
+            return False
         try:
             # At the exit no thread would answer.
-            if not loop_lease.is_over:
-                loop_lease.run(transport.close)
+            if not link.lease.is_over:
+                link.lease.run(link.transport.close)
         finally:
-            loop_lease.release()
-            self._dispatcher.stop(Deadline(STOP_GRACE))
+            link.lease.release()
+            self._dispatcher.order_stop()
+        return True
 
-    def _ready(self) -> tuple[LoopLease, SignalingTransport]:
+    def _ready(self) -> Link:
         self._check_process()
-        if self._lease is None or self._transport is None or self._transport.state != "ready":
+        link = self._link
+        if link is None or link.transport.state != "ready":
             raise self._not_connected()
-        return self._lease, self._transport
+        return link
 
     def signal(self, message: dict[str, Any]) -> bool | None:
-        loop_lease, transport = self._ready()
+        link = self._ready()
 
         async def send() -> bool | None:
-            return await asyncio.wait_for(transport.send(message), STOP_GRACE)
+            return await asyncio.wait_for(link.transport.send(message), STOP_GRACE)
 
-        return loop_lease.run(send)
+        return link.lease.run(send)
 
     def join(self, room: str, metadata: str | None) -> None:
-        loop_lease, transport = self._ready()
-        loop_lease.post(transport.join, room, metadata)
+        link = self._ready()
+        link.lease.post(link.transport.join, room, metadata)
