@@ -4,6 +4,8 @@ thread.
 They are daemons, so a function that never returns does not hold up the interpreter's exit; those
 that can end are asked to and waited for before the interpreter goes down, because a thread caught
 inside FFmpeg then would take the process with it.
+
+Lock order: `_lock` alone.
 """
 
 from __future__ import annotations
@@ -42,7 +44,8 @@ class Worker:
         self._stop = stop
         self._wanted = wanted
         self._thread = threading.Thread(target=function, name=f"artico_sync-{name}", daemon=True)
-        _workers.add(self)
+        with _lock:
+            _workers.add(self)
         self._thread.start()
 
     def stop(self) -> None:
@@ -72,6 +75,12 @@ class Worker:
 
 # Only to wait, at a close and at the exit, for what is still at work then.
 _workers: weakref.WeakSet[Worker] = weakref.WeakSet()
+_lock = threading.Lock()
+
+
+def _known() -> list[Worker]:
+    with _lock:
+        return list(_workers)
 
 
 def settle() -> None:
@@ -80,13 +89,13 @@ def settle() -> None:
     One inside a function of the user may take longer, and may be the one that calls this.
     """
     deadline = Deadline(SETTLE_SECONDS)
-    for worker in list(_workers):
+    for worker in _known():
         if not worker.wanted:
             worker.join(deadline)
 
 
 def _stop_at_exit() -> None:
-    workers = [worker for worker in _workers if worker.alive]
+    workers = [worker for worker in _known() if worker.alive]
     for worker in workers:
         worker.stop()
     deadline = Deadline(EXIT_GRACE)
@@ -94,7 +103,13 @@ def _stop_at_exit() -> None:
         worker.join(deadline)
 
 
+def _forget_after_fork() -> None:
+    # The threads do not exist in the child; one of them may have held the lock.
+    global _lock
+    _lock = threading.Lock()
+    _workers.clear()
+
+
 atexit.register(_stop_at_exit)
 if hasattr(os, "register_at_fork"):
-    # The threads do not exist in the child.
-    os.register_at_fork(after_in_child=_workers.clear)
+    os.register_at_fork(after_in_child=_forget_after_fork)
