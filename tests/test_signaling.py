@@ -6,6 +6,7 @@ import json
 import logging
 import queue
 import socket
+import sys
 import threading
 from collections.abc import Iterator, Mapping
 from typing import Any
@@ -163,6 +164,8 @@ class FaultySignaling(Signaling):
     def connect(self) -> None:
         if self.fault == "raises":
             raise OSError("no such network")
+        if self.fault == "exits":
+            sys.exit("no configuration")
         if self.fault == "error":
             self.emit("error", IdTakenError("taken"))
         elif self.fault == "text":
@@ -181,6 +184,7 @@ class FaultySignaling(Signaling):
     ("fault", "error", "words"),
     [
         ("raises", SignalingError, "no such network"),
+        ("exits", SignalingError, "no configuration"),
         ("error", IdTakenError, "taken"),
         ("text", SignalingError, "just text"),
         ("disconnect", SignalingError, "disconnected"),

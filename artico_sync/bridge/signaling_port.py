@@ -131,7 +131,8 @@ class SignalingPort:
             function, arguments, future = job
             try:
                 result = function(*arguments)
-            except Exception as error:
+            except BaseException as error:
+                # It may raise anything, SystemExit too, and nobody else calls the next one.
                 self._lease.post(_settle, future, None, error)
             else:
                 self._lease.post(_settle, future, result, None)
@@ -174,7 +175,7 @@ class SignalingPort:
             self._listener.on_join(room, peer_id, metadata if isinstance(metadata, str) else None)
 
 
-def _settle(future: asyncio.Future[Any], result: object, error: Exception | None) -> None:
+def _settle(future: asyncio.Future[Any], result: object, error: BaseException | None) -> None:
     if future.done():
         return
     if error is None:
