@@ -9,7 +9,7 @@ from typing import TYPE_CHECKING, Any
 
 from artico_sync.bridge.client_port import CLIENT_EVENTS, ClientPort
 from artico_sync.bridge.mailbox import Mailbox
-from artico_sync.bridge.waiting import Deadline, check_timeout
+from artico_sync.bridge.waiting import LONGEST, Deadline, check_timeout
 from artico_sync.call import Call, make_call
 from artico_sync.display import table
 from artico_sync.engine.configuration import build_configuration, check_configuration
@@ -31,6 +31,9 @@ PUBLIC_URL = "https://0.artico.dev:443"
 
 #: Characters of metadata the servers relay: every signal of the caller carries it.
 LONGEST_METADATA = 65_536
+
+#: Bytes of room that can be announced to a peer (RFC 9260 section 3.3.4).
+LARGEST_WINDOW = 2**32 - 1
 
 _SIGNALING_MEMBERS = ("id", "connect", "disconnect", "signal", "join", "on", "off")
 
@@ -64,7 +67,8 @@ class Artico(EventEmitter):
         ring_timeout: Seconds a call may ring, coming in or going out, before it ends unanswered;
             None for ever.
         send_buffer: Bytes that may wait to be sent on a call before `send` blocks.
-        receive_buffer: Bytes of unread messages a call keeps before it holds the sender.
+        receive_buffer: Bytes of unread messages a call keeps before it holds the sender; less than
+            2**32.
         switch_interval: `sys.setswitchinterval` while calls are open, so that a thread that
             computes all the time does not hold the calls up; it runs slower while data flows.
             None leaves the interpreter's own.
@@ -335,24 +339,26 @@ def _checked_settings(
     send_buffer: int,
     receive_buffer: int,
 ) -> Settings:
-    _checked_seconds("connect_timeout", connect_timeout)
-    _checked_seconds("silence_timeout", silence_timeout)
+    connect_timeout = _checked_seconds("connect_timeout", connect_timeout)
+    silence_timeout = _checked_seconds("silence_timeout", silence_timeout)
     if ring_timeout is not None:
-        _checked_seconds("ring_timeout", ring_timeout)
+        ring_timeout = _checked_seconds("ring_timeout", ring_timeout)
     defaults = Settings()
-    for name, size, least in (
-        ("send_buffer", send_buffer, 0),
-        ("receive_buffer", receive_buffer, 2 * defaults.maximum_message),
+    for name, size, least, most in (
+        ("send_buffer", send_buffer, 0, None),
+        ("receive_buffer", receive_buffer, 2 * defaults.maximum_message, LARGEST_WINDOW),
     ):
         if isinstance(size, bool) or not isinstance(size, int):
             raise TypeError(f"{name} must be a number of bytes, not {type(size).__name__}")
         if size < least:
             raise ValueError(f"{name} must be at least {least} bytes, not {size}")
+        if most is not None and size > most:
+            raise ValueError(f"{name} must be at most {most} bytes, not {size}")
     return replace(
         defaults,
-        connect_timeout=float(connect_timeout),
-        silence_timeout=float(silence_timeout),
-        ring_timeout=None if ring_timeout is None else float(ring_timeout),
+        connect_timeout=connect_timeout,
+        silence_timeout=silence_timeout,
+        ring_timeout=ring_timeout,
         send_buffer=send_buffer,
         receive_buffer=receive_buffer,
     )
@@ -363,4 +369,4 @@ def _checked_seconds(name: str, seconds: float) -> float:
         raise TypeError(f"{name} must be seconds, not {type(seconds).__name__}")
     if not seconds > 0:
         raise ValueError(f"{name} must be more than 0 seconds, not {seconds}")
-    return float(seconds)
+    return float(min(seconds, LONGEST))

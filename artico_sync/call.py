@@ -8,7 +8,7 @@ from typing import TYPE_CHECKING, Any
 
 from artico_sync.bridge.call_port import CALL_EVENTS, CallPort
 from artico_sync.bridge.mailbox import Mailbox
-from artico_sync.bridge.waiting import Deadline, check_timeout
+from artico_sync.bridge.waiting import LONGEST, Deadline, check_timeout
 from artico_sync.display import Stats, table
 from artico_sync.engine.phase import Phase
 from artico_sync.errors import ArticoTimeoutError, SignalingError
@@ -308,7 +308,7 @@ class Call(Messaging, MediaSharing, EventEmitter):
         if not interval >= 0.05:
             raise ValueError(f"interval must be at least 0.05 seconds, not {interval}")
         self._port.check_live()
-        self._port.watch_stats(interval)
+        self._port.watch_stats(float(min(interval, LONGEST)))
 
     def stats_history(self) -> list[dict[str, Any]]:
         """The newest hour of what `watch_stats` saw, as flat rows ready for `pandas.DataFrame`.

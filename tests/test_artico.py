@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import math
 import socket
 import threading
 from typing import Any
@@ -153,6 +154,7 @@ def test_calling_before_connecting(make_artico: MakeArtico) -> None:
         ({"silence_timeout": 0}, ValueError),
         ({"connect_timeout": "5"}, TypeError),
         ({"receive_buffer": 10}, ValueError),
+        ({"receive_buffer": 2**32}, ValueError),
         ({"send_buffer": 1.5}, TypeError),
         ({"signaling": object()}, TypeError),
         ({"signaling": artico_sync.MemoryHub().signaling("x"), "url": "http://x"}, ValueError),
@@ -165,6 +167,16 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any], error: type[Except
             if "signaling" not in arguments
             else arguments
         )
+
+
+@pytest.mark.parametrize("seconds", [math.inf, 10**400, 1e300], ids=["inf", "int", "float"])
+def test_for_ever_is_a_time_like_others(make_artico: MakeArtico, seconds: float) -> None:
+    names = ("connect_timeout", "silence_timeout", "ring_timeout", "switch_interval")
+    alice, bob = (make_artico(**dict.fromkeys(names, seconds)) for _ in range(2))
+    call = alice.call(bob.id)
+    bob.wait_for("call", TIMEOUT).answer()
+    call.wait_open(TIMEOUT).watch_stats(seconds)
+    assert call.stats()["phase"] == "open"
 
 
 @pytest.mark.parametrize(

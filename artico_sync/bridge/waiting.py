@@ -20,6 +20,9 @@ T = TypeVar("T")
 # Where a lock cannot be interrupted by a signal (Windows), waits are cut into slices this long.
 SLICE = 0.1 if sys.platform == "win32" else 3600.0
 
+# Seconds that stand for ever where a number is needed: 31 years.
+LONGEST = 1e9
+
 
 def check_timeout(timeout: float | None) -> float | None:
     """Return `timeout` in seconds after checking it.
@@ -105,6 +108,7 @@ def wait_until(
 
 
 __all__ = [
+    "LONGEST",
     "Deadline",
     "check_timeout",
     "take",
