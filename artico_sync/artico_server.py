@@ -231,8 +231,10 @@ class ArticoServer(Unique):
         Raises:
             ArticoTimeoutError: The time ran out.
             ForkError: It was started in the parent of this process.
+            RuntimeError: On the library's loop thread.
         """
         deadline = Deadline(timeout)
+        assert_not_loop_thread()
         self._check_process()
         while not self._stopped.is_set():
             if deadline.expired:

@@ -57,7 +57,9 @@ def open_call(make_artico: MakeArtico) -> tuple[Artico, Call, Call]:
     return alice, call, incoming
 
 
-def test_blocking_calls_on_the_loop_thread_raise_at_once(make_artico: MakeArtico) -> None:
+def test_blocking_calls_on_the_loop_thread_raise_at_once(
+    make_artico: MakeArtico, server: ArticoServer
+) -> None:
     alice, call, _ = open_call(make_artico)
     lease = loop_module.lease()
     blocking: list[Callable[[], Any]] = [
@@ -73,6 +75,7 @@ def test_blocking_calls_on_the_loop_thread_raise_at_once(make_artico: MakeArtico
         lambda: call.send("x"),
         lambda: call.wait_for("data"),
         call.stats,
+        server.wait_stopped,
     ]
     errors: list[Exception] = []
     done = threading.Event()
