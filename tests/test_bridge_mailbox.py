@@ -3,8 +3,10 @@
 from __future__ import annotations
 
 import functools
+import gc
 import sys
 import threading
+import weakref
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
@@ -17,6 +19,7 @@ from artico_sync.bridge.waiter import Waiter
 from artico_sync.bridge.waiting import Deadline
 from artico_sync.errors import ArticoTimeoutError, NotReadyError
 from tests.blocking import Blocked
+from tests.polling import wait_until
 
 EVENTS = {"open": 0, "data": 1, "call": 2, "error": 1, "close": 0}
 
@@ -459,6 +462,22 @@ def test_a_dispatcher_that_is_stopped_twice_while_it_is_busy_ends(box: Box) -> N
         assert not box.dispatcher.stop(Deadline(0))
     go_on.set()
     assert box.dispatcher.stop(Deadline(10))
+
+
+def test_a_dispatcher_that_waits_keeps_nothing_alive(box: Box) -> None:
+    mailbox = Mailbox("other", {"data": 1}, box.dispatcher, ended=lambda: NotReadyError("ended"))
+    heard = threading.Event()
+    mailbox.on("data", lambda data: heard.set())
+    mailbox.emit("data", "last")
+    assert heard.wait(10)
+    gone = weakref.ref(mailbox)
+    del mailbox
+
+    def is_gone() -> bool:
+        gc.collect()
+        return gone() is None
+
+    wait_until(is_gone, "the end of the mailbox", 10)
 
 
 def test_a_dispatcher_that_is_resumed_while_it_is_busy_goes_on(box: Box) -> None:

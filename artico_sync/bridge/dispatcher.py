@@ -83,6 +83,8 @@ class Dispatcher:
             turn, _, target, name = take(self._queue.sync_q, forever)
             if target is not None:
                 self._deliver(target, name, turn)
+                # It waits long for the next one, and must not keep the last alive.
+                target = None
             with self._lock:
                 # Events that came after the order to stop are still delivered.
                 if self._stopping and self._queue.sync_q.qsize() == 0:
