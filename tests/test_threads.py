@@ -18,6 +18,7 @@ import pytest
 from artico_sync import (
     Artico,
     ArticoServer,
+    ArticoTimeoutError,
     Call,
     ForkError,
     MemoryHub,
@@ -324,6 +325,27 @@ LATE = """
 def test_what_is_closed_after_the_goodbye_does_not_wait(way: str) -> None:
     done = run_program(textwrap.dedent(LATE) + way)
     assert (done.returncode, done.stderr) == (0, "")
+
+
+def test_a_blocking_call_whose_time_is_up_says_so_however_its_work_ends() -> None:
+    async def finish_when_cancelled() -> str:
+        try:
+            await asyncio.Event().wait()
+        except asyncio.CancelledError:
+            return "done"
+        raise AssertionError
+
+    async def run_out_of_time() -> None:
+        raise TimeoutError("its own")
+
+    leased = loop_module.lease()
+    try:
+        with pytest.raises(ArticoTimeoutError, match="after 0.05 s"):
+            leased.run(finish_when_cancelled, timeout=0.05)
+        with pytest.raises(TimeoutError, match="its own"):
+            leased.run(run_out_of_time, timeout=TIMEOUT)
+    finally:
+        leased.release()
 
 
 def test_a_loop_that_has_stopped_is_not_waited_for() -> None:
