@@ -335,6 +335,7 @@ class SocketSignaling(Signaling):
 
         Raises:
             NotReadyError: Not connected.
+            ArticoTimeoutError: The server has not answered within 5 s.
             ForkError: Connected in another process.
             RuntimeError: On the library's loop thread.
         """

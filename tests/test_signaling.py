@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import asyncio
 import json
 import logging
 import queue
@@ -16,6 +17,7 @@ import pytest
 from artico_sync import (
     Artico,
     ArticoServer,
+    ArticoTimeoutError,
     IdTakenError,
     MemoryHub,
     NotReadyError,
@@ -25,6 +27,7 @@ from artico_sync import (
     SocketSignaling,
 )
 from artico_sync.bridge.loop import LoopLease
+from artico_sync.engine.signaling.socket import SocketTransport
 from tests.blocking import Blocked
 from tests.conftest import RTC_CONFIG, MakeArtico
 from tests.polling import wait_until
@@ -276,6 +279,21 @@ def test_socket_signaling_connected_by_two_threads_at_once(server: ArticoServer)
     assert alice.state == "ready" and server.peers == ("alice",)
     alice.disconnect()
     wait_until(lambda: not server.peers, "its leave", TIMEOUT)
+
+
+def test_socket_signaling_whose_server_does_not_answer(
+    server: ArticoServer, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def never(*arguments: Any) -> None:
+        await asyncio.Event().wait()
+
+    alice = SocketSignaling(server.url, "alice")
+    alice.connect()
+    monkeypatch.setattr("artico_sync.bridge.socket_port.ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr(SocketTransport, "send", never)
+    with pytest.raises(ArticoTimeoutError, match="the server to answer"):
+        alice.signal({"target": "bob", "session": "call:x", "signal": {}})
+    alice.disconnect()
 
 
 def test_socket_signaling_disconnected_before_it_began_to_connect(

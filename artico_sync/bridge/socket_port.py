@@ -26,6 +26,9 @@ SIGNALING_EVENTS = {"connect": 1, "disconnect": 0, "error": 1, "signal": 1, "joi
 # Seconds the dispatcher gets to finish what it is at when signalling is disconnected.
 STOP_GRACE = 5.0
 
+# Seconds the server has to say whether a message was delivered.
+ANSWER_SECONDS = 5.0
+
 
 @dataclass(frozen=True)
 class Link:
@@ -162,7 +165,10 @@ class SocketPort:
         link = self._ready()
 
         async def send() -> bool | None:
-            return await asyncio.wait_for(link.transport.send(message), STOP_GRACE)
+            try:
+                return await asyncio.wait_for(link.transport.send(message), ANSWER_SECONDS)
+            except TimeoutError as error:
+                raise Deadline(ANSWER_SECONDS).error("the server to answer") from error
 
         return link.lease.run(send)
 
