@@ -42,7 +42,8 @@ class Artico(EventEmitter):
     """A peer, known to others by its id; every method may be called from any thread.
 
     Creating one starts nothing; `connect()` does. Used as a context manager it connects and closes
-    by itself.
+    by itself. A signal handler, which interrupts the main thread wherever it is, must not call what
+    blocks, `close()` included: raise an exception there.
 
     Events: `open(id)`, `close()`, `error(err)`, `call(call, metadata)`, `reconnecting()`.
 

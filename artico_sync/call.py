@@ -23,8 +23,9 @@ if TYPE_CHECKING:
 class Call(Messaging, MediaSharing, EventEmitter):
     """A session between two peers, made by `Artico.call` or by an incoming call, never by the user.
 
-    Every method may be called from any thread. Used as a context manager it waits until it is open,
-    30 s at most, and hangs up at the end.
+    Every method may be called from any thread, but none that blocks from a signal handler: raise an
+    exception there. Used as a context manager it waits until it is open, 30 s at most, and hangs up
+    at the end.
 
     Events: `open()`, `close()`, `error(err)`, `data(data)`, `stream(stream, metadata)`,
     `removestream(stream, metadata)`, `track(track, stream, metadata)`, `removetrack(track, stream,

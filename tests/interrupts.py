@@ -9,35 +9,49 @@ from types import FrameType
 from typing import Any
 
 
-def interrupted_everywhere(prepare: Callable[[], Callable[[], Any]]) -> Iterator[bool]:
+def press_ctrl_c() -> None:
+    raise KeyboardInterrupt
+
+
+def interrupted_everywhere(
+    prepare: Callable[[], Callable[[], Any]], handler: Callable[[], Any] = press_ctrl_c
+) -> Iterator[bool]:
     """Run what `prepare` returns again and again, interrupted one moment later each time.
 
     The interpreter looks for signals when a function of Python's begins and when one of C's has
     returned, which is what a profiler is told of.
 
+    Args:
+        handler: What the handler of the signal does.
+
     Yields:
         After each run, whether it was interrupted; the last one is not.
     """
     for moment in itertools.count():
-        interrupted = False
+        interrupt = _Interrupt(moment, handler)
         function = prepare()
         try:
-            sys.setprofile(_interrupter(moment))
+            sys.setprofile(interrupt)
             function()
         except KeyboardInterrupt:
-            interrupted = True
+            assert interrupt.happened
         finally:
             sys.setprofile(None)
-        yield interrupted
-        if not interrupted:
+        yield interrupt.happened
+        if not interrupt.happened:
             return
 
 
-def _interrupter(moment: int) -> Callable[[FrameType, str, Any], None]:
-    left = itertools.count(moment, -1)
+class _Interrupt:
+    def __init__(self, moment: int, handler: Callable[[], Any]) -> None:
+        self._left = moment
+        self._handler = handler
+        self.happened = False
 
-    def profile(frame: FrameType, event: str, argument: Any) -> None:
-        if event in ("call", "c_return") and next(left) == 0:
-            raise KeyboardInterrupt
-
-    return profile
+    def __call__(self, frame: FrameType, event: str, argument: Any) -> None:
+        if event not in ("call", "c_return") or self.happened:
+            return
+        if self._left == 0:
+            self.happened = True
+            self._handler()
+        self._left -= 1

@@ -19,6 +19,7 @@ from artico_sync.bridge.outgoing import Outgoing
 from artico_sync.bridge.waiting import Deadline
 from artico_sync.errors import ArticoTimeoutError, NotReadyError
 from tests.interrupts import interrupted_everywhere
+from tests.polling import wait_until
 
 LIMIT = 10.0
 
@@ -124,6 +125,31 @@ def test_a_message_accepted_before_ctrl_c_is_sent_without_another() -> None:
                 assert session.something.wait(LIMIT)
                 assert session.messages == ["one"]
             assert is_free(lock)
+    finally:
+        leased.release()
+
+
+def test_a_signal_handler_may_send_whatever_it_interrupts() -> None:
+    leased = lease()
+    check: Callable[[int], None] = lambda size: None  # noqa: E731
+    lock = threading.RLock()
+    session: Any = None
+    outgoing: Any = None
+
+    def put(data: str) -> None:
+        outgoing.put(data, len(data), Deadline(LIMIT), check)
+
+    def prepare() -> Callable[[], Any]:
+        nonlocal session, outgoing
+        session = current = Sent()
+        engine: Any = lambda: current  # noqa: E731
+        outgoing = Outgoing(leased, lock, Condition(lock), 1000, engine)
+        return partial(put, "message")
+
+    try:
+        for interrupted in interrupted_everywhere(prepare, lambda: put("handler's")):
+            wanted = ["handler's", "message"] if interrupted else ["message"]
+            wait_until(lambda: sorted(session.messages) == wanted, "all of them", LIMIT)
     finally:
         leased.release()
 

@@ -3,7 +3,8 @@
 asyncio's own way makes a handle for each wake-up and reads its socket twice. Linux has a counter
 that is read once.
 
-Lock order: `_lock` alone; nothing else happens under it but the write.
+Lock order: `_lock` alone; nothing else happens under it but the write. It is reentrant, because a
+signal handler may send in the middle of a send.
 """
 
 from __future__ import annotations
@@ -51,7 +52,7 @@ class CounterWakeUp:
         self._loop = loop
         self._function = function
         # So that nobody writes to a descriptor that has been closed and is another one's now.
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()
         self._descriptor: int | None = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         loop.add_reader(self._descriptor, self._on_readable)
 
