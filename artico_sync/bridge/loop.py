@@ -1,8 +1,7 @@
 """The one event-loop thread of the process, leased by whoever needs it.
 
 The first lease starts the thread, the last release stops it. Nothing is started at import. Work
-crosses to
-the loop through one janus queue, drained in batches by one coalesced wake-up.
+crosses to the loop through one janus queue, drained in batches by one coalesced wake-up.
 
 Lock order: `_registry_lock` is taken alone and never while waiting for a thread.
 """

@@ -294,8 +294,7 @@ class Mailbox:
         Args:
             what: What the error calls it when the time runs out.
             observe: While handlers take the events, return a copy of the next one rather than wait
-                for
-                the handlers to go.
+                for the handlers to go.
 
         Returns:
             The event's arguments, or None where the object ended with a `close` that was waited
