@@ -40,7 +40,7 @@ def is_free(lock: Any) -> bool:
 
 
 def test_a_condition_is_never_left_taken() -> None:
-    condition = Condition()
+    condition = Condition(threading.RLock())
 
     def use() -> None:
         with condition:

@@ -6,7 +6,8 @@ holds the library to it.
 
 - Held while waiting, and so never taken on the loop thread: `artico_server`,
   `contrib.process_client`, `contrib.django.answering`, `media.recorder`, `media.local`,
-  `engine.rtc.players`, `file_transfer.receiver`, `cli.output`, `cli.chat`, `testing.fake_peer`.
+  `engine.rtc.players`, `file_transfer.receiver`, `cli.output`, `cli.chat`, `testing.fake_peer`,
+  `bridge.socket_port`.
 - From here on nobody waits, and nothing of the user's runs, under a lock: `sharing`,
   `media.streams`, `signaling`, `memory_signaling`.
 - `bridge.call_port`, `bridge.client_port`, `bridge.media_port`, `bridge.recording`,
@@ -14,5 +15,5 @@ holds the library to it.
 - `bridge.mailbox`, `bridge.frames`, `bridge.playback`.
 - `bridge.dispatcher`.
 - Nothing else is taken under these: `bridge.loop`, `bridge.wake_up`, `bridge.switch_interval`,
-  `bridge.executor`, `notebook`, `janus`.
+  `bridge.executor`, `bridge.workers`, `bridge.interruptible`, `notebook`, `janus`.
 """

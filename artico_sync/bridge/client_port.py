@@ -9,6 +9,7 @@ from __future__ import annotations
 
 import asyncio
 import logging
+import threading
 from collections.abc import Callable
 from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
@@ -59,7 +60,7 @@ class ClientPort:
         self.settings = settings
         self._make_call = make_call
         self._make_remote = make_remote
-        self._condition = Condition()
+        self._condition = Condition(threading.RLock())
         self._dispatcher = Dispatcher(name)
         self.mailbox = Mailbox(
             f"client {name}", CLIENT_EVENTS, self._dispatcher, ended=self._ended_error

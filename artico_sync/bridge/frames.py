@@ -5,6 +5,7 @@ Lock order: a reader's condition is taken alone; the loop holds it only to put a
 
 from __future__ import annotations
 
+import threading
 from collections import deque
 from collections.abc import Callable
 from time import monotonic
@@ -56,7 +57,7 @@ class FrameReader:
         self._post = post
         self._guard = ForkGuard(f"{track.kind} track")
         self._idle = idle
-        self._condition = Condition()
+        self._condition = Condition(threading.RLock())
         if limit is None:
             limit = VIDEO_FRAMES if track.kind == "video" else AUDIO_FRAMES
         self._frames: deque[tuple[Frame, float]] = deque(maxlen=limit)

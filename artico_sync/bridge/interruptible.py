@@ -15,16 +15,19 @@ T = TypeVar("T")
 
 
 class Condition(threading.Condition):
-    """A condition on a reentrant lock, which knows whose it is."""
+    """A condition on a reentrant lock, which knows whose it is.
+
+    Args:
+        lock: Made by who owns the condition, by whom the locks are told apart.
+    """
 
     # `with` looks them up on the type, where slots give what the instance has in them.
     __slots__ = ("__enter__", "__exit__")
 
-    def __init__(self, lock: threading.RLock | None = None) -> None:
-        own = threading.RLock() if lock is None else lock
-        super().__init__(own)
-        self.__enter__ = own.__enter__  # type: ignore[method-assign]
-        self.__exit__ = own.__exit__  # type: ignore[method-assign]
+    def __init__(self, lock: threading.RLock) -> None:
+        super().__init__(lock)
+        self.__enter__ = lock.__enter__  # type: ignore[method-assign]
+        self.__exit__ = lock.__exit__  # type: ignore[method-assign]
 
     def wait(self, timeout: float | None = None) -> bool:
         try:

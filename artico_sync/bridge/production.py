@@ -53,7 +53,7 @@ class Source:
         self.ended = False
         self.error: MediaError | None = None
         self._enabled = True
-        self._condition = Condition()
+        self._condition = Condition(threading.RLock())
         self._put: Callable[[Frame, float], None] | None = None
         self._end: Callable[[MediaError | None], None] | None = None
         #: Produces the frames while the source is attached; None where the user writes them.
