@@ -297,6 +297,32 @@ def test_the_end_of_the_call_ends_the_readers(pair: tuple[Call, Call]) -> None:
     assert bob.streams == ()
 
 
+def test_what_is_unshared_as_the_call_ends_is_no_news(
+    pair: tuple[Call, Call], monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
+) -> None:
+    """The offer that takes a stream back is in the middle of being applied."""
+    alice, bob = pair
+    log = MediaLog(bob)
+    stream = film(RED, 440)
+    alice.add_stream(stream)
+    log.wait(*told_of(stream, None))
+    session = bob._port.engine
+    assert session is not None and session.connection is not None
+    answer_offer = session.connection.answer_offer
+
+    async def answer_and_end(*arguments: Any, **options: Any) -> Any:
+        answered = await answer_offer(*arguments, **options)
+        session._close("remote")
+        return answered
+
+    monkeypatch.setattr(session.connection, "answer_offer", answer_and_end)
+    alice.remove_stream(stream)
+    bob.wait_closed(LIMIT)
+    alice.wait_closed(LIMIT)
+    assert "dropped a signal" not in caplog.text
+    assert bob.streams == ()
+
+
 def test_one_track_in_several_calls_is_produced_once(make_artico: MakeArtico) -> None:
     produced = 0
 

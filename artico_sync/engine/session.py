@@ -289,7 +289,8 @@ class Session:
             self.listener.on_event("error", problem)
 
     def _on_remote_change(self, changes: list[RemoteChange]) -> None:
-        if self.listener is None:
+        # A description may be in the middle of being applied as the call ends.
+        if self.listener is None or self.phase is Phase.CLOSED:
             return
         self._streams_of_peer(self.listener).on_change(changes)
 
@@ -339,6 +340,8 @@ class Session:
         # A call that never opened has nothing to deliver.
         if self.phase is Phase.CLOSING and self.channel is not None and not self.channel.drained:
             self._report_undelivered()
+        if self._remote_streams is not None:
+            self._remote_streams.close()
         self._enter(Phase.CLOSED, self.reason or reason)
         self.signaling.close()
         self._teardown = asyncio.get_running_loop().create_task(self._tear_down())
@@ -350,8 +353,6 @@ class Session:
                 self._consumer.cancel()
                 await asyncio.gather(self._consumer, return_exceptions=True)
             await self.sharing.close()
-            if self._remote_streams is not None:
-                self._remote_streams.close()
             if self.negotiation is not None:
                 await self.negotiation.close()
             if self.connection is not None:
