@@ -8,7 +8,8 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# Where a lock cannot be interrupted by a signal (Windows), a wait looks up this often, in seconds.
+# A signal that comes just before the wait does not end it (on Windows none does), so it looks up
+# this often, in seconds.
 SLICE = 0.2
 
 

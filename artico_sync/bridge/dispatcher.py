@@ -143,5 +143,6 @@ class Dispatcher:
             )
             if self._thread is thread:
                 return False
-        thread.join(deadline.slice())
+        while thread.is_alive() and not deadline.expired:
+            thread.join(deadline.slice())
         return not thread.is_alive()

@@ -21,8 +21,9 @@ def fall_silent(port: CallPort) -> None:
     done = threading.Event()
     deadline = Deadline(LIMIT)
     port.lease.post(_cut, port, done)
-    if not done.wait(deadline.slice()):
-        raise deadline.error("the call to fall silent", port.session_id, port.target)
+    while not done.wait(deadline.slice()):
+        if deadline.expired:
+            raise deadline.error("the call to fall silent", port.session_id, port.target)
 
 
 def _cut(port: CallPort, done: threading.Event) -> None:

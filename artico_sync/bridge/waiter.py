@@ -33,8 +33,11 @@ class Sleep(Protocol):
     def end(self) -> None:
         """Wake the thread, or have it not sleep at all; any thread, once."""
 
-    def wait(self, seconds: float) -> None:
-        """Sleep until `end`, or for about so many seconds; a signal may end it before."""
+    def wait(self, seconds: float) -> bool:
+        """Sleep until `end`, or for about so many seconds; a signal may end it before.
+
+        Returns whether it was `end`.
+        """
 
 
 class LockSleep:
@@ -47,8 +50,8 @@ class LockSleep:
         self._lock.acquire()
         self.end = self._lock.release
 
-    def wait(self, seconds: float) -> None:
-        self._lock.acquire(True, seconds)
+    def wait(self, seconds: float) -> bool:
+        return self._lock.acquire(True, seconds)
 
 
 class _Semaphores:
@@ -88,12 +91,12 @@ class SemaphoreSleep:
     def end(self) -> None:
         self._functions.post(self._semaphore)
 
-    def wait(self, seconds: float) -> None:
+    def wait(self, seconds: float) -> bool:
         functions = self._functions
         end = monotonic() + seconds
         whole = int(end)
-        until = functions.new_time(whole, int((end - whole) * 1e9))
-        functions.wait(self._semaphore, CLOCK_MONOTONIC, functions.by_reference(until))
+        until = functions.by_reference(functions.new_time(whole, int((end - whole) * 1e9)))
+        return bool(functions.wait(self._semaphore, CLOCK_MONOTONIC, until) == 0)
 
 
 @functools.cache
@@ -121,5 +124,6 @@ class Waiter(Generic[T]):
         self.wake = self._sleep.end
 
     def wait(self, deadline: Deadline) -> None:
-        """Sleep until woken, or until the deadline or a while has passed."""
-        self._sleep.wait(deadline.slice())
+        """Sleep until woken, or until the deadline has passed."""
+        while not self._sleep.wait(deadline.slice()) and not deadline.expired:
+            pass

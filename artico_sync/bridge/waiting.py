@@ -17,8 +17,10 @@ from artico_sync.errors import ArticoTimeoutError
 
 T = TypeVar("T")
 
-# Where a lock cannot be interrupted by a signal (Windows), waits are cut into slices this long.
-SLICE = 0.1 if sys.platform == "win32" else 3600.0
+# Python runs signal handlers on its main thread. A signal that comes just before that thread goes to
+# sleep does not wake it, and on Windows none does: there, waits are cut into slices this long.
+MAIN_SLICE = 0.1 if sys.platform == "win32" else 0.2
+OTHER_SLICE = 3600.0
 
 # Seconds that stand for ever where a number is needed: 31 years.
 LONGEST = 1e9
@@ -61,8 +63,10 @@ class Deadline:
 
     def slice(self) -> float:
         """Seconds the next wait may take before the thread must look up."""
+        main = threading.main_thread().ident == threading.get_ident()
+        longest = MAIN_SLICE if main else OTHER_SLICE
         remaining = self.remaining()
-        return SLICE if remaining is None else min(SLICE, remaining)
+        return longest if remaining is None else min(longest, remaining)
 
     @property
     def expired(self) -> bool:
