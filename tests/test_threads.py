@@ -29,6 +29,7 @@ from artico_sync.bridge import loop as loop_module
 from artico_sync.bridge.frames import FrameReader
 from artico_sync.bridge.waiting import Deadline
 from artico_sync.engine.phase import Phase
+from tests.command_line import running
 from tests.conftest import RTC_CONFIG, MakeArtico
 from tests.forking import forks, in_child
 from tests.polling import wait_until
@@ -37,11 +38,11 @@ TIMEOUT = 10
 
 
 def run_program(
-    source: str, *arguments: str, timeout: float = 30
+    source: str, *arguments: str, timeout: float = 30, options: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
     """Run a program of its own, as a user would."""
     return subprocess.run(
-        [sys.executable, "-c", textwrap.dedent(source), *arguments],
+        [sys.executable, *options, "-c", textwrap.dedent(source), *arguments],
         capture_output=True,
         text=True,
         timeout=timeout,
@@ -285,6 +286,28 @@ def test_a_script_that_forgets_to_close_exits_at_once(ending: str, code: int) ->
     ended = time.time()
     assert (done.returncode, done.stderr) == (code, "")
     assert ended - float(done.stdout) < 3
+
+
+@pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
+def test_a_script_leaves_a_server_that_hangs_at_once_and_silently() -> None:
+    with running(["-m", "artico_sync", "serve", "--port", "0"]) as server:
+        url = server.out.wait_for("serving at").split()[-1]
+        program = f"""
+            import os, signal, sys, time
+            import logging
+            logging.getLogger("asyncio").setLevel(logging.ERROR)  # a busy machine's slow callbacks
+            from artico_sync import Artico
+            config = {{"iceServers": []}}
+            alice, bob = (Artico({url!r}, rtc_config=config).connect() for _ in range(2))
+            alice.call(bob.id)
+            bob.wait_for("call", 10).answer().wait_open()
+            os.kill({server.process.pid}, signal.SIGSTOP)
+            sys.stdout.write(str(time.time()))
+        """
+        done = run_program(program, options=("-X", "dev"))
+        ended = time.time()
+        assert (done.returncode, done.stderr) == (0, "")
+        assert ended - float(done.stdout) < 3
 
 
 @pytest.mark.parametrize(

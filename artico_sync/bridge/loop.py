@@ -35,8 +35,9 @@ logger = logging.getLogger("artico_sync.bridge.loop")
 T = TypeVar("T")
 Args = TypeVarTuple("Args")
 
-# Seconds an interpreter that is exiting gives open calls to say goodbye.
-EXIT_GRACE = 0.5
+# Seconds an interpreter that is exiting gives open calls to say goodbye, and then its loop to end;
+# only on a machine that is very busy does either need them.
+EXIT_GRACE = 3.0
 # Seconds that cancelled work gets to clean up, after a time-out and after Ctrl-C.
 CANCEL_GRACE = 2.0
 INTERRUPT_GRACE = 0.1

@@ -17,7 +17,7 @@ from artico_sync.errors import ArticoTimeoutError
 
 T = TypeVar("T")
 
-# Python runs signal handlers on its main thread. A signal that comes just before that thread goes to
+# Python runs signal handlers on its main thread. A signal just before that thread goes to
 # sleep does not wake it, and on Windows none does: there, waits are cut into slices this long.
 MAIN_SLICE = 0.1 if sys.platform == "win32" else 0.2
 OTHER_SLICE = 3600.0

@@ -4,6 +4,7 @@ thread."""
 from __future__ import annotations
 
 import asyncio
+import contextlib
 import logging
 import random
 from collections import OrderedDict, deque
@@ -29,6 +30,8 @@ FIRST_PAUSE = 0.1
 # The same for what is told again to a peer on its way back, and how often it is told at most.
 INSIST_PAUSE = 0.5
 INSIST_ATTEMPTS = 6
+# Seconds the server gets to answer a goodbye at the exit of the program.
+LEAVING_TIMEOUT = 0.3
 
 
 class ClientListener(Protocol):
@@ -101,7 +104,9 @@ class Client:
         """Leave at once: the interpreter exits."""
         self._closing = True
         await asyncio.gather(*(session.abort() for session in list(self.sessions.values())))
-        await self._transport.close()
+        with contextlib.suppress(TimeoutError):
+            async with asyncio.timeout(LEAVING_TIMEOUT):
+                await self._transport.close()
 
     def _set_state(self, state: str) -> None:
         if state != self._state:
