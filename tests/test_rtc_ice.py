@@ -562,7 +562,9 @@ def test_a_silent_peer_is_lost() -> None:
             await asyncio.wait_for(asyncio.gather(one.lost.wait(), other.lost.wait()), LIMIT)
             assert QUICK.silence_timeout * 0.8 < time.perf_counter() - began
             assert one.transport.state == other.transport.state == "failed"
-            assert one.silences == sorted(one.silences) and one.silences[0] < 0.4
+            # Told of long before, and never that it was back. (They need not grow: time in which
+            # our own loop stood still is not held against the peer.)
+            assert 0 < one.silences[0] < QUICK.silence_timeout and 0.0 not in one.silences
 
     asyncio.run(main())
 
