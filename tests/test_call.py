@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import json
 import threading
+import time
 from array import array
 from collections.abc import Callable, Iterator
 from contextlib import contextmanager
@@ -279,9 +280,12 @@ def test_cancellation(make_artico: MakeArtico) -> None:
         incoming.answer()
 
 
-def test_cancelling_and_leaving_at_once(make_artico: MakeArtico) -> None:
+@pytest.mark.parametrize("busy", [0.0, 0.5])
+def test_cancelling_and_leaving_at_once(make_artico: MakeArtico, busy: float) -> None:
     alice, bob = make_artico(), make_artico()
-    alice.call(bob.id)
+    call = alice.call(bob.id)
+    # Longer than a peer of ours takes to say that it rings.
+    call._port.lease.post(time.sleep, busy)
     alice.close()
     incoming = bob.wait_for("call", TIMEOUT)
     incoming.wait_closed(TIMEOUT)

@@ -8,6 +8,7 @@ from __future__ import annotations
 
 import itertools
 import logging
+import sys
 import threading
 from typing import Protocol
 
@@ -136,7 +137,8 @@ class Dispatcher:
             thread = self._thread
             if thread is None:
                 return True
-            if self.is_current:
+            # The interpreter that is being taken down runs no other thread any more.
+            if self.is_current or sys.is_finalizing():
                 return False
             wait_until(
                 self._condition, lambda: self._thread is not thread or not self._stopping, deadline

@@ -33,6 +33,8 @@ logger = logging.getLogger("artico_sync.engine.session")
 
 # Seconds within which a peer of ours that got a call says that it rings.
 RINGING_DELAY = 0.25
+# Seconds a call that is over already has to make its offer.
+OFFERING_DELAY = 2.0
 
 
 class Session:
@@ -73,8 +75,9 @@ class Session:
         self._suspended = False
         self._reached = not initiator
         self._opened = 0.0
-        self._started = asyncio.get_running_loop().time()
         self._heard = asyncio.Event()
+        self._offered = asyncio.Event()
+        self._offered_at = 0.0
         self._detail: str | None = None
         self._stats_watch = StatsWatch(self.stats, self._on_stats)
         self._ring_timer: asyncio.TimerHandle | None = None
@@ -154,6 +157,9 @@ class Session:
             return
         if body.get("type") == "sdp":
             body = {**body, "agent": wire.AGENT}
+            if not self._offered.is_set():
+                self._offered.set()
+                self._offered_at = asyncio.get_running_loop().time()
         self.signaling.send(body, lambda delivered: self._on_told(delivered, body))
 
     def _on_told(self, delivered: bool | None, body: dict[str, Any]) -> None:
@@ -457,10 +463,13 @@ class Session:
         self._close(CloseReason.HANGUP)
 
     async def _cancel_when_ringing(self) -> None:
-        # A peer of ours says that it rings within a moment; before that it must not be told.
-        age = asyncio.get_running_loop().time() - self._started
         try:
-            async with asyncio.timeout(max(0.0, RINGING_DELAY - age)):
+            if not self._suspended:
+                # Whoever was called is to know of it, however soon it was over.
+                async with asyncio.timeout(OFFERING_DELAY):
+                    await self._offered.wait()
+            # A peer of ours says that it rings within a moment; before that it must not be told.
+            async with asyncio.timeout_at(self._offered_at + RINGING_DELAY):
                 await self._heard.wait()
         except TimeoutError:
             logger.debug("%s: cancelled before anybody rang", self)

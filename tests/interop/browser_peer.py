@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+from contextlib import suppress
 from dataclasses import dataclass
 from typing import Any
 
@@ -37,7 +38,12 @@ class BrowserPeer:
 
     def _invoke(self, method: str, args: tuple[Any, ...]) -> Any:
         script = "([method, args]) => window.interop[method](...args)"
-        return self.page.evaluate(script, [method, list(args)])
+        try:
+            return self.page.evaluate(script, [method, list(args)])
+        except PlaywrightError as error:
+            with suppress(PlaywrightError):  # nor does a page that is gone tell
+                error.add_note(f"the page has seen {self.page.evaluate('window.interop.log()')}")
+            raise
 
     def wait_event(
         self, name: str, session: str = "", *, count: int = 1, timeout: float = WAIT_LIMIT
