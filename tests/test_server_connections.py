@@ -53,6 +53,7 @@ def test_a_connection_that_is_slow_with_its_request_is_closed() -> None:
                 time.sleep(0.02)
 
 
+@pytest.mark.logs_errors  # in development mode asyncio tells of each failed handshake
 def test_a_connection_without_a_tls_handshake_is_closed(tmp_path: Path) -> None:
     certfile, keyfile = (str(path) for path in make_certificate(tmp_path))
     limits = ServerLimits(handshake_timeout=0.3)

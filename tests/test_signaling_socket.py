@@ -382,6 +382,7 @@ def test_an_address_that_cannot_be_looked_into_counts_as_there(
     assert http_session._is_local(("192.0.2.1", 1))
 
 
+@pytest.mark.logs_errors  # in development mode asyncio tells of each failed handshake
 def test_over_tls(tmp_path: Path) -> None:
     certfile, keyfile = make_certificate(tmp_path)
 

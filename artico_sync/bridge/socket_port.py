@@ -4,10 +4,11 @@ thread."""
 from __future__ import annotations
 
 import asyncio
+import functools
 import threading
 from collections.abc import Callable
 from dataclasses import dataclass
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
 from artico_sync.bridge.dispatcher import Dispatcher
 from artico_sync.bridge.fork import ForkGuard
@@ -15,10 +16,8 @@ from artico_sync.bridge.loop import LoopLease, assert_not_loop_thread, lease
 from artico_sync.bridge.mailbox import Mailbox
 from artico_sync.bridge.waiting import Deadline
 from artico_sync.engine.signaling.server_url import ServerUrl
+from artico_sync.engine.signaling.transport import SignalingTransport, leave
 from artico_sync.errors import NotReadyError, SignalingError
-
-if TYPE_CHECKING:
-    from artico_sync.engine.signaling.transport import SignalingTransport
 
 #: Events of a way to signal, each with its number of arguments.
 SIGNALING_EVENTS = {"connect": 1, "disconnect": 0, "error": 1, "signal": 1, "join": 3}
@@ -118,6 +117,7 @@ class SocketPort:
         self._dispatcher.resume()
         guard = ForkGuard("signalling connection")
         link = self._link = Link(lease(), self.make_transport(self._id), guard)
+        link.lease.at_exit(functools.partial(leave, link.transport))
         try:
             link.lease.run(link.transport.open, self, timeout=deadline.remaining())
             if self._link is not link:

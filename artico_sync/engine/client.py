@@ -4,7 +4,6 @@ thread."""
 from __future__ import annotations
 
 import asyncio
-import contextlib
 import logging
 import random
 from collections import OrderedDict, deque
@@ -20,7 +19,7 @@ from artico_sync.engine.rtc.dtls import Certificate
 from artico_sync.engine.session import Session
 from artico_sync.engine.session_listener import SessionListener
 from artico_sync.engine.settings import Settings
-from artico_sync.engine.signaling.transport import SignalingTransport
+from artico_sync.engine.signaling.transport import SignalingTransport, leave
 from artico_sync.errors import IdTakenError, SignalingError
 
 logger = logging.getLogger("artico_sync.engine.client")
@@ -30,8 +29,6 @@ FIRST_PAUSE = 0.1
 # The same for what is told again to a peer on its way back, and how often it is told at most.
 INSIST_PAUSE = 0.5
 INSIST_ATTEMPTS = 6
-# Seconds the server gets to answer a goodbye at the exit of the program.
-LEAVING_TIMEOUT = 0.3
 
 
 class ClientListener(Protocol):
@@ -104,9 +101,7 @@ class Client:
         """Leave at once: the interpreter exits."""
         self._closing = True
         await asyncio.gather(*(session.abort() for session in list(self.sessions.values())))
-        with contextlib.suppress(TimeoutError):
-            async with asyncio.timeout(LEAVING_TIMEOUT):
-                await self._transport.close()
+        await leave(self._transport)
 
     def _set_state(self, state: str) -> None:
         if state != self._state:

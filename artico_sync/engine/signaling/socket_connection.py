@@ -285,13 +285,16 @@ class SocketConnection:
         if self._is_closed:
             return
         self._is_closed = True
-        if self._writer is not None:
-            self._writer.cancel()
-            await asyncio.wait({self._writer})
-        if self._client is not None:
-            await self._end_client(self._client.eio)
-        if self._http is not None:
-            await self._http.close()
+        try:
+            if self._writer is not None:
+                self._writer.cancel()
+                await asyncio.wait({self._writer})
+            if self._client is not None:
+                await self._end_client(self._client.eio)
+        finally:
+            # Also where the loop ends before the server has answered.
+            if self._http is not None:
+                await self._http.close()
         if not self._opened.done():
             self._opened.cancel()
         self._settle()

@@ -3,7 +3,11 @@
 from __future__ import annotations
 
 import asyncio
+import contextlib
 from typing import Protocol
+
+# Seconds the server gets to answer a goodbye at the exit of the program.
+LEAVING_TIMEOUT = 0.3
 
 
 class SignalingListener(Protocol):
@@ -65,3 +69,10 @@ class SignalingTransport(Protocol):
 
     async def close(self) -> None:
         """Disconnect; nothing is left running. May be called at any time, and twice."""
+
+
+async def leave(transport: SignalingTransport) -> None:
+    """Close a transport at the exit of the program, which waits little for a server that hangs."""
+    with contextlib.suppress(TimeoutError):
+        async with asyncio.timeout(LEAVING_TIMEOUT):
+            await transport.close()
