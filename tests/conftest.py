@@ -7,6 +7,7 @@ from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
 
+import hypothesis
 import pytest
 
 import artico_sync
@@ -20,6 +21,12 @@ SETTLE_LIMIT = 3.0 * TIME_UNIT
 
 # Nothing outside this machine is asked.
 RTC_CONFIG: dict[str, object] = {"iceServers": []}
+
+# A busy machine is no reason for an example to fail.
+hypothesis.settings.register_profile(
+    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+)
+hypothesis.settings.load_profile("patient")
 
 MakeArtico = Callable[..., "artico_sync.Artico"]
 

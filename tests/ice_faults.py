@@ -88,6 +88,7 @@ class TurnServer:
         self.allocations: dict[Address, _Endpoint] = {}
         self._channels: dict[Address, dict[int, Address]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
+        self._transactions: set[bytes] = set()
         #: Messages that ask for no answer.
         self.indications = 0
         #: Answers nobody any more.
@@ -99,7 +100,7 @@ class TurnServer:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
+        for task in list(self._tasks):
             await task
         for endpoint in self.allocations.values():
             await endpoint.close()
@@ -120,6 +121,10 @@ class TurnServer:
         if message.message_class == stun.Class.INDICATION:
             self.indications += 1
             return
+        if message.transaction_id in self._transactions:
+            # Asked again, because we were slow.
+            return
+        self._transactions.add(message.transaction_id)
         task = asyncio.ensure_future(self._handle(message, client))
         self._tasks.add(task)
         task.add_done_callback(self._tasks.discard)
@@ -170,7 +175,7 @@ class Path:
         return self
 
     async def __aexit__(self, *_: object) -> None:
-        for task in self._tasks:
+        for task in list(self._tasks):
             await task
         for back in self._backs.values():
             await back.close()

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import asyncio
+import dataclasses
 import fractions
 from collections.abc import Awaitable, Callable, Coroutine
 from typing import Any
@@ -49,7 +50,8 @@ class End:
     """One end: its connection, its negotiation, and what they reported."""
 
     def __init__(self, *, polite: bool, settings: Settings | None = None) -> None:
-        self.settings = settings or Settings()
+        # An end that stood still for a while must not look for another path.
+        self.settings = dataclasses.replace(settings or Settings(), silence_timeout=60.0)
         self.connection = PeerConnection(RTCConfiguration(iceServers=[]), self.settings)
         self.changes: list[RemoteChange] = []
         self.errors: list[Exception] = []

@@ -16,7 +16,7 @@ import aiohttp
 from artico_sync import ArticoServer
 
 # Bound on every single wait of a test, in seconds.
-WAIT = 5.0
+WAIT = 15.0
 
 
 class RawPeer:

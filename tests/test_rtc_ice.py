@@ -106,7 +106,7 @@ async def join(one: Peer, other: Peer) -> None:
 
 async def stop(*peers: Peer) -> None:
     for peer in peers:
-        await asyncio.wait_for(peer.transport.stop(), 1.0)
+        await asyncio.wait_for(peer.transport.stop(), LIMIT)
     left = asyncio.all_tasks() - {asyncio.current_task()}
     assert not left
 
@@ -236,11 +236,11 @@ def test_silent_servers_cost_nothing() -> None:
             f"turn:{LOOPBACK}:{port}?transport=tcp",
             f"turns:{LOOPBACK}:{port}?transport=tcp",
         )
-        one, other = controlling(QUICK, configuration), Peer(QUICK, configuration)
-        began = time.perf_counter()
+        settings = dataclasses.replace(QUICK, gathering_timeout=3 * LIMIT)
+        one, other = controlling(settings, configuration), Peer(settings, configuration)
         await join(one, other)
-        assert time.perf_counter() - began < 0.5
-        assert one.gatherer.state == "gathering"
+        # They would be asked for half a minute.
+        assert one.gatherer.state == other.gatherer.state == "gathering"
         await stop(one, other)
 
     with silent_server() as port:
@@ -328,7 +328,7 @@ def test_names_that_hang_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
             one, other = controlling(QUICK, configuration), Peer(QUICK, configuration)
             await join(one, other)
             await stop(one, other)
-        assert time.perf_counter() - began < 2.0
+        assert time.perf_counter() - began < 0.7 * 10 * QUICK.gathering_timeout
 
     asyncio.run(main())
     never.set()
@@ -509,7 +509,7 @@ def test_stop_at_any_moment(passes: int, accelerate: bool) -> None:
         for _ in range(passes):
             await asyncio.sleep(0)
         await asyncio.gather(one.transport.stop(), one.transport.stop(), other.transport.stop())
-        await asyncio.wait([running], timeout=1.0)
+        await asyncio.wait([running], timeout=LIMIT)
         if not running.cancelled():
             assert isinstance(running.exception(), InvalidStateError | AssertionError | None)
         await one.transport.stop()
@@ -557,14 +557,15 @@ def test_a_silent_peer_is_lost() -> None:
     async def main() -> None:
         async with over_path() as (one, other, path):
             await round_trip(one, other)
-            path.cut = True
+            path.cut, before = True, len(one.silences)
             began = time.perf_counter()
             await asyncio.wait_for(asyncio.gather(one.lost.wait(), other.lost.wait()), LIMIT)
             assert QUICK.silence_timeout * 0.8 < time.perf_counter() - began
             assert one.transport.state == other.transport.state == "failed"
             # Told of long before, and never that it was back. (They need not grow: time in which
             # our own loop stood still is not held against the peer.)
-            assert 0 < one.silences[0] < QUICK.silence_timeout and 0.0 not in one.silences
+            told = one.silences[before:]
+            assert 0 < told[0] < QUICK.silence_timeout and 0.0 not in told
 
     asyncio.run(main())
 
@@ -851,7 +852,7 @@ def test_restart_taken_back() -> None:
 
 def test_a_restart_keeps_others_waiting_for_a_time_only() -> None:
     async def main() -> None:
-        async with connected() as (one, _):
+        async with connected(dataclasses.replace(QUICK, silence_timeout=3.0)) as (one, _):
 
             def waits() -> bool:
                 return one.transport.is_restarting
@@ -890,7 +891,7 @@ def test_stop_during_a_restart(passes: int) -> None:
             for _ in range(passes):
                 await asyncio.sleep(0)
             await stop_both(one, other)
-            await asyncio.wait([running], timeout=1.0)
+            await asyncio.wait([running], timeout=LIMIT)
             if not running.cancelled():
                 assert isinstance(running.exception(), ConnectionError | InvalidStateError | None)
 

@@ -447,12 +447,12 @@ def test_the_largest_description_is_read_quickly() -> None:
     text = HEAD.format("0") + "".join(
         AUDIO.format(str(number)) + "\n".join(lines) + "\n" + TRANSPORT for number in range(256)
     )
-    started = time.perf_counter()
+    started = time.thread_time()
     try:
         parse_description("offer", text[: SETTINGS.maximum_sdp - 200], SETTINGS)
     except DescriptionError:
         pass
-    assert time.perf_counter() - started < 2.0
+    assert time.thread_time() - started < 2.0
 
 
 # Bare aiortc at the other end

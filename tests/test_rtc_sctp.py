@@ -221,6 +221,8 @@ def test_a_receiver_that_does_not_read_holds_the_sender() -> None:
             messages: list[str | bytes] = [bytes((i,)) * 50_000 for i in range(40)]
             for message in messages:
                 pair.ours.send_message(local, message)
+            while pair.peer.unread <= 200_000:
+                await asyncio.sleep(0.01)
             still = -1
             while still != pair.ours.pending:
                 still = pair.ours.pending

@@ -114,13 +114,13 @@ def test_stop_does_not_wait_for_auth() -> None:
 
     def stuck(token: str | None) -> bool:
         asked.set()
-        return go_on.wait(WAIT)
+        return go_on.wait(8 * WAIT)
 
     async def visit(server: ArticoServer) -> None:
         async with RawPeer(server.url, "alice") as alice:
             await alice.send_frame("40")
             assert await asyncio.to_thread(asked.wait, WAIT)
-            await asyncio.wait_for(asyncio.to_thread(server.stop, 0.1), 3)
+            await asyncio.wait_for(asyncio.to_thread(server.stop, 0.1), 4 * WAIT)
             await alice.gone()
 
     server = ArticoServer(port=0, auth=stuck).start()
@@ -134,13 +134,13 @@ def test_auth_that_never_decides_refuses() -> None:
     go_on = threading.Event()
 
     def stuck(token: str | None) -> bool:
-        return go_on.wait(WAIT)
+        return go_on.wait(8 * WAIT)
 
     async def visit(server: ArticoServer) -> None:
         async with RawPeer(server.url, "alice") as alice:
             assert await alice.refused() == "unauthorized"
 
-    limits = ServerLimits(handshake_timeout=0.2)
+    limits = ServerLimits(handshake_timeout=2.0)
     with ArticoServer(port=0, auth=stuck, limits=limits) as server:
         asyncio.run(visit(server))
         go_on.set()

@@ -37,10 +37,12 @@ def seconds_until_closed(connection: socket.socket) -> float:
 
 @pytest.mark.parametrize("first_words", [b"", HALF_A_REQUEST], ids=["silent", "half a request"])
 def test_a_connection_without_a_request_is_closed(first_words: bytes) -> None:
-    with ArticoServer(port=0, limits=ServerLimits(handshake_timeout=0.3)) as server:
+    with ArticoServer(port=0, limits=ServerLimits(handshake_timeout=1.0)) as server:
+        begun = time.monotonic()
         with connect(server) as connection:
             connection.sendall(first_words)
-            assert 0.1 < seconds_until_closed(connection) < WAIT
+            assert seconds_until_closed(connection) < WAIT
+        assert time.monotonic() - begun > 0.5
 
 
 def test_a_connection_that_is_slow_with_its_request_is_closed() -> None:
@@ -66,11 +68,11 @@ def test_a_peer_outlives_the_time_for_its_request() -> None:
     async def visit(server: ArticoServer) -> None:
         async with RawPeer(server.url, "alice") as alice:
             await alice.enter()
-            await asyncio.sleep(0.5)
+            await asyncio.sleep(3.0)
             await alice.signal("nobody", {}, request=1)
             await alice.acknowledged(1)
 
-    with ArticoServer(port=0, limits=ServerLimits(handshake_timeout=0.2)) as server:
+    with ArticoServer(port=0, limits=ServerLimits(handshake_timeout=2.0)) as server:
         asyncio.run(visit(server))
 
 
@@ -84,7 +86,7 @@ def test_connections_are_limited_per_address(caplog: pytest.LogCaptureFixture) -
             for _ in range(60):
                 idle.append(stack.enter_context(connect(server)))
             for connection in idle[79:]:
-                assert seconds_until_closed(connection) < 1
+                assert seconds_until_closed(connection) < WAIT
             for connection in idle[:10]:
                 connection.setblocking(False)
                 with pytest.raises(BlockingIOError):

@@ -148,10 +148,17 @@ def test_a_users_own_signaling_that_is_cut_comes_back(line_server: LineServer) -
         for rtco in (alice, bob):
             rtco.wait_for("open", TIMEOUT)
         wait_until(lambda: len(line_server.peers) == 2, "the server to know both")
+        before = dict(line_server.peers)
         line_server.cut()
         for rtco in (alice, bob):
             rtco.wait_for("reconnecting", TIMEOUT)
             rtco.wait_for("open", TIMEOUT)
+
+        def are_back() -> bool:
+            peers = line_server.peers
+            return all(peers.get(name, gone) is not gone for name, gone in before.items())
+
+        wait_until(are_back, "the server to know both again")
         bob.on("call", lambda call: call.answer())
         with alice.call("b") as call:
             assert call.open

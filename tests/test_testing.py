@@ -304,13 +304,14 @@ def test_a_fake_peer_needs_a_place() -> None:
 
 
 def test_it_answers_late() -> None:
-    with Hub() as hub, FakePeer(hub, "bob", scripts.answers_late(0.3)):
-        call = hub.make_artico().call("bob")
+    with Hub() as hub, FakePeer(hub, "bob", scripts.answers_late(2)):
+        rtco = hub.make_artico()
         start = perf_counter()
+        call = rtco.call("bob")
         with pytest.raises(ArticoTimeoutError):
             call.wait_open(0.1)
         call.wait_open(TIMEOUT)
-        assert perf_counter() - start >= 0.3
+        assert perf_counter() - start >= 2
         call.send("x")
         assert call.recv(TIMEOUT) == "x"
 
@@ -342,7 +343,7 @@ def test_a_block_that_runs_out_of_time_says_so_and_ends_the_ringing(
         with pytest.raises(ArticoTimeoutError, match="for the call to open"):
             with hub.make_artico().call("bob"):
                 pytest.fail("it opened")
-        bob.calls[0].wait_done(TIMEOUT)
+        bob.wait_for_call().wait_done(TIMEOUT)
 
 
 def test_it_never_answers() -> None:
@@ -353,13 +354,15 @@ def test_it_never_answers() -> None:
             call.wait_open(0.1)
         with pytest.raises(ArticoTimeoutError):
             fake.wait_done(0)
-    fake.wait_done(0)
+    fake.wait_done(TIMEOUT)
 
 
 @pytest.mark.parametrize("messages", [0, 2])
 def test_it_hangs_up_after_some_messages(messages: int) -> None:
     with Hub() as hub, FakePeer(hub, "bob", scripts.hangs_up(messages)):
-        call = hub.make_artico().call("bob").wait_open(TIMEOUT)
+        call = hub.make_artico().call("bob")
+        if messages:
+            call.wait_open(TIMEOUT)
         for number in range(messages):
             call.send(str(number))
         assert list(call) == [str(number) for number in range(messages)]
@@ -373,11 +376,9 @@ def test_it_goes_silent(server: ArticoServer) -> None:
             call.send("x")
             assert call.recv(TIMEOUT) == "x"
             wait_until(lambda: bob.calls[0].silent, "the silence")
-            start = perf_counter()
-            call.send("y")
             with pytest.raises(CallClosedError):
+                call.send("y")
                 call.recv(TIMEOUT)
-            assert perf_counter() - start > 0.5
             assert call.close_reason == "failed"
         start = perf_counter()
     assert perf_counter() - start < 1 * TIME_UNIT

@@ -13,7 +13,7 @@ import threading
 from typing import Protocol
 
 from artico_sync.bridge.interruptible import Condition, PriorityQueue
-from artico_sync.bridge.waiting import Deadline, take, wait_until
+from artico_sync.bridge.waiting import Deadline, join, take, wait_until
 
 logger = logging.getLogger("artico_sync.bridge.dispatcher")
 
@@ -145,6 +145,4 @@ class Dispatcher:
             )
             if self._thread is thread:
                 return False
-        while thread.is_alive() and not deadline.expired:
-            thread.join(deadline.slice())
-        return not thread.is_alive()
+        return join(thread, deadline)

@@ -111,10 +111,18 @@ def wait_until(
         condition.wait(deadline.slice())
 
 
+def join(thread: threading.Thread, deadline: Deadline) -> bool:
+    """Wait for the end of a thread; returns whether it has come."""
+    while thread.is_alive() and not deadline.expired:
+        thread.join(deadline.slice())
+    return not thread.is_alive()
+
+
 __all__ = [
     "LONGEST",
     "Deadline",
     "check_timeout",
+    "join",
     "take",
     "wait_until",
 ]

@@ -16,7 +16,7 @@ import threading
 import weakref
 from collections.abc import Callable
 
-from artico_sync.bridge.waiting import Deadline
+from artico_sync.bridge.waiting import Deadline, join
 
 # Seconds an interpreter that is exiting waits for the workers.
 EXIT_GRACE = 0.5
@@ -68,9 +68,7 @@ class Worker:
 
     def join(self, deadline: Deadline) -> bool:
         """Wait for the end; returns whether it has come."""
-        while self.alive and not self.is_current and not deadline.expired:
-            self._thread.join(deadline.slice())
-        return not self.alive
+        return not self.is_current and join(self._thread, deadline)
 
 
 # Only to wait, at a close and at the exit, for what is still at work then.

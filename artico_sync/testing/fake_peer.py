@@ -8,7 +8,7 @@ import threading
 
 from artico_sync.artico import Artico
 from artico_sync.artico_server import ArticoServer
-from artico_sync.bridge.waiting import Deadline, wait_until
+from artico_sync.bridge.waiting import Deadline, join, wait_until
 from artico_sync.call import Call
 from artico_sync.errors import ArticoTimeoutError
 from artico_sync.memory_signaling import MemoryHub
@@ -120,7 +120,7 @@ class FakePeer:
         self._artico.close()
         deadline = Deadline(SCRIPT_LIMIT)
         for thread in self._threads:
-            thread.join(deadline.slice())
+            join(thread, deadline)
 
     @staticmethod
     def _drop(fake: FakeCall) -> None:
