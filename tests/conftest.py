@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+import signal
 from collections.abc import Callable, Iterator
 from contextlib import ExitStack
 from typing import Any
@@ -29,6 +30,12 @@ hypothesis.settings.register_profile(
 hypothesis.settings.load_profile("patient")
 
 MakeArtico = Callable[..., "artico_sync.Artico"]
+
+
+def pytest_configure() -> None:
+    """Ctrl-C works even where a shell in the background has had it ignored."""
+    if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
+        signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.hookimpl(trylast=True)

@@ -55,6 +55,17 @@ def test_those_it_had_to_do_with_are_told(who_leaves: str) -> None:
     visit(SOON, test)
 
 
+@pytest.mark.parametrize("goodbye", ["41", "1"])
+def test_who_says_goodbye_is_not_expected_back(goodbye: str) -> None:
+    async def test(server: ArticoServer) -> None:
+        async with two_peers(server) as (alice, bob):
+            await meet(alice, bob)
+            await bob.send_frame(goodbye)
+            assert await alice.event() == ("gone", ["bob"])
+
+    visit(LATE, test)
+
+
 def test_who_comes_back_in_time_was_not_away() -> None:
     async def test(server: ArticoServer) -> None:
         async with two_peers(server) as (alice, bob):

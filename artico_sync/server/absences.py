@@ -57,8 +57,13 @@ class Absences:
             del contacts[next(others, oldest)]
 
     def left(self, peer: Peer) -> None:
-        """A peer's connection has ended; it may come back."""
-        if not peer.contacts or len(self._away) >= self._limits.max_peers:
+        """A peer's connection has ended; it may come back, unless it said good-bye."""
+        if not peer.contacts:
+            return
+        if peer.connection.said_goodbye:
+            self._tell(Event(GONE, peer.id), peer.contacts)
+            return
+        if len(self._away) >= self._limits.max_peers:
             return
         loop = asyncio.get_running_loop()
         timer = loop.call_later(self._limits.absence_timeout, self._on_timeout, peer)

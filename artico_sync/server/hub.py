@@ -29,6 +29,8 @@ class Connection(Protocol):
 
     #: Set when the connection is admitted.
     peer: Peer | None
+    #: Whether the peer has ended it itself.
+    said_goodbye: bool
 
     async def deliver(self, event: Event) -> bool:
         """Send an event; False when the peer does not take it."""

@@ -39,7 +39,8 @@ class ServerLimits:
         max_rooms_per_peer: Rooms one peer may be in.
         max_peers_per_room: Peers that may be in one room.
         max_contacts: Peers that are told when one they exchanged signals with does not come back.
-        absence_timeout: Seconds a peer may be away before these are told.
+        absence_timeout: Seconds a peer may be away before these are told; one that disconnects by
+            itself is not expected back.
         handshake_timeout: Seconds a new connection has for its request, and to present itself, and
             `auth` to decide.
         send_timeout: Seconds a peer may leave one message unread before it is disconnected.

@@ -30,6 +30,8 @@ CLOSE, PONG, MESSAGE = "1", "3", "4"
 # Socket.IO packet types in a message: connect, disconnect, event. The others would be answers to
 # requests we never make, or binary.
 SOCKETIO_TYPES = frozenset("012")
+# The ends of a connection, Engine.IO's and Socket.IO's.
+GOODBYES = (CLOSE, "41", "41/,")
 # One more recipient of what a peer sends to a room costs about so much of a message.
 RECIPIENT_COST = 0.1
 #: Seconds a connection that is given up has to take what was waiting for it.
@@ -76,6 +78,8 @@ class Link:
         self.sid: str | None = None
         #: Who this is, once admitted.
         self.peer: Peer | None = None
+        #: Whether it has ended the connection itself, so that it will not come back for its calls.
+        self.said_goodbye = False
 
     # -- the hub's side ------------------------------------------------------------------
 
@@ -134,6 +138,8 @@ class Link:
                 self.drop("its message is too large")
                 break
             frame = _fit(text)
+            if frame in GOODBYES:
+                self.said_goodbye = True
             if frame == CLOSE:
                 # Ended here: the Socket.IO server would go on reading without knowing the peer.
                 self.drop("it said good-bye")
