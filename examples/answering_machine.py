@@ -12,7 +12,7 @@ from artico_sync import Artico, ArticoError, ArticoTimeoutError, AudioTrack, Cal
 if len(sys.argv) != 3:
     sys.exit(__doc__)
 own, folder = sys.argv[1:]
-BEEP = (8000 * np.sin(2 * np.pi * 880 * np.arange(24000) / 48000)).astype(np.int16)[:, None]
+BEEP = (8000 * np.sin(2 * np.pi * 880 * np.arange(72000) / 48000)).astype(np.int16)[:, None]
 
 
 def take_message(call: Call) -> None:

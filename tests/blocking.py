@@ -12,7 +12,7 @@ from typing import Any
 LIMIT = 10.0
 
 # Where a thread stands when it waits for another one.
-_WAITS = {"wait", "acquire", "_wait_for_tstate_lock", "get", "join", "wait_until", "take"}
+_WAITS = {"wait", "acquire", "_wait_for_tstate_lock", "get", "join"}
 
 
 class Blocked:

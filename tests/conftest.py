@@ -33,7 +33,9 @@ MakeArtico = Callable[..., "artico_sync.Artico"]
 
 
 def pytest_configure() -> None:
-    """Ctrl-C works even where a shell in the background has had it ignored."""
+    """Ctrl-C works even where a shell in the background has had it ignored; and the programs that
+    tests start are in development mode where a test wants them to be."""
+    os.environ.pop("PYTHONDEVMODE", None)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
 

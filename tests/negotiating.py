@@ -190,7 +190,7 @@ async def call(settings: Settings | None = None, *, javascript: bool = False) ->
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
     """Run an asynchronous test on a loop of its own."""
-    asyncio.run(asyncio.wait_for(test(), 50))
+    asyncio.run(asyncio.wait_for(test(), 100))
 
 
 def with_call(

@@ -8,7 +8,7 @@ from collections.abc import Callable
 INTERVAL = 0.005
 
 
-def wait_until(condition: Callable[[], bool], what: str, limit: float = 5.0) -> None:
+def wait_until(condition: Callable[[], bool], what: str, limit: float = 15.0) -> None:
     """Block until `condition` holds; AssertionError after `limit` seconds."""
     deadline = time.monotonic() + limit
     while not condition():

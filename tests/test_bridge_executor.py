@@ -46,7 +46,10 @@ def test_idle_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
     pool.shutdown()
 
 
-def test_the_thread_that_has_just_worked_ends_with_the_shutdown() -> None:
+def test_the_thread_that_has_just_worked_ends_with_the_shutdown(
+    monkeypatch: pytest.MonkeyPatch,
+) -> None:
+    monkeypatch.setattr(executor, "ENDING_SECONDS", LIMIT)
     for _ in range(100):
         pool = DaemonExecutor()
         thread = pool.submit(threading.current_thread).result(LIMIT)
@@ -57,11 +60,18 @@ def test_the_thread_that_has_just_worked_ends_with_the_shutdown() -> None:
 def test_shutdown_never_waits_for_what_hangs() -> None:
     pool = DaemonExecutor(1)
     release = threading.Event()
-    busy = pool.submit(release.wait, LIMIT)
+    begun = threading.Event()
+
+    def work() -> bool:
+        begun.set()
+        return release.wait(LIMIT)
+
+    busy = pool.submit(work)
+    assert begun.wait(LIMIT)
     queued = pool.submit(abs, -1)
     began = time.perf_counter()
     pool.shutdown(wait=True)
-    assert time.perf_counter() - began < 1.0
+    assert time.perf_counter() - began < LIMIT / 2
     assert queued.cancelled()
     release.set()
     assert busy.result(LIMIT)

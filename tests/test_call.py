@@ -385,7 +385,7 @@ def test_send_blocks_while_the_receiver_does_not_read(make_artico: MakeArtico) -
     sent = 0
     with pytest.raises(ArticoTimeoutError):
         while sent < 200:
-            call.send(block, timeout=0.5)
+            call.send(block, timeout=2.0)
             sent += 1
     assert 5 <= sent <= 40
     with Blocked(lambda: call.send(b"last")):

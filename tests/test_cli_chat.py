@@ -70,7 +70,7 @@ def upper(call: Call) -> None:
     call.answer()
 
 
-@pytest.mark.parametrize("options", [["--replies", "2"], ["--wait", "0.5"]])
+@pytest.mark.parametrize("options", [["--replies", "2"], ["--wait", "4"]])
 def test_waits_for_replies(
     server: ArticoServer, make_artico: MakeArtico, options: list[str]
 ) -> None:
@@ -84,7 +84,7 @@ def test_waits_for_replies(
 
 def test_too_few_replies(server: ArticoServer, make_artico: MakeArtico) -> None:
     make_artico("bob").on("call", upper)
-    arguments = ["call", "bob", "--no-stun", "--replies", "2", "--wait", "0.2"]
+    arguments = ["call", "bob", "--no-stun", "--replies", "2", "--wait", "3"]
     with artico_sync(*arguments, url=server.url) as alice:
         alice.type("one\n")
         alice.end_input()

@@ -144,7 +144,7 @@ def test_a_plain_chat_is_not_harmed(
     path = tmp_path / "a.txt"
     path.write_text("content")
     bob = make_artico("bob")
-    sending = ["call", "bob", "--no-stun", "--timeout", "1", "--send-file", str(path)]
+    sending = ["call", "bob", "--no-stun", "--timeout", "5", "--send-file", str(path)]
     with artico_sync(*sending, url=server.url) as alice:
         messages = list(bob.wait_for("call", TIMEOUT).answer())
         assert all(parse(message) is not None for message in messages)

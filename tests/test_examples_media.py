@@ -42,7 +42,7 @@ def test_record_nobody(server: ArticoServer, tmp_path: Path) -> None:
 
 def test_play_file(server: ArticoServer, make_artico: MakeArtico, tmp_path: Path) -> None:
     bob = make_artico("bob")
-    path = make_film(tmp_path / "film.mp4", 2.0)
+    path = make_film(tmp_path / "film.mp4", 5.0)
     with example("play_file.py", "bob", str(path), server=server) as program:
         incoming = bob.wait_for("call", LIMIT)
         log = MediaLog(incoming)
@@ -92,7 +92,7 @@ def test_answering_machine(server: ArticoServer, make_artico: MakeArtico, tmp_pa
                 call.add_stream(MediaStream([pictures(colour)]))
                 log.wait_for_any("track", 1)
                 wait_for_tone(log.track_of("audio"), 880)
-                assert not threading.Event().wait(0.6)
+                assert not threading.Event().wait(2.0)
             line = program.out.wait_for(f"message from {name}")
             seen = Film(Path(line.split(" in ", 1)[1]))
             assert shows(seen.pictures[-1][1], colour, 40)

@@ -19,7 +19,7 @@ MAXIMUM_THREADS = 32
 #: Seconds a thread waits for more work before it ends.
 IDLE_SECONDS = 5.0
 #: Seconds `shutdown` gives idle threads to end; they need a fraction of a millisecond.
-ENDING_SECONDS = 0.5
+ENDING_SECONDS = 2.0
 
 _Job = tuple["Future[Any]", Callable[..., Any], tuple[Any, ...], dict[str, Any]]
 

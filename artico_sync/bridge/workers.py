@@ -19,7 +19,7 @@ from collections.abc import Callable
 from artico_sync.bridge.waiting import Deadline, join
 
 # Seconds an interpreter that is exiting waits for the workers.
-EXIT_GRACE = 0.5
+EXIT_GRACE = 3.0
 # Seconds a client that closes waits for them.
 SETTLE_SECONDS = 1.0
 

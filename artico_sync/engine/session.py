@@ -34,7 +34,7 @@ logger = logging.getLogger("artico_sync.engine.session")
 # Seconds within which a peer of ours that got a call says that it rings.
 RINGING_DELAY = 0.25
 # Seconds a call that is over already has to make its offer.
-OFFERING_DELAY = 2.0
+OFFERING_DELAY = 5.0
 
 
 class Session:

@@ -213,7 +213,7 @@ def test_the_example_answers_with_a_status_for_each_ending(
         mute.wait_for_call().call.wait_closed(TIMEOUT)
     server.stop()
     app.extensions["artico"].close(5)
-    app.config["ARTICO_CONNECT_TIMEOUT"] = 2.0
+    app.config["ARTICO_CONNECT_TIMEOUT"] = 10.0
     assert ask("echo")[0] == 503
 
 

@@ -22,6 +22,7 @@ from artico_sync import (
 )
 from artico_sync.contrib.process_client import ProcessClient, calling
 from artico_sync.testing import FakePeer, Hub, scripts
+from tests.polling import wait_until
 
 TIMEOUT = 10
 
@@ -179,7 +180,7 @@ def test_each_process_connects_for_itself_and_leaves_at_its_exit(
         timeout=30,
     )
     assert (done.stdout, done.returncode) == ("child ready\nchild ended 0\n", 3), done.stderr
-    assert server.peers == ()
+    wait_until(lambda: server.peers == (), "their leaving")
 
 
 SIGNALLED = """

@@ -18,7 +18,7 @@ from typing import Any
 
 REPOSITORY = Path(__file__).parent.parent.parent
 START_LIMIT = 30.0
-STOP_LIMIT = 15.0
+STOP_LIMIT = 40.0
 REQUEST_LIMIT = 30.0
 
 

@@ -103,7 +103,7 @@ def test_both_ends_hang_up_at_once_and_deliver(network: Network) -> None:
 def test_flush_is_true_when_it_says_so(network: Network) -> None:
     """After it even a network that is gone at once cannot take anything back."""
     relay = network.relay(delay=0.02, loss=0.05)
-    ends = network.connect(relay, silence_timeout=2.0)
+    ends = network.connect(relay, silence_timeout=2.0 * TIME_UNIT)
     data = blocks(MIB // 2, 8192)
     for block in data:
         ends.caller.send(block)
@@ -119,7 +119,7 @@ def test_flush_is_true_when_it_says_so(network: Network) -> None:
 
 def test_flush_ends_when_the_call_is_lost(network: Network) -> None:
     relay = network.relay(delay=0.02)
-    ends = network.connect(relay, silence_timeout=1.5)
+    ends = network.connect(relay, silence_timeout=1.5 * TIME_UNIT)
     relay.cut()
     ends.caller.send("lost")
     with pytest.raises(CallClosedError):
@@ -172,7 +172,7 @@ def test_who_sent_nothing_hangs_up_at_once_whatever_the_network(network: Network
 def test_a_call_lost_while_it_is_hung_up_says_so(network: Network, leaving: str) -> None:
     """The peer is given up before the time of the hang-up is over."""
     relay = network.relay(delay=0.02)
-    ends = network.connect(relay, silence_timeout=1.5)
+    ends = network.connect(relay, silence_timeout=1.5 * TIME_UNIT)
     errors: queue.SimpleQueue[Exception] = queue.SimpleQueue()
     ends.caller.on("error", errors.put)
     relay.cut()

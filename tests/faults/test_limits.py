@@ -55,7 +55,7 @@ def test_by_default_a_peer_rings_64_times_at_most() -> None:
         assert ring(victim, 200) == 64
 
 
-def test_a_call_nobody_answers_ends(make_victim_limit: float = 0.3) -> None:
+def test_a_call_nobody_answers_ends(make_victim_limit: float = 3.0) -> None:
     with Victim(ring_timeout=make_victim_limit) as victim:
         assert ring(victim, 3) == 3
         deadline = time.monotonic() + LIMIT
@@ -78,12 +78,13 @@ def test_signals_a_second(caplog: pytest.LogCaptureFixture) -> None:
 
 
 def test_malformed_signals_count_as_well(caplog: pytest.LogCaptureFixture) -> None:
+    start = time.monotonic()
     with Victim(signals_per_second=1.0, signals_burst=50) as victim:
         for _ in range(200):
             victim.mallory.send_raw({"target": "victim", "session": 5, "signal": {}})
         victim.check()
         malformed = [r for r in caplog.records if "malformed" in r.getMessage()]
-        assert 0 < len(malformed) <= 50
+        assert 0 < len(malformed) <= 50 + time.monotonic() - start
 
 
 def test_peers_that_send_are_forgotten() -> None:

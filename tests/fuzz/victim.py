@@ -46,7 +46,7 @@ class Victim:
         return self._closing.enter_context(rtco)
 
     def __enter__(self) -> Victim:
-        limits = {"connect_timeout": 1.0, "ring_timeout": 2.0, **self._limits}
+        limits = {"connect_timeout": 20.0, "ring_timeout": 10.0, **self._limits}
         self.victim = self._client(self.hub.signaling("victim"), **limits)
         self._friend = self._client(self.hub.signaling("friend"))
         self.peer = self._client(self.mallory)

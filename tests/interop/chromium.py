@@ -37,7 +37,9 @@ FLAGS = [
     "--autoplay-policy=no-user-gesture-required",
 ]
 START_LIMIT_MS = 30_000
+# Milliseconds to listen to what pages say; the second is longer than they wait with it.
 LISTENING_MS = 100
+LISTENING_LONG_MS = 2500
 STUCK_CHANNEL = (Path(__file__).parent / "stuck_channel.js").read_text(encoding="utf-8")
 
 
@@ -114,16 +116,22 @@ class Chromium:
         if message.text.startswith("stuck channel: "):
             self._stuck_channels.append(message.text)
 
-    def take_stuck_channels(self) -> list[str]:
-        """The channels that it left connecting though they are open, since this was last asked."""
-        return self.run(self._take_stuck_channels)
+    def take_stuck_channels(self, *, to_the_end: bool = False) -> list[str]:
+        """The channels that it left connecting though they are open, since this was last asked.
 
-    def _take_stuck_channels(self) -> list[str]:
+        Args:
+            to_the_end: Also those that have been so for less than it takes to be noticed.
+        """
+        return self.run(
+            self._take_stuck_channels, LISTENING_LONG_MS if to_the_end else LISTENING_MS
+        )
+
+    def _take_stuck_channels(self, milliseconds: int) -> list[str]:
         pages = [page for context in self._browser.contexts for page in context.pages]
         for page in pages[:1]:
             # What was said is heard while Playwright waits; a page may be too busy to be asked.
             with suppress(PlaywrightError):
-                page.wait_for_timeout(LISTENING_MS)
+                page.wait_for_timeout(milliseconds)
         found, self._stuck_channels = self._stuck_channels, []
         return found
 

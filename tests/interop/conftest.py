@@ -31,7 +31,12 @@ def pytest_runtest_makereport(
     report = yield
     if call.when == "setup" or (call.when == "call" and report.failed):
         browsers = (getattr(item, "funcargs", {}).get(name) for name in ("browser", "own_browser"))
-        stuck = [said for one in browsers if one is not None for said in one.take_stuck_channels()]
+        stuck = [
+            said
+            for one in browsers
+            if one is not None
+            for said in one.take_stuck_channels(to_the_end=report.failed)
+        ]
         if stuck and report.failed:
             report.outcome = "skipped"
             report.wasxfail = f"Chromium's own fault: {stuck[0]}"

@@ -55,7 +55,7 @@ async function ready(call) {
   record(call.session, "not ready");
   const look = setInterval(() => [...waiters].forEach((check) => check()), 20);
   try {
-    await until(() => call.ready || undefined, `${call.session} to be ready`, 5000);
+    await until(() => call.ready || undefined, `${call.session} to be ready`, 15000);
   } finally {
     clearInterval(look);
   }
@@ -167,8 +167,9 @@ window.interop = {
     for (let number = 0; number < count; number++) await call.send(`${number} `.padEnd(size, "x"));
   },
   // Send numbers, one every `interval` milliseconds, until `stopCounting` says how many it were.
-  count(session, interval) {
+  async count(session, interval) {
     const known = calls.get(session);
+    await ready(known.call);
     known.counted = 0;
     known.counting = setInterval(() => {
       known.call.send(`${known.counted}`);
@@ -180,8 +181,9 @@ window.interop = {
     clearInterval(known.counting);
     return known.counted;
   },
-  properties(session) {
+  async properties(session) {
     const { call } = calls.get(session);
+    await ready(call);
     return {
       session: call.session,
       metadata: call.metadata ?? null,
@@ -213,6 +215,6 @@ window.interop = {
       limit,
     ),
 
-  ...mediaFunctions(calls, until),
+  ...mediaFunctions(calls, until, ready),
   ...iceFunctions(calls),
 };

@@ -49,7 +49,7 @@ async function watch(look, wanted, describe, limit) {
   throw new Error(`waited ${limit} ms for ${describe}, in the end ${JSON.stringify(found)}`);
 }
 
-export function mediaFunctions(calls, until) {
+export function mediaFunctions(calls, until, ready) {
   async function track(session, id, limit) {
     return until(() => calls.get(session).tracks.get(id), `the track ${id}`, limit);
   }
@@ -73,10 +73,14 @@ export function mediaFunctions(calls, until) {
       sources.set(stream.id, { stream });
       return { id: stream.id, tracks: stream.getTracks().map((one) => [one.kind, one.id]) };
     },
-    addStream: (session, id, metadata) =>
-      calls.get(session).call.addStream(sources.get(id).stream, metadata ?? undefined),
+    async addStream(session, id, metadata) {
+      const { call } = calls.get(session);
+      await ready(call);
+      call.addStream(sources.get(id).stream, metadata ?? undefined);
+    },
     // The same between the next offer the page applies and its answer.
-    addStreamBeforeAnswer(session, id, metadata) {
+    async addStreamBeforeAnswer(session, id, metadata) {
+      await ready(calls.get(session).call);
       const original = RTCPeerConnection.prototype.setLocalDescription;
       RTCPeerConnection.prototype.setLocalDescription = function apply(...args) {
         if (this.signalingState === "have-remote-offer") {

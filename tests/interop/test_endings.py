@@ -79,9 +79,10 @@ def test_what_was_sent_before_hanging_up_arrives(
     page = make_browser_peer("page", answer=True)
     texts = [f"{number} {'x' * 4000}" for number in range(300)]
     with make_artico("python").call("page") as call:
-        theirs = page.wait_call()
+        theirs = page.wait_call().wait_open()
         for text in texts:
             call.send(text)
+        call.hangup(60)
     theirs.wait_closed()
     assert theirs.received == texts
 
@@ -164,7 +165,8 @@ def test_leaving_ends_all_calls(
     page = make_browser_peer("page", answer=True)
     rtco = make_artico("python")
     calls = [rtco.call("page").wait_open() for _ in range(3)]
-    for call in calls:
+    for count, call in enumerate(calls, 1):
+        page.wait_call(count).wait_open()
         call.send("bye")
     rtco.close()
     for count in (1, 2, 3):

@@ -50,7 +50,7 @@ def test_megabytes_in_flight_reach_a_page_before_the_hangup(
     page = make_browser_peer("page", answer=True)
     rtco = make_artico("python", send_buffer=32 * MIB)
     call = rtco.call("page").wait_open(LIMIT)
-    theirs = page.wait_call()
+    theirs = page.wait_call().wait_open()
     texts = [f"{number} ".ljust(50_000, "x") for number in range(100)]
     for text in texts:
         call.send(text, timeout=0)

@@ -8,6 +8,7 @@ import pytest
 from playwright.sync_api import Page
 
 from artico_sync import ArticoServer
+from tests.conftest import TIME_UNIT
 from tests.contrib.web_process import REPOSITORY, WebProcess
 from tests.interop.chromium import Chromium
 from tests.polling import wait_until
@@ -106,5 +107,5 @@ def test_the_page_calls_the_application_that_served_it(
     browser.run(page.wait_for_function, "() => state.textContent === 'not in a call'")
     browser.run(close, page)
     status, seconds = web.stop()
-    assert status in (0, -15) and seconds < 5, (status, seconds, web.output)
+    assert status in (0, -15) and seconds < 5 * TIME_UNIT, (status, seconds, web.output)
     assert "Traceback" not in web.output, web.output

@@ -9,14 +9,13 @@ from __future__ import annotations
 
 import random
 import re
-from typing import Any
 
 import pytest
 
 from artico_sync.engine.rtc.retirement import SPARE_LINES
 from tests.interop.chromium import Chromium
 from tests.interop.repetitions import rounds
-from tests.interop.tab import INITIATORS, Tab, read, with_browser
+from tests.interop.tab import INITIATORS, Tab, agree, read, with_browser
 from tests.negotiating import End, Signal, Still, until
 
 ROUNDS = rounds(20)
@@ -146,18 +145,3 @@ def test_tracks_added_while_m_lines_are_given_up_are_not_lost(
         await read(end, stream)
 
     with_browser(browser, browser_calls, test)
-
-
-async def agree(tab: Tab, end: End, ours: dict[str, list[Still]], theirs: dict[str, Any]) -> None:
-    """Check that each side has what the other one shares."""
-    remote = await tab.evaluate("() => peer.remote()")
-    assert remote == {name: len(tracks) for name, tracks in ours.items()}
-    counts: dict[str, int] = {}
-    for stream in end.streams.values():
-        counts[stream] = counts.get(stream, 0) + 1
-    wanted = dict(theirs.values())
-    described: dict[str, int] = await tab.evaluate("() => peer.described()")
-    assert counts == described
-    if counts != wanted and sum(counts.values()) == sum(wanted.values()):
-        pytest.xfail("Chromium's own fault: a track has kept the id of a stream taken back before")
-    assert counts == wanted

@@ -11,7 +11,7 @@ import pytest
 from artico_sync.engine.settings import Settings
 from tests.interop.chromium import Chromium
 from tests.interop.repetitions import rounds
-from tests.interop.tab import INITIATORS, Tab, read, with_browser
+from tests.interop.tab import INITIATORS, Tab, agree, read, with_browser
 from tests.negotiating import End, Signal, Still
 
 ROUNDS = rounds(10)
@@ -88,12 +88,7 @@ def test_both_sides_share_and_unshare_at_once(browser: Chromium, browser_calls: 
             if number % 3:
                 await tab.settle()
         await tab.settle()
-        remote = await tab.evaluate("() => peer.remote()")
-        assert remote == {name: len(tracks) for name, tracks in ours.items()}
-        counts: dict[str, int] = {}
-        for stream in end.streams.values():
-            counts[stream] = counts.get(stream, 0) + 1
-        assert counts == dict(theirs.values())
+        await agree(tab, end, ours, theirs)
 
     with_browser(browser, browser_calls, test)
 

@@ -33,7 +33,7 @@ AUDIO_GRACE = 0.08
 # A foreign track whose clock is off by more than this is taken to have jumped, in seconds.
 CLOCK_JUMP = 0.5
 # Seconds the thread of an aiortc player gets to end.
-PLAYER_GRACE = 1.0
+PLAYER_GRACE = 3.0
 
 
 class Consumer(Protocol):
