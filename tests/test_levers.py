@@ -30,7 +30,7 @@ WAYS = {
 
 INTEROP = sorted(str(path) for path in (ROOT / "tests" / "interop").glob("test_*.py"))
 #: The browser suite in parts, which are run side by side where there are processes for it.
-PARTS = 3
+PARTS = 6
 
 
 def run_suite(way: str, *paths: str) -> None:

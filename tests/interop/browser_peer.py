@@ -100,16 +100,11 @@ class BrowserPeer:
 
     def close(self) -> None:
         """Close the page, as a user closes a tab. Harmless when it crashed."""
-        self._browser.run(self._close)
+        self._browser.close_page(self.page)
 
-    def _close(self) -> None:
-        try:
-            self.page.context.close()
-        except PlaywrightError:
-            # A browser that was killed has nothing left to close.
-            browser = self.page.context.browser
-            if browser is not None and browser.is_connected():
-                raise
+    def give_back(self) -> None:
+        """Be done with the page, whatever has become of it."""
+        self._browser.give_back(self.page)
 
     def crash(self) -> None:
         """Have the page's process die at once."""

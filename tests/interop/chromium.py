@@ -14,6 +14,7 @@ from concurrent.futures import ThreadPoolExecutor
 from contextlib import contextmanager, suppress
 from pathlib import Path
 from typing import Any, ParamSpec, TypeVar
+from weakref import WeakKeyDictionary
 
 from playwright.sync_api import Error as PlaywrightError
 from playwright.sync_api import Browser, ConsoleMessage, Page, Playwright, sync_playwright
@@ -37,9 +38,11 @@ FLAGS = [
     "--autoplay-policy=no-user-gesture-required",
 ]
 START_LIMIT_MS = 30_000
-# Milliseconds to listen to what pages say; the second is longer than they wait with it.
-LISTENING_MS = 100
-LISTENING_LONG_MS = 2500
+# Milliseconds to listen to what pages say; longer than they wait with it.
+LISTENING_MS = 2500
+# A new page with its process costs five times what loading into one again does. Closed connections
+# count against a process until its memory is tidied up, so none is kept for ever.
+USES = 20
 STUCK_CHANNEL = (Path(__file__).parent / "stuck_channel.js").read_text(encoding="utf-8")
 
 
@@ -80,6 +83,8 @@ class Chromium:
         self._executable = executable
         self._page_url = page_url
         self._stuck_channels: list[str] = []
+        self._idle: list[Page] = []
+        self._uses: WeakKeyDictionary[Page, int] = WeakKeyDictionary()
         self._thread = ThreadPoolExecutor(1, thread_name_prefix="interop-browser")
         self._playwright: Playwright = self.run(self._start_playwright)
         self._browser: Browser = self.run(self._launch)
@@ -101,16 +106,45 @@ class Chromium:
         )
 
     def open_page(self) -> Page:
-        """A page of its own, which shares no process with other pages."""
+        """A page of its own, freshly loaded, which shares no process with other pages."""
         return self.run(self._open_page)
 
     def _open_page(self) -> Page:
+        page = self._idle.pop() if self._idle else self._make_page()
+        self._uses[page] = self._uses.get(page, 0) + 1
+        page.goto(self._page_url)
+        return page
+
+    def _make_page(self) -> Page:
         context = self._browser.new_context()
         context.add_init_script(STUCK_CHANNEL)
         page = context.new_page()
         page.on("console", self._on_console)
-        page.goto(self._page_url)
         return page
+
+    def close_page(self, page: Page) -> None:
+        """Close a page, as a user closes a tab. Harmless when it or the browser is gone."""
+        self.run(self._close_page, page)
+
+    def _close_page(self, page: Page) -> None:
+        try:
+            page.context.close()
+        except PlaywrightError:
+            # A browser that was killed has nothing left to close.
+            if self._browser.is_connected():
+                raise
+
+    def give_back(self, page: Page) -> None:
+        """End what a page does, which others may have then, emptied. Harmless when it is gone."""
+        self.run(self._give_back, page)
+
+    def _give_back(self, page: Page) -> None:
+        if self._uses[page] < USES:
+            with suppress(PlaywrightError):  # one that crashed or was closed
+                page.goto("about:blank")
+                self._idle.append(page)
+                return
+        self._close_page(page)
 
     def _on_console(self, message: ConsoleMessage) -> None:
         if message.text.startswith("stuck channel: "):
@@ -122,16 +156,14 @@ class Chromium:
         Args:
             to_the_end: Also those that have been so for less than it takes to be noticed.
         """
-        return self.run(
-            self._take_stuck_channels, LISTENING_LONG_MS if to_the_end else LISTENING_MS
-        )
+        return self.run(self._take_stuck_channels, to_the_end)
 
-    def _take_stuck_channels(self, milliseconds: int) -> list[str]:
+    def _take_stuck_channels(self, to_the_end: bool) -> list[str]:
         pages = [page for context in self._browser.contexts for page in context.pages]
-        for page in pages[:1]:
+        for page in pages[:1] if to_the_end else ():
             # What was said is heard while Playwright waits; a page may be too busy to be asked.
             with suppress(PlaywrightError):
-                page.wait_for_timeout(milliseconds)
+                page.wait_for_timeout(LISTENING_MS)
         found, self._stuck_channels = self._stuck_channels, []
         return found
 

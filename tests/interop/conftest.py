@@ -98,7 +98,7 @@ def own_browser(launch_browser: Callable[[], Chromium]) -> Iterator[Chromium]:
 def make_browser_peer(
     browser: Chromium, server: artico_sync.ArticoServer
 ) -> Iterator[MakeBrowserPeer]:
-    """Makes peers in pages of their own, ready unless `ready=False`; closes the pages after."""
+    """Makes peers in pages of their own, ready unless `ready=False`; gives the pages back after."""
 
     def make(
         id: str | None = None,
@@ -109,7 +109,7 @@ def make_browser_peer(
         chromium: Chromium = browser,
     ) -> BrowserPeer:
         peer = BrowserPeer(chromium, server.url, id)
-        closing.callback(peer.close)
+        closing.callback(peer.give_back)
         peer.configure(answer=answer, echo=echo)
         return peer.wait_open() if ready else peer
 

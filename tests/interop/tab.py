@@ -152,7 +152,7 @@ def with_browser(
     try:
         run(body)
     finally:
-        browser.run(page.context.close)
+        browser.give_back(page)
 
 
 async def read(end: End, stream_id: str) -> None:
