@@ -8,9 +8,10 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-# A signal that comes just before the wait does not end it (on Windows none does), so it looks up
-# this often, in seconds.
-SLICE = 0.2
+from artico_sync.bridge.waiting import MAIN_SLICE
+
+#: Seconds a wait for the event may take before it must look up.
+SLICE = MAIN_SLICE
 
 
 @contextmanager

@@ -101,10 +101,7 @@ async def kernel(
         "IPYTHONDIR": str(folder / "ipython"),
         "JUPYTER_CONFIG_DIR": str(folder / "jupyter"),
     }
-    inherited = {**os.environ}
-    # In development mode the kernel tells of faults of its own.
-    inherited.pop("PYTHONDEVMODE", None)
-    async with client.async_setup_kernel(env={**inherited, **settings, **environment}):
+    async with client.async_setup_kernel(env={**os.environ, **settings, **environment}):
         yield Kernel(client)
 
 

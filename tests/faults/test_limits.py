@@ -55,8 +55,8 @@ def test_by_default_a_peer_rings_64_times_at_most() -> None:
         assert ring(victim, 200) == 64
 
 
-def test_a_call_nobody_answers_ends(make_victim_limit: float = 3.0) -> None:
-    with Victim(ring_timeout=make_victim_limit) as victim:
+def test_a_call_nobody_answers_ends() -> None:
+    with Victim(ring_timeout=3.0) as victim:
         assert ring(victim, 3) == 3
         deadline = time.monotonic() + LIMIT
         while len(victim.victim.calls) > 2:
