@@ -146,8 +146,8 @@ class Call(Messaging, MediaSharing, EventEmitter):
             timeout: Seconds to wait; None for ever, 0 polls.
 
         Returns:
-            The call itself. Where the peer hangs up as soon as it is open it may be over by now;
-            what the peer sent is there to be read.
+            The call itself. Where the peer hangs up as soon as it is open it may be over by now,
+            and the first wait returns all the same: what the peer sent is there to be read.
 
         Raises:
             PeerUnavailableError: The target is not connected to the server.

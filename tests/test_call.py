@@ -269,6 +269,32 @@ def test_who_opens_and_leaves_at_once_is_heard(
         call.wait_open(TIMEOUT)
 
 
+def left_again(make_artico: MakeArtico) -> Call:
+    """A callee's end that nobody waited for, after the caller sent "gone" and left."""
+    alice, bob = make_artico(), make_artico()
+    call = alice.call(bob.id)
+    left = bob.wait_for("call", TIMEOUT).answer()
+    call.wait_open(TIMEOUT).send("gone")
+    call.hangup()
+    return left
+
+
+def test_who_left_before_anybody_waited_is_heard(make_artico: MakeArtico) -> None:
+    call = left_again(make_artico)
+    call.wait_for("close", TIMEOUT)
+    with call:
+        assert list(call) == ["gone"]
+    with pytest.raises(CallClosedError, match="hung up"):
+        call.wait_open(TIMEOUT)
+
+
+def test_who_waited_for_the_end_waits_in_vain_for_the_beginning(make_artico: MakeArtico) -> None:
+    call = left_again(make_artico)
+    call.wait_closed(TIMEOUT)
+    with pytest.raises(CallClosedError, match="hung up"):
+        call.wait_open(TIMEOUT)
+
+
 def test_cancellation(make_artico: MakeArtico) -> None:
     alice, bob = make_artico(), make_artico()
     call = alice.call(bob.id)

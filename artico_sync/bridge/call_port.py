@@ -93,6 +93,8 @@ class CallPort:
         self._initiator = initiator
         self._answered = False
         self._has_opened = False
+        #: Whether a wait has ended that tells its thread whether the call is open or over.
+        self._told = False
         self._lock = threading.RLock()
         self._condition = Condition(self._lock)
         self._hurried: float | None = None
@@ -336,11 +338,12 @@ class CallPort:
         """Wait until the call is open; raises what ended it otherwise."""
         with self._condition:
             over = (Phase.OPEN, Phase.CLOSING, Phase.CLOSED)
-            waits = self.phase not in over
+            told = self._told
             if not wait_until(self._condition, lambda: self.phase in over, deadline):
                 raise deadline.error("the call to open", self.session_id, self.target)
-            if waits and self._has_opened and self.reason == CloseReason.REMOTE:
-                # It opened while we waited, and what the peer sent before it left can be read.
+            self._told = True
+            if not told and self._has_opened and self.reason == CloseReason.REMOTE:
+                # Nobody came in time to see it open, yet what the peer sent can be read.
                 return
             if self.phase is not Phase.OPEN:
                 raise self.closed_error()
@@ -349,6 +352,7 @@ class CallPort:
         with self._condition:
             if not wait_until(self._condition, lambda: self.phase is Phase.CLOSED, deadline):
                 raise deadline.error("the call to close", self.session_id, self.target)
+            self._told = True
 
     def send(self, data: str | bytes, size: int, deadline: Deadline) -> None:
         """Hand a message over, waiting while too much waits to be sent already."""
