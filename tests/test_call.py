@@ -495,7 +495,9 @@ def test_stats_are_plain_numbers(pair: tuple[Call, Call]) -> None:
     caller, callee = pair
     caller.send("x" * 1000)
     caller.flush(TIMEOUT)
+    assert callee.stats()["unread"] > 1000
     callee.recv(TIMEOUT)
+    assert callee.stats()["unread"] == 0
     stats = caller.stats()
     assert stats["messages_sent"] == 1 and stats["bytes_sent"] == 1000
     assert callee.stats()["messages_received"] == 1

@@ -152,6 +152,7 @@ class CallPort:
         with self._condition:
             self._history.append(row)
         self.mailbox.emit("stats", numbers)
+        self._release()  # so that the next numbers do not call unread what has been read
 
     def on_event(self, name: str, *arguments: Any) -> None:
         self.mailbox.emit(name, *arguments)
@@ -332,6 +333,7 @@ class CallPort:
         return result
 
     async def _stats(self) -> dict[str, Any]:
+        self._release()
         return {} if self.engine is None else await self.engine.stats()
 
     def wait_open(self, deadline: Deadline) -> None:
