@@ -35,6 +35,7 @@ class MediaPair:
             mock.patch.object(rtcpeerconnection, "RTCRtpReceiver", RtpReceiver),
         ]
         self.errors: list[MediaError] = []
+        self._late: set[asyncio.Task[None]] = set()
         self.stream = RemoteMediaStream("stream", "metadata")
 
     def __enter__(self) -> MediaPair:
@@ -61,6 +62,9 @@ class MediaPair:
     async def _close(self) -> None:
         await self.sender.close()
         await self.receiver.close()
+        for task in self._late:
+            task.cancel()
+        await asyncio.gather(*self._late, return_exceptions=True)
 
     def post(self, function: object, *args: object) -> None:
         """Run a function on the loop soon."""
@@ -121,9 +125,12 @@ class MediaPair:
 
             async def faulty_send(data: bytes) -> None:
                 if not loses():
-                    loop.call_later(delay(), lambda: loop.create_task(late_send(data)))
+                    task = loop.create_task(late_send(data, delay()))
+                    self._late.add(task)
+                    task.add_done_callback(self._late.discard)
 
-            async def late_send(data: bytes) -> None:
+            async def late_send(data: bytes, seconds: float) -> None:
+                await asyncio.sleep(seconds)
                 with contextlib.suppress(ConnectionError):
                     await send(data)
 
