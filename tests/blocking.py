@@ -6,13 +6,62 @@ import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
-from types import TracebackType
+from types import FrameType, TracebackType
 from typing import Any
 
 LIMIT = 10.0
 
 # Where a thread stands when it waits for another one.
 _WAITS = {"wait", "acquire", "_wait_for_tstate_lock", "get", "join"}
+# The modules all waits of the library's users go through.
+OURS = ("waiting.py", "waiter.py")
+
+
+class WaitWatch:
+    """Knows whether the thread that entered it stands in a wait; any thread may ask.
+
+    It notes it itself, because to look at the frames of a running thread is not safe in
+    Python 3.11: a frame may end just then, and what is looked at is not one any more.
+
+    Args:
+        modules: How the file names of those end that waits must come from; none for any.
+    """
+
+    def __init__(self, *modules: str) -> None:
+        self._modules = modules
+        self._seen = 0
+        self.is_waiting = False
+
+    def is_blocked(self) -> bool:
+        """Whether it was seen waiting three times in a row, of which this is one.
+
+        A wait passed through on the way does not count.
+        """
+        self._seen = self._seen + 1 if self.is_waiting else 0
+        return self._seen >= 3
+
+    def _note(self, frame: FrameType, event: str, argument: Any) -> None:
+        # Where it goes on: what is waited in may be a foreign function, of which nothing is told.
+        place = frame.f_back if event == "return" else frame
+        self.is_waiting = (
+            place is not None and place.f_code.co_name in _WAITS and self._counts(place)
+        )
+
+    def _counts(self, frame: FrameType | None) -> bool:
+        if not self._modules:
+            return True
+        while frame is not None:
+            if frame.f_code.co_filename.endswith(self._modules):
+                return True
+            frame = frame.f_back
+        return False
+
+    def __enter__(self) -> WaitWatch:
+        sys.setprofile(self._note)
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        sys.setprofile(None)
 
 
 class Blocked:
@@ -26,31 +75,24 @@ class Blocked:
         self._function = function
         self._outcome: Any = None
         self._error: BaseException | None = None
+        self._watch = WaitWatch()
         self._thread = threading.Thread(target=self._run, name="blocked-by-test", daemon=True)
 
     def _run(self) -> None:
         try:
-            self._outcome = self._function()
+            with self._watch:
+                self._outcome = self._function()
         except BaseException as error:
             self._error = error
-
-    @property
-    def is_blocked(self) -> bool:
-        """Whether the thread stands in a wait now."""
-        frame = sys._current_frames().get(self._thread.ident or 0)
-        return frame is not None and frame.f_code.co_name in _WAITS
 
     def __enter__(self) -> Blocked:
         self._thread.start()
         end = monotonic() + LIMIT
-        seen = 0
-        # Seen waiting several times in a row: a wait passed through on the way does not count.
-        while seen < 3:
+        while not self._watch.is_blocked():
             if not self._thread.is_alive():
                 raise AssertionError(f"it did not block: {self._outcome!r} {self._error!r}")
             if monotonic() > end:
                 raise AssertionError("it never came to a wait")
-            seen = seen + 1 if self.is_blocked else 0
             self._thread.join(0.005)
         return self
 

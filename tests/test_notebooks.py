@@ -221,21 +221,21 @@ from artico_sync import Artico
 rtco = Artico(os.environ["ARTICO_URL"], id="cell", rtc_config={"iceServers": []}).connect()
 """
 CALL = "call = rtco.call(os.environ['PEER']).wait_open(timeout=30)\n"
-# Says so once the main thread has been seen in one of the library's waits, several times in a row.
-WATCH = """
-import sys, threading, time, traceback
+# Says so once the main thread has been seen in one of the library's waits.
+WATCH = f"""
+import sys, threading, time
+sys.path.insert(0, {str(ROOT)!r})
+from tests.blocking import OURS, WaitWatch
 
-def in_a_wait():
-    stack = traceback.extract_stack(sys._current_frames()[threading.main_thread().ident])
-    ours = tuple(os.path.join("bridge", name) for name in ("waiting.py", "waiter.py"))
-    return any(f.filename.endswith(ours) for f in stack)
-
-def watch():
-    seen = 0
-    while seen < 3:
-        seen = seen + 1 if in_a_wait() else 0
+def tell(watch):
+    while not watch.is_blocked():
         time.sleep(0.01)
     print("waiting", flush=True)
+"""
+WAITING = """
+with WaitWatch(*OURS) as watch:
+    threading.Thread(target=tell, args=[watch]).start()
+    {}
 """
 
 
@@ -244,7 +244,7 @@ def test_interrupting_a_cell_keeps_the_call(environment: dict[str, str], tmp_pat
         async with kernel(tmp_path, environment) as running:
             await running.run(CONNECT + CALL + WATCH)
             for wait in ("call.recv()", "rtco.wait_for('call')", "call.wait_closed()"):
-                cell, execution = running.start(f"threading.Thread(target=watch).start(); {wait}")
+                cell, execution = running.start(WAITING.format(wait))
                 await until_printed(cell, "waiting")
                 begun = monotonic()
                 await running.interrupt()

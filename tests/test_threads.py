@@ -29,6 +29,7 @@ from artico_sync.bridge import loop as loop_module
 from artico_sync.bridge.frames import FrameReader
 from artico_sync.bridge.waiting import Deadline
 from artico_sync.engine.phase import Phase
+from tests.blocking import OURS, WaitWatch
 from tests.command_line import running
 from tests.conftest import RTC_CONFIG, MakeArtico
 from tests.forking import forks, in_child
@@ -154,18 +155,6 @@ def test_a_handler_may_block_and_place_calls(make_artico: MakeArtico) -> None:
     assert answers == ["second"]
 
 
-def in_a_wait_of_ours(thread: int) -> bool:
-    """Whether a thread stands in a lock, called from the bridge's waiting."""
-    frame = sys._current_frames().get(thread)
-    if frame is None or frame.f_code.co_name != "wait":
-        return False
-    while frame is not None:
-        if frame.f_code.co_filename.endswith(("waiting.py", "waiter.py")):
-            return True
-        frame = frame.f_back
-    return False
-
-
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
 @pytest.mark.parametrize(
     "wait",
@@ -189,15 +178,16 @@ def test_ctrl_c_ends_a_wait_and_leaves_the_call_usable(
     main = threading.main_thread().ident
     assert main is not None
     pressed: list[float] = []
+    watch = WaitWatch(*OURS)
 
     def press() -> None:
-        wait_until(lambda: in_a_wait_of_ours(main), "the wait", TIMEOUT)
+        wait_until(watch.is_blocked, "the wait", TIMEOUT)
         pressed.append(time.monotonic())
         signal.pthread_kill(main if wakes_it else threading.get_ident(), signal.SIGINT)
 
     thread = threading.Thread(target=press)
     thread.start()
-    with pytest.raises(KeyboardInterrupt):
+    with pytest.raises(KeyboardInterrupt), watch:
         wait(alice, call)
     thread.join(TIMEOUT)
     assert time.monotonic() - pressed[0] < 5
