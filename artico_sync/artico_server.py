@@ -10,13 +10,13 @@ from typing import TYPE_CHECKING
 
 from artico_sync.bridge.fork import ForkGuard
 from artico_sync.bridge.loop import LoopLease, assert_not_loop_thread, lease
-from artico_sync.bridge.waiting import Deadline
+from artico_sync.bridge.waiting import MAIN_SLICE, Deadline
 from artico_sync.errors import ArticoTimeoutError
 from artico_sync.server.gate import AuthFunction, Gate
 from artico_sync.server.limits import ServerLimits
 from artico_sync.server.origins import OriginPolicy, is_loopback
 from artico_sync.server.site import Site
-from artico_sync.termination import SLICE, until_asked_to_end
+from artico_sync.termination import until_asked_to_end
 from artico_sync.unique import Unique
 
 # The web server's own modules are imported when one is needed, which most programs never do.
@@ -239,9 +239,7 @@ class ArticoServer(Unique):
         while not self._stopped.is_set():
             if deadline.expired:
                 raise ArticoTimeoutError(f"The server is still running after {timeout:g} s.")
-            # In slices: on some platforms a lock's wait is deaf to Ctrl-C.
-            remaining = deadline.remaining()
-            self._stopped.wait(SLICE if remaining is None else min(SLICE, remaining))
+            self._stopped.wait(deadline.slice())
 
     def __enter__(self) -> ArticoServer:
         return self.start()
@@ -347,7 +345,7 @@ def serve_forever(server: ArticoServer, *, on_started: Callable[[], object] | No
                 on_started()
             while not asked.is_set():
                 try:
-                    server.wait_stopped(SLICE)
+                    server.wait_stopped(MAIN_SLICE)
                 except ArticoTimeoutError:
                     continue
                 break

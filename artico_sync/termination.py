@@ -8,16 +8,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from types import FrameType
 
-from artico_sync.bridge.waiting import MAIN_SLICE
-
-#: Seconds a wait for the event may take before it must look up.
-SLICE = MAIN_SLICE
-
 
 @contextmanager
 def until_asked_to_end() -> Iterator[threading.Event]:
     """An event that Ctrl-C and SIGTERM set; a second one of them raises `KeyboardInterrupt`.
 
+    Who waits for it must look up every `MAIN_SLICE` seconds, as all waits on the main thread do.
     The earlier handlers are put back at the end. On any thread but the main one, where Python
     allows no handlers of signals, nothing sets the event.
     """

@@ -8,10 +8,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 
+from artico_sync.bridge.waiting import MAIN_SLICE
 from artico_sync.contrib.django.answering import Answering
 from artico_sync.contrib.django.client import make_artico, read_settings
 from artico_sync.errors import ArticoError
-from artico_sync.termination import SLICE, until_asked_to_end
+from artico_sync.termination import until_asked_to_end
 
 DEFAULT_CALLS = 100
 
@@ -49,7 +50,7 @@ class Command(BaseCommand):
                 rtco.connect(read_settings()["CONNECT_TIMEOUT"])
                 self.stdout.write(f"Answering calls to {rtco.id} (Ctrl-C ends it).")
                 self.stdout.flush()
-                while not asked.wait(SLICE):
+                while not asked.wait(MAIN_SLICE):
                     continue
             except ArticoError as error:
                 raise CommandError(str(error)) from error
