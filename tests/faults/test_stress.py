@@ -160,6 +160,10 @@ class Stage:
 
     # the whole
 
+    def is_exercised(self) -> bool:
+        """Did it carry anything yet? On a busy machine it may take longer than it was given."""
+        return self.done["place"] > 0 and self.done["talk"] + self.done["listen"] > 0
+
     def run(self, number: int, end: float) -> None:
         chance = random.Random(self._seed * 1000 + number)
         actions = [
@@ -167,7 +171,11 @@ class Stage:
             *(self.talk, self.listen) * 6,
             *(self.share, self.hang_up, self.come_and_go, self.cut_signals),
         ]
-        while time.monotonic() < end and not self.over.is_set():
+        latest = end + STUCK / 2
+        while not self.over.is_set():
+            now = time.monotonic()
+            if now > latest or (now > end and self.is_exercised()):
+                return
             action = chance.choice(actions)
             try:
                 if self.calls or action == self.place:
@@ -213,7 +221,7 @@ def test_everything_at_once(seed: int) -> None:
     assert not closer.is_alive()
     # It was no idle exercise.
     assert sum(stage.done.values()) > 50
-    assert stage.done["place"] and stage.done["talk"] + stage.done["listen"]
+    assert stage.is_exercised(), (stage.done, stage.refused)
 
 
 @pytest.mark.timeout(SECONDS + 2 * STUCK)
