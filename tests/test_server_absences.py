@@ -8,10 +8,11 @@ from contextlib import AsyncExitStack
 
 import pytest
 
-from artico_sync import ArticoServer
+from artico_sync import Artico, ArticoServer
 from artico_sync.artico_server import ServerLimits
 from artico_sync.server.absences import Absences
 from artico_sync.server.hub import Peer
+from tests.conftest import RTC_CONFIG
 from tests.raw_peer import RawPeer, eventually, two_peers
 
 SOON = ServerLimits(absence_timeout=0.1)
@@ -62,6 +63,20 @@ def test_who_says_goodbye_is_not_expected_back(goodbye: str) -> None:
             await meet(alice, bob)
             await bob.send_frame(goodbye)
             assert await alice.event() == ("gone", ["bob"])
+
+    visit(LATE, test)
+
+
+def test_a_client_of_ours_says_goodbye() -> None:
+    async def test(server: ArticoServer) -> None:
+        async with RawPeer(server.url, "bob") as bob:
+            await bob.enter()
+            alice = Artico(server.url, id="alice", rtc_config=dict(RTC_CONFIG))
+            await asyncio.to_thread(alice.connect)
+            alice.call("bob")
+            assert (await bob.event())[0] == "signal"
+            await asyncio.to_thread(alice.close)
+            assert await bob.event() == ("gone", ["alice"])
 
     visit(LATE, test)
 

@@ -192,6 +192,7 @@ class SocketConnection:
                 await self._client.emit(event, data, callback=on_acknowledged)
             except socketio.exceptions.BadNamespaceError:
                 logger.debug("a %s was lost with the signalling connection", event)
+            self._outbox.task_done()
 
     # -- incoming: plain functions, so that python-socketio runs them in the order of arrival ---
 
@@ -286,12 +287,12 @@ class SocketConnection:
             return
         self._is_closed = True
         try:
-            if self._writer is not None:
-                self._writer.cancel()
-                await asyncio.wait({self._writer})
             if self._client is not None:
                 await self._end_client(self._client.eio)
         finally:
+            if self._writer is not None:
+                self._writer.cancel()
+                await asyncio.wait({self._writer})
             # Also where the loop ends before the server has answered.
             if self._http is not None:
                 await self._http.close()
@@ -299,9 +300,18 @@ class SocketConnection:
             self._opened.cancel()
         self._settle()
 
+    async def _say_goodbye(self, engine: Any) -> None:
+        # The Engine.IO client closes its WebSocket before what waits is written, its own good-bye
+        # as well: the server would take it for a lost link, and a peer would ring on.
+        await _written(self._outbox, self._writer)
+        if engine.state == "connected":
+            await engine.send(str(socketio.packet.DISCONNECT))
+            await _written(engine.queue, engine.write_loop_task)
+        await self._client.disconnect()
+
     async def _end_client(self, engine: Any) -> None:
         """Say good-bye, and cut the connection of a server that does not answer."""
-        ending = asyncio.ensure_future(self._client.disconnect())
+        ending = asyncio.ensure_future(self._say_goodbye(engine))
         done, _ = await asyncio.wait({ending}, timeout=2 * GOODBYE_TIMEOUT)
         left = {ending, engine.read_loop_task, engine.write_loop_task} - {None}
         if not done:
@@ -313,3 +323,13 @@ class SocketConnection:
         for task in left:
             if task.done() and not task.cancelled() and task.exception() is not None:
                 logger.debug("while disconnecting: %r", task.exception())
+
+
+async def _written(queue: asyncio.Queue[Any], writer: asyncio.Task[None] | None) -> None:
+    """Wait until all that is in a queue has been written, or the task that writes has ended."""
+    if writer is not None:
+        emptied = asyncio.ensure_future(queue.join())
+        try:
+            await asyncio.wait({emptied, writer}, return_when=asyncio.FIRST_COMPLETED)
+        finally:
+            emptied.cancel()
