@@ -52,6 +52,7 @@ def test_example(
     for part in example.examples:
         # What is plenty for a reader is little on a busy machine.
         part.source = re.sub(r"\btimeout=5\b", "timeout=30", part.source)
+        part.source = part.source.replace("display(timeout=0.2)", "display(timeout=4)")
     monkeypatch.chdir(tmp_path)
     if example.name.startswith("artico_sync.contrib.flask"):
         defaults = importlib.import_module("artico_sync.contrib.flask").DEFAULTS

@@ -125,8 +125,8 @@ def test_a_still_picture_written_once_is_seen_by_late_readers() -> None:
         with pytest.raises(ArticoTimeoutError):
             remote.recv(timeout=0.1)
         track.write(plain(GREEN))
-        assert shows(remote.read(timeout=5), GREEN)
-        assert shows(remote.snapshot(timeout=5), GREEN)
+        assert shows(remote.read(timeout=20), GREEN)
+        assert shows(remote.snapshot(timeout=20), GREEN)
 
 
 def test_disabled_video_is_black_at_once_and_comes_back() -> None:
