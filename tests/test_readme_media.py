@@ -48,7 +48,8 @@ def test_play_and_record(server: ArticoServer, make_artico: MakeArtico, tmp_path
         wait_for_tone(played.audio_tracks[0], 440)
         mine = film(GREEN, 880)
         call.add_stream(mine)
-        log.wait_for_any("stream", 2)
+        # The film's two, then the mirrored picture; a stream is told of before its tracks.
+        log.wait_for_any("track", 3)
         wait_for_colour(log.track_of("video"), GREEN)
         assert not threading.Event().wait(1.0)
         call.hangup()

@@ -19,14 +19,16 @@ METADATA = [None, "", "hi", '{"room": 5}', "na\u00efve \N{SNOWMAN} \N{MUSICAL SY
 def test_python_calls_a_page(
     make_artico: MakeArtico, make_browser_peer: MakeBrowserPeer, metadata: str | None
 ) -> None:
-    page = make_browser_peer("page", answer=True)
+    page = make_browser_peer("page")
     call = make_artico("python").call("page", metadata)
+    theirs = page.wait_call()
     assert (call.open, call.closed, call.close_reason) == (False, False, None)
+    theirs.answer()
     with call:
         assert call.open
         assert (call.session[:5], call.initiator) == ("call:", True)
         assert (call.target, call.metadata) == ("page", metadata)
-        theirs = page.wait_call().wait_open()
+        theirs.wait_open()
         assert theirs.properties == {
             "session": call.session,
             "metadata": metadata,
