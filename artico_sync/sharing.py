@@ -24,6 +24,9 @@ class RemoteObjects:
     def stream(self, stream_id: str, metadata: str | None) -> RemoteMediaStream:
         return RemoteMediaStream(stream_id, metadata)
 
+    def describe(self, stream: RemoteMediaStream, metadata: str | None) -> None:
+        stream._describe(metadata)
+
     def track(
         self, track: MediaStreamTrack, stream: RemoteMediaStream, post: Callable[..., None]
     ) -> RemoteTrack:

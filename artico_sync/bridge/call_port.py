@@ -162,14 +162,19 @@ class CallPort:
     ) -> None:
         self.media.on_stream(stream_id, metadata, tracks)
 
-    def on_track(self, stream_id: str, track: MediaStreamTrack) -> None:
-        self.media.on_track(stream_id, track)
+    def on_stream_described(self, stream_id: str, metadata: str | None) -> None:
+        self.media.on_stream_described(stream_id, metadata)
 
-    def on_track_removed(self, stream_id: str, track: MediaStreamTrack) -> None:
-        self.media.on_track_removed(stream_id, track)
+    def on_track(self, stream_id: str, track: MediaStreamTrack, metadata: str | None) -> None:
+        self.media.on_track(stream_id, track, metadata)
 
-    def on_stream_removed(self, stream_id: str) -> None:
-        self.media.on_stream_removed(stream_id)
+    def on_track_removed(
+        self, stream_id: str, track: MediaStreamTrack, metadata: str | None
+    ) -> None:
+        self.media.on_track_removed(stream_id, track, metadata)
+
+    def on_stream_removed(self, stream_id: str, metadata: str | None) -> None:
+        self.media.on_stream_removed(stream_id, metadata)
 
     def on_messages(self, messages: list[str | bytes]) -> None:
         self.mailbox.emit_all("data", [(data,) for data in messages], self._consumed)

@@ -21,6 +21,7 @@ class RemoteFactory(Protocol):
     """Makes the user's objects of what a peer shares; loop thread."""
 
     def stream(self, stream_id: str, metadata: str | None) -> Any: ...
+    def describe(self, stream: Any, metadata: str | None) -> None: ...
     def track(self, track: MediaStreamTrack, stream: Any, post: Post) -> Any: ...
     def add(self, stream: Any, track: Any) -> None: ...
     def remove(self, stream: Any, track: Any) -> None: ...
@@ -51,28 +52,35 @@ class MediaPort:
             self._add(stream, track)
         with self._lock:
             self._streams[stream_id] = stream
-        self._mailbox.emit("stream", stream, stream.metadata)
+        self._mailbox.emit("stream", stream, metadata)
+
+    def on_stream_described(self, stream_id: str, metadata: str | None) -> None:
+        self._factory.describe(self._streams[stream_id], metadata)
 
     def _add(self, stream: Any, track: MediaStreamTrack) -> Any:
         made = self._tracks[track] = self._factory.track(track, stream, self._post)
         self._factory.add(stream, made)
         return made
 
-    def on_track(self, stream_id: str, track: MediaStreamTrack) -> None:
+    def on_track(self, stream_id: str, track: MediaStreamTrack, metadata: str | None) -> None:
         stream = self._streams[stream_id]
         made = self._tracks.get(track) or self._add(stream, track)
-        self._mailbox.emit("track", made, stream, stream.metadata)
+        self._mailbox.emit("track", made, stream, metadata)
 
-    def on_track_removed(self, stream_id: str, track: MediaStreamTrack) -> None:
+    def on_track_removed(
+        self, stream_id: str, track: MediaStreamTrack, metadata: str | None
+    ) -> None:
         stream = self._streams[stream_id]
         made = self._tracks.pop(track)
         self._factory.remove(stream, made)
-        self._mailbox.emit("removetrack", made, stream, stream.metadata)
+        self._mailbox.emit("removetrack", made, stream, metadata)
 
-    def on_stream_removed(self, stream_id: str) -> None:
+    def on_stream_removed(self, stream_id: str, metadata: str | None) -> None:
         with self._lock:
             stream = self._streams.pop(stream_id)
-        self._mailbox.emit("removestream", stream, stream.metadata)
+        # It may have been described for the next time already.
+        self._factory.describe(stream, metadata)
+        self._mailbox.emit("removestream", stream, metadata)
 
     def close(self) -> None:
         """The call is over."""

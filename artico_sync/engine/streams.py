@@ -7,6 +7,7 @@ import asyncio
 import logging
 from collections import OrderedDict, deque
 from collections.abc import Callable
+from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aiortc import MediaStreamTrack
@@ -118,9 +119,23 @@ class RemoteStreamListener(Protocol):
     def on_stream(
         self, stream_id: str, metadata: str | None, tracks: list[MediaStreamTrack]
     ) -> None: ...
-    def on_track(self, stream_id: str, track: MediaStreamTrack) -> None: ...
-    def on_track_removed(self, stream_id: str, track: MediaStreamTrack) -> None: ...
-    def on_stream_removed(self, stream_id: str) -> None: ...
+    def on_stream_described(self, stream_id: str, metadata: str | None) -> None: ...
+    def on_track(self, stream_id: str, track: MediaStreamTrack, metadata: str | None) -> None: ...
+    def on_track_removed(
+        self, stream_id: str, track: MediaStreamTrack, metadata: str | None
+    ) -> None: ...
+    def on_stream_removed(self, stream_id: str, metadata: str | None) -> None: ...
+
+
+@dataclass
+class _RemoteStream:
+    """A stream we were told of."""
+
+    #: What its events say of it.
+    metadata: str | None
+    #: Whether the peer has said that for this time it is shared; else it may come yet.
+    described: bool
+    tracks: list[MediaStreamTrack]
 
 
 class RemoteStreams:
@@ -130,7 +145,9 @@ class RemoteStreams:
     def __init__(self, listener: RemoteStreamListener) -> None:
         self._listener = listener
         self._metadata: OrderedDict[str, str] = OrderedDict()
-        self._live: dict[str, list[MediaStreamTrack]] = {}
+        # Streams described since they were last begun.
+        self._described: set[str] = set()
+        self._live: dict[str, _RemoteStream] = {}
         self._changes: deque[list[RemoteChange]] = deque()
         self._awaited: set[str] = set()
         self._timer: asyncio.TimerHandle | None = None
@@ -145,25 +162,41 @@ class RemoteStreams:
             return
         self._metadata[stream_id] = metadata or ""
         self._metadata.move_to_end(stream_id)
+        self._described.add(stream_id)
         if len(self._metadata) > METADATA_LIMIT:
-            self._metadata.popitem(last=False)
+            self._described.discard(self._metadata.popitem(last=False)[0])
+        if stream_id in self._live:
+            self._describe(stream_id, metadata or None)
         if stream_id in self._awaited:
             self._awaited.discard(stream_id)
             if not self._awaited:
                 self._release()
 
+    def _describe(self, stream_id: str, metadata: str | None) -> None:
+        """The peer describes a stream that is there: late, or because it is about to come anew, or
+        it was taken back and shared again so fast that it never went."""
+        live = self._live[stream_id]
+        if not live.described:
+            live.metadata, live.described = metadata, True
+            self._described.discard(stream_id)
+        self._listener.on_stream_described(stream_id, metadata)
+
     def on_change(self, changes: list[RemoteChange]) -> None:
         """Take what a description changed."""
         self._changes.append(changes)
-        for change in changes:
-            if isinstance(change, RemoteTrackAdded) and change.stream_id not in self._metadata:
-                if change.stream_id not in self._live:
-                    self._awaited.add(change.stream_id)
+        self._awaited |= self._begun(changes) - self._described
         if not self._awaited:
             self._release()
         elif self._timer is None:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(METADATA_PATIENCE, self._release)
+
+    def _begun(self, changes: list[RemoteChange]) -> set[str]:
+        """The streams that changes begin, some of them after their end."""
+        removed = {change.track for change in changes if isinstance(change, RemoteTrackRemoved)}
+        staying = {id for id, live in self._live.items() if not removed.issuperset(live.tracks)}
+        added = {change.stream_id for change in changes if isinstance(change, RemoteTrackAdded)}
+        return added - staying
 
     def _release(self) -> None:
         if self._timer is not None:
@@ -184,32 +217,37 @@ class RemoteStreams:
             if isinstance(change, RemoteTrackRemoved):
                 continue
             if change.stream_id not in self._live:
-                self._live[change.stream_id] = [change.track]
+                self._begin(change.stream_id)
                 fresh.append(change.stream_id)
-            else:
-                self._live[change.stream_id].append(change.track)
+            self._live[change.stream_id].tracks.append(change.track)
         for change in changes:
             if not isinstance(change, RemoteTrackAdded):
                 continue
+            live = self._live[change.stream_id]
             if change.stream_id in fresh:
                 fresh.remove(change.stream_id)
-                metadata = self._metadata.get(change.stream_id) or None
-                tracks = list(self._live[change.stream_id])
-                self._listener.on_stream(change.stream_id, metadata, tracks)
-            self._listener.on_track(change.stream_id, change.track)
+                self._listener.on_stream(change.stream_id, live.metadata, list(live.tracks))
+            self._listener.on_track(change.stream_id, change.track, live.metadata)
+
+    def _begin(self, stream_id: str) -> None:
+        # What is said of it for the next time may come while it is still there.
+        described = stream_id in self._described
+        self._described.discard(stream_id)
+        metadata = self._metadata.get(stream_id) or None
+        self._live[stream_id] = _RemoteStream(metadata, described, [])
 
     def _remove(self, change: RemoteTrackRemoved) -> None:
-        tracks = self._live.get(change.stream_id, [])
-        if change.track not in tracks:
+        live = self._live.get(change.stream_id)
+        if live is None or change.track not in live.tracks:
             return
-        tracks.remove(change.track)
+        live.tracks.remove(change.track)
         # Its readers see the end not later than the event tells of it.
         change.track.stop()
-        self._listener.on_track_removed(change.stream_id, change.track)
-        if not tracks:
+        self._listener.on_track_removed(change.stream_id, change.track, live.metadata)
+        if not live.tracks:
             del self._live[change.stream_id]
             # Its metadata stays: when it is shared again, new metadata may have come before this.
-            self._listener.on_stream_removed(change.stream_id)
+            self._listener.on_stream_removed(change.stream_id, live.metadata)
 
     def close(self) -> None:
         """The call is over: no events come any more."""

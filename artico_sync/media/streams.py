@@ -219,7 +219,7 @@ class RemoteMediaStream(MediaStream):
 
     @property
     def metadata(self) -> str | None:
-        """What the other peer said about the stream, or None."""
+        """What the other peer said about the stream last, or None."""
         return self._metadata
 
     def stop(self) -> None:
@@ -274,6 +274,10 @@ class RemoteMediaStream(MediaStream):
         with self._lock:
             if recorder in self._recorders:
                 self._recorders.remove(recorder)
+
+    def _describe(self, metadata: str | None) -> None:
+        """The peer says something else about the stream; the call tells."""
+        self._metadata = metadata
 
     def _add(self, track: RemoteTrack) -> None:
         """The peer shares one more track of the stream; the call tells."""

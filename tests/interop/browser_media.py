@@ -2,6 +2,8 @@
 
 from __future__ import annotations
 
+from collections.abc import Iterator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
@@ -56,6 +58,17 @@ class PageMedia:
     def add_stream_before_answer(self, stream: PageStream, metadata: str) -> None:
         """Add a stream between the next offer the page applies and its answer."""
         self._invoke("addStreamBeforeAnswer", stream.id, metadata)
+
+    def add_stream_twice(self, stream: PageStream, metadata: str, again: str) -> None:
+        """Add a stream, which the page takes back and adds again before its offer is answered."""
+        self._invoke("addStreamTwice", stream.id, metadata, again)
+
+    @contextmanager
+    def metadata_held(self) -> Iterator[None]:
+        """What the page says about its streams stays behind until the end."""
+        self.call.peer.invoke("holdMetadata")
+        yield
+        self.call.peer.invoke("releaseMetadata")
 
     def remove_stream(self, stream: PageStream) -> None:
         self._invoke("removeStream", stream.id)

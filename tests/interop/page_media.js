@@ -8,6 +8,7 @@ const AUDIBLE_DB = -60;
 
 let audio;
 const sources = new Map();
+let releaseMetadata;
 
 function audioContext() {
   audio ??= new AudioContext();
@@ -90,6 +91,36 @@ export function mediaFunctions(calls, until, ready) {
         return original.apply(this, args);
       };
     },
+    // A stream, which is taken back and shared again before its offer is answered.
+    async addStreamTwice(session, id, metadata, again) {
+      const { call } = calls.get(session);
+      await ready(call);
+      const { stream } = sources.get(id);
+      const original = RTCPeerConnection.prototype.setRemoteDescription;
+      RTCPeerConnection.prototype.setRemoteDescription = function apply(...args) {
+        if (this.signalingState === "have-local-offer") {
+          RTCPeerConnection.prototype.setRemoteDescription = original;
+          call.removeStream(stream);
+          call.addStream(stream, again);
+        }
+        return original.apply(this, args);
+      };
+      call.addStream(stream, metadata);
+    },
+    // What is said about streams stays behind from now on, as on a network that lost it.
+    holdMetadata() {
+      const { send } = RTCDataChannel.prototype;
+      const held = [];
+      RTCDataChannel.prototype.send = function hold(data) {
+        if (String(data).includes('"stream-meta"')) held.push(() => send.call(this, data));
+        else send.call(this, data);
+      };
+      releaseMetadata = () => {
+        RTCDataChannel.prototype.send = send;
+        held.forEach((late) => late());
+      };
+    },
+    releaseMetadata: () => releaseMetadata(),
     removeStream: (session, id) =>
       calls.get(session).call.removeStream(sources.get(id).stream),
     addTrack(session, id, kind) {

@@ -128,6 +128,46 @@ def test_a_page_adds_a_stream_while_it_answers_an_offer(
     assert page.errors == []
 
 
+def wait_metadata(call: Call, metadata: str) -> None:
+    """Wait until what the page shares is one stream, described so."""
+    wait_until(lambda: [one.metadata for one in call.streams] == [metadata], metadata, LIMIT)
+
+
+def test_metadata_comes_after_the_stream_it_is_of(ends: tuple[Call, PageMedia]) -> None:
+    call, page = ends
+    log = MediaLog(call)
+    stream = page_stream(page.call.peer, frequency=440)
+    # Neither the first time nor later is it lost, whatever was said of the stream before.
+    for metadata, before in (("first", None), ("second", "first")):
+        with page.metadata_held():
+            page.add_stream(stream, metadata)
+            log.wait_for(("stream", stream.id, before))
+        wait_metadata(call, metadata)
+        track = call.streams[0].tracks[0].id
+        page.remove_stream(stream)
+        log.wait_for(("removestream", stream.id, metadata))
+        log.wait(
+            ("stream", stream.id, before),
+            ("track", "audio", track, stream.id, before),
+            ("removetrack", "audio", track, stream.id, metadata),
+            ("removestream", stream.id, metadata),
+        )
+    assert (log.errors, page.errors) == ([], [])
+
+
+def test_metadata_of_a_stream_that_was_shared_again_before_it_could_go(
+    ends: tuple[Call, PageMedia],
+) -> None:
+    call, page = ends
+    stream = page_stream(page.call.peer, frequency=440)
+    page.add_stream_twice(stream, "first", "second")
+    wait_metadata(call, "second")
+    wait_for_tone(remote_track(call, stream.id, "audio"), 440)
+    page.remove_stream(stream)
+    wait_until(lambda: call.streams == (), "no stream", LIMIT)
+    assert page.errors == []
+
+
 def test_a_second_stream_beside_the_first(ends: tuple[Call, PageMedia]) -> None:
     call, page = ends
     log = MediaLog(call)
