@@ -238,8 +238,6 @@ class Artico(EventEmitter):
 
         Example:
             >>> ringing = rtco.call("bob", metadata="about lunch")
-            >>> ringing.open
-            False
             >>> ringing.wait_open(timeout=5).open
             True
 

@@ -5,12 +5,12 @@ import unittest
 from artico_sync import Artico, ArticoTimeoutError, Call, MemoryHub
 
 
-def ask_weather(rtco: Artico, city: str) -> str:
+def ask_weather(rtco: Artico, city: str, timeout: float = 10) -> str:
     """The function under test: ask the peer "weather" about a city."""
     try:
         with rtco.call("weather") as call:
             call.send(city)
-            return f"{city}: {call.recv(timeout=0.5)!s}"
+            return f"{city}: {call.recv(timeout=timeout)!s}"
     except ArticoTimeoutError:
         return f"{city}: nobody knows"
 
@@ -32,7 +32,7 @@ class AskWeatherTest(unittest.TestCase):
 
     def test_silence(self) -> None:
         self.weather.on("call", lambda call: call.answer())
-        self.assertEqual(ask_weather(self.rtco, "Atlantis"), "Atlantis: nobody knows")
+        self.assertEqual(ask_weather(self.rtco, "Atlantis", timeout=0.5), "Atlantis: nobody knows")
 
     def answer(self, call: Call, text: str) -> None:
         call.on("data", lambda city: call.send(text))

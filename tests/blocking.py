@@ -9,7 +9,9 @@ from time import monotonic
 from types import FrameType, TracebackType
 from typing import Any
 
-LIMIT = 10.0
+from tests.conftest import TIME_UNIT
+
+LIMIT = 10.0 * TIME_UNIT
 
 # Where a thread stands when it waits for another one.
 _WAITS = {"wait", "acquire", "_wait_for_tstate_lock", "get", "join"}

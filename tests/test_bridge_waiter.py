@@ -72,8 +72,8 @@ def test_ctrl_c_ends_it(kind: str) -> None:
     waiter: Waiter[str] = Waiter()
     before = signal.signal(signal.SIGALRM, interrupt)
     try:
-        signal.setitimer(signal.ITIMER_REAL, 0.05)
         with pytest.raises(KeyboardInterrupt):
+            signal.setitimer(signal.ITIMER_REAL, 0.05)
             wait(waiter, LIMIT)
     finally:
         signal.setitimer(signal.ITIMER_REAL, 0)

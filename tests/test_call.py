@@ -27,7 +27,7 @@ from artico_sync import (
 from artico_sync.bridge import call_port
 from artico_sync.bridge.waiting import wait_until
 from tests.blocking import Blocked
-from tests.conftest import MakeArtico
+from tests.conftest import TIME_UNIT, MakeArtico
 
 TIMEOUT = 10
 
@@ -411,7 +411,7 @@ def test_send_blocks_while_the_receiver_does_not_read(make_artico: MakeArtico) -
     sent = 0
     with pytest.raises(ArticoTimeoutError):
         while sent < 200:
-            call.send(block, timeout=2.0)
+            call.send(block, timeout=2.0 * TIME_UNIT)
             sent += 1
     assert 5 <= sent <= 40
     with Blocked(lambda: call.send(b"last")):

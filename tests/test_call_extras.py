@@ -102,8 +102,9 @@ def test_watched_statistics(make_artico: MakeArtico) -> None:
         if len(seen) == 3:
             enough.set()
 
-    call.watch_stats(0.05)
     incoming.send("x" * 100)
+    assert call.recv(TIMEOUT) == "x" * 100
+    call.watch_stats(0.05)
     assert enough.wait(TIMEOUT)
     call.hangup()
     history = call.stats_history()

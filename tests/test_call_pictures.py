@@ -17,6 +17,7 @@ from tests.call_media import LIMIT, MediaLog, film, in_background, pictures, tol
 from tests.command_line import running
 from tests.conftest import MakeArtico
 from tests.media_content import BLUE, GREEN, RED, shows
+from tests.polling import wait_until
 
 
 def open_pair(make_artico: MakeArtico) -> tuple[Call, Call]:
@@ -68,6 +69,7 @@ def test_a_notebook_shows_what_a_call_brings(make_artico: MakeArtico, cell: Cell
     (shared,) = bob.streams
     track = log.tracks[red.id]
     assert isinstance(track, RemoteVideoTrack)
+    track.recv(LIMIT)
     data = track._repr_png_()
     assert data is not None and shows(decoded(data), RED, 40)
     page = shared._repr_html_()
@@ -76,14 +78,15 @@ def test_a_notebook_shows_what_a_call_brings(make_artico: MakeArtico, cell: Cell
     # Live, until the peer takes the track away.
     alice.replace_track(red, pictures(BLUE))
     watching = in_background(track.display)
-    for _ in range(10):
-        track.recv(LIMIT)
+    wait_until(
+        lambda: len(cell.shown) >= 3 and bool(shows(decoded(cell.shown[-1]), BLUE, 40)),
+        "the blue picture",
+        LIMIT,
+    )
     alice.remove_stream(stream)
     log.wait(*told_of_end(stream, "<b>camera</b>"))
     watching.join(LIMIT)
     assert not watching.is_alive()
-    assert len(cell.shown) >= 3
-    assert shows(decoded(cell.shown[-1]), BLUE, 40)
     # A picture that cannot come any more leaves the text.
     assert track._repr_png_() is None
     assert "ended" in repr(track)

@@ -10,7 +10,7 @@ import numpy as np
 
 from artico_sync import ArticoServer, MediaStream, VideoTrack
 from tests.call_media import FPS, LIMIT, MediaLog, film, pictures, wait_for_colour, wait_for_tone
-from tests.conftest import MakeArtico
+from tests.conftest import TIME_UNIT, MakeArtico
 from tests.media_content import BLUE, GREEN, RED, frequency_of, plain, shows
 from tests.test_examples import example
 from tests.test_media_files import Film, make_film
@@ -24,12 +24,12 @@ def test_record_call(server: ArticoServer, make_artico: MakeArtico, tmp_path: Pa
         assert call.metadata == "recording"
         call.add_stream(film(GREEN, 440))
         program.out.wait_for("recording until")
-        assert not threading.Event().wait(1.5)
+        assert not threading.Event().wait(3.0)
         call.hangup()
         assert program.wait() == 0, program.err.all()
         assert program.out.all()[-1] == f"recorded {out}"
     seen = Film(out)
-    assert 0.8 < seen.duration < 4
+    assert 0.8 < seen.duration < 3 + 3 * TIME_UNIT
     assert shows(seen.pictures[-1][1], GREEN, 40)
     assert abs(frequency_of(seen.sound[-24000:-2000]) - 440) < 8
 

@@ -136,13 +136,13 @@ def test_sound_alone_is_recorded_by_suffix(tmp_path: Path, suffix: str) -> None:
         remote.recv(timeout=10)
         recorder = pair.stream.record(out)
         start = monotonic()
-        threading.Event().wait(1.0)
+        threading.Event().wait(2.0)
         length = monotonic() - start
         recorder.stop()
         recorder.stop()
         assert recorder.stopped
     film = Film(out)
-    assert abs(len(film.sound) / 48000 - length) < 0.2 * TIME_UNIT
+    assert abs(len(film.sound) / 48000 - length) < 0.4 * TIME_UNIT
     assert abs(frequency_of(film.sound) - 1000) < 5
 
 
@@ -183,7 +183,7 @@ def test_a_track_that_comes_late_and_one_that_ends_early_lie_in_their_places(
         heard.recv(timeout=10)
         with first.stream.record(out):
             start = monotonic()
-            threading.Event().wait(0.6)
+            threading.Event().wait(1.5)
             (seen,) = second.share(picture)
             added = monotonic() - start
             first.stream._add(seen)
@@ -194,13 +194,14 @@ def test_a_track_that_comes_late_and_one_that_ends_early_lie_in_their_places(
             threading.Event().wait(0.6)
     film = Film(out)
     assert (film.video, film.audio) == (1, 1)
-    assert added - 0.1 < film.first(GREEN) < shown + 0.2
+    late = 0.2 * TIME_UNIT
+    assert added - late < film.first(GREEN) < shown + late
     assert film.duration > len(film.sound) / 48000 + 0.3
 
 
 def test_pictures_that_change_size_are_fitted(tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
-    pictures = itertools.chain([plain(RED, 160, 120)] * 10, itertools.repeat(plain(BLUE, 120, 160)))
+    pictures = itertools.chain([plain(RED, 160, 120)] * 60, itertools.repeat(plain(BLUE, 120, 160)))
     track = VideoTrack.from_frames(pictures, fps=20)
     with MediaPair() as pair:
         (remote,) = pair.share(track)
@@ -221,8 +222,8 @@ def test_a_looped_file_goes_on(tmp_path: Path) -> None:
     with MediaPair() as pair:
         (remote,) = pair.share(*stream.tracks)
         colours: list[str] = []
-        end = monotonic() + 1.6
-        while monotonic() < end:
+        end = monotonic() + 20
+        while len(colours) < 4 and monotonic() < end:
             picture = remote.read(timeout=10)
             colour = "red" if shows(picture, RED, 60) else "blue"
             if not colours or colours[-1] != colour:
@@ -241,7 +242,7 @@ def test_a_file_shared_by_nobody_starts_no_thread(tmp_path: Path) -> None:
 
 
 def test_a_file_pauses_while_nobody_takes_it(tmp_path: Path) -> None:
-    film = make_film(tmp_path / "film.mp4", 1.0, sound=False)
+    film = make_film(tmp_path / "film.mp4", 6.0, sound=False)
     stream = MediaStream.from_file(film)
     with MediaPair() as pair:
         (remote,) = pair.share(*stream.tracks)
@@ -250,7 +251,7 @@ def test_a_file_pauses_while_nobody_takes_it(tmp_path: Path) -> None:
     assert not stream.tracks[0].ended  # type: ignore[union-attr]
     with MediaPair() as pair:
         pair.share(*stream.tracks)
-        wait_ended(stream)
+        wait_ended(stream, 30)
 
 
 def test_what_cannot_be_opened_is_told_at_once(tmp_path: Path) -> None:
@@ -299,9 +300,9 @@ def test_a_recording_of_nothing_leaves_no_file(tmp_path: Path) -> None:
 def test_a_media_player_of_aiortc_may_be_shared(tmp_path: Path, decode: bool) -> None:
     path = tmp_path / "film.webm"
     with av.open(str(path), "w") as container:
-        video: Any = container.add_stream("libvpx", rate=FPS)
+        video: Any = container.add_stream("libvpx", rate=FPS, options={"g": "1"})
         video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
-        for index in range(FPS):
+        for index in range(5 * FPS):
             frame = av.VideoFrame.from_ndarray(plain(RED), format="rgb24")
             frame.pts, frame.time_base = index, Fraction(1, FPS)
             container.mux(video.encode(frame))

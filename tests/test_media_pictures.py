@@ -27,6 +27,7 @@ def test_a_notebook_shows_the_picture_of_a_track() -> None:
     with MediaPair() as pair:
         (remote,) = pair.share(track)
         assert isinstance(remote, RemoteVideoTrack)
+        remote.recv(timeout=10)
         data = remote._repr_png_()
         assert data is not None and data.startswith(b"\x89PNG")
         assert shows(decoded(data), GREEN)

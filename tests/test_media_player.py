@@ -53,12 +53,12 @@ def film_path(tmp_path_factory: pytest.TempPathFactory) -> Path:
         video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
         audio = container.add_stream("libopus", rate=48000, layout="stereo")
         assert isinstance(audio, av.AudioStream)
-        for index in range(30):
+        for index in range(90):
             picture = av.VideoFrame.from_ndarray(plain(RED), format="rgb24")
             picture.pts, picture.time_base = index, Fraction(1, 30)
             container.mux(video.encode(picture))
         container.mux(video.encode(None))
-        for index in range(50):
+        for index in range(150):
             sound = av.AudioFrame(format="s16", layout="stereo", samples=960)
             sound.planes[0].update(bytes(sound.planes[0].buffer_size))
             sound.rate, sound.pts, sound.time_base = 48000, index * 960, Fraction(1, 48000)

@@ -142,6 +142,16 @@ def test_disabled_video_is_black_at_once_and_comes_back() -> None:
         wait_for_colour(remote, RED)
 
 
+def clear_sound_from(remote: Any, frequency: float) -> Any:
+    """Half a second of a tone in which nothing stalled, or what there was after 20 seconds."""
+    end = monotonic() + 20
+    while True:
+        sound = sound_from(remote, 0.5)
+        clear = abs(frequency_of(sound) - frequency) < 6 and loudness(sound) > 4000
+        if clear or monotonic() > end:
+            return sound
+
+
 @pytest.mark.parametrize(
     ("rate", "channels", "kind"),
     [(44100, 1, np.int16), (48000, 2, np.float32), (8000, 1, np.int16)],
@@ -154,8 +164,7 @@ def test_a_tone_arrives_with_its_frequency(rate: int, channels: int, kind: type)
     track = AudioTrack.from_chunks(chunks, rate=rate, channels=channels)
     with MediaPair() as pair:
         (remote,) = pair.share(track)
-        sound_from(remote, 0.2)
-        sound = sound_from(remote, 0.5)
+        sound = clear_sound_from(remote, 440)
     assert sound.shape[1] == 2 and sound.dtype == np.int16
     assert abs(frequency_of(sound) - 440) < 6
     assert loudness(sound) > 4000
@@ -170,12 +179,14 @@ def test_sound_that_stalls_leaves_silence_and_goes_on() -> None:
         track.write(tone(500, 0.3))
         frames = [remote.recv(timeout=10) for _ in range(30)]
         track.write(tone(500, 0.3))
-        frames += [remote.recv(timeout=10) for _ in range(15)]
+        frames.append(remote.recv(timeout=10))
+        while loudness(array_of(frames[-1])) <= 4000:
+            frames.append(remote.recv(timeout=10))
     steps = np.diff([frame.pts or 0 for frame in frames])
     # A machine that stalls may leave a gap, time never stands still.
     assert steps.min() == np.median(steps) == 960
     levels = [loudness(array_of(frame)) for frame in frames]
-    assert min(levels) < 500 and max(levels[:10]) > 4000 and max(levels[30:]) > 4000
+    assert min(levels) < 500 and max(levels[:10]) > 4000
 
 
 def test_writing_sound_blocks_until_little_is_left_to_play() -> None:
@@ -220,11 +231,11 @@ def test_a_function_that_leaves_the_program_ends_its_track_only() -> None:
 
 
 def test_an_iterable_that_ends_ends_the_track() -> None:
-    track = VideoTrack.from_frames([plain(RED)] * 5, fps=50)
+    track = VideoTrack.from_frames([plain(RED)] * 150, fps=50)
     with MediaPair() as pair:
         (remote,) = pair.share(track)
         assert shows(remote.read(timeout=10), RED)
-        end = monotonic() + 5
+        end = monotonic() + 15
         while not track.ended and monotonic() < end:
             threading.Event().wait(0.01)
         assert track.ended
@@ -266,8 +277,7 @@ def test_sound_can_be_mapped() -> None:
     with MediaPair() as there, MediaPair() as back:
         (remote,) = there.share(source)
         (heard,) = back.share(remote.map(lambda sound: sound // 2))
-        sound_from(heard, 0.2)
-        assert abs(frequency_of(sound_from(heard, 0.4)) - 1000) < 8
+        assert abs(frequency_of(clear_sound_from(heard, 1000)) - 1000) < 6
 
 
 @pytest.mark.parametrize(

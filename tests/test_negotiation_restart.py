@@ -77,7 +77,7 @@ def test_a_path_told_to_be_gone_again_and_again_makes_one_restart(
         arrives.set()
         await until(lambda: transport._connection is not first)
 
-    with_call(test, Settings(silence_timeout=60.0))
+    with_call(test, Settings(silence_timeout=60.0, offer_timeout=60.0))
 
 
 def test_addresses_that_change_while_a_restart_is_offered_make_another(
@@ -178,7 +178,7 @@ def test_a_restart_that_came_to_nothing_leaves_no_trace(again: bool) -> None:
         assert caller.errors == callee.errors == []
         assert again or [transport._connection for transport in transports] == first
 
-    with_call(test, Settings(connect_timeout=0.5))
+    with_call(test, Settings(connect_timeout=0.5 if again else 3.0))
 
 
 def without_candidates(end: End) -> Callable[[Signal], None]:

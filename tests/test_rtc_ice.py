@@ -203,7 +203,10 @@ def test_end_of_candidates_ends_nothing() -> None:
 def test_path_stats_show_the_pair() -> None:
     async def main() -> None:
         async with connected() as (one, other):
-            stats = one.transport.path_stats()
+            async with asyncio.timeout(LIMIT):
+                # The first answer is not counted where it came late.
+                while (stats := one.transport.path_stats())["round_trip_time"] is None:
+                    await asyncio.sleep(0.01)
             remote = other.gatherer.getLocalCandidates()[0]
             assert stats["remote"] == {
                 "type": "host",
@@ -212,7 +215,7 @@ def test_path_stats_show_the_pair() -> None:
                 "protocol": "udp",
             }
             round_trip_time = stats["round_trip_time"]
-            assert isinstance(round_trip_time, float) and 0 < round_trip_time < 1
+            assert isinstance(round_trip_time, float) and 0 < round_trip_time < LIMIT
         assert one.transport.path_stats() == {}
 
     asyncio.run(main())
@@ -557,6 +560,8 @@ def test_a_silent_peer_is_lost() -> None:
     async def main() -> None:
         async with over_path() as (one, other, path):
             await round_trip(one, other)
+            while one.silent.is_set():  # on a busy machine it may have been
+                await asyncio.sleep(0.005)
             path.cut, before = True, len(one.silences)
             began = time.perf_counter()
             await asyncio.wait_for(asyncio.gather(one.lost.wait(), other.lost.wait()), LIMIT)
@@ -700,8 +705,11 @@ async def restart(asking: Peer, answering: Peer) -> None:
 @pytest.mark.parametrize("by_controlling", [True, False])
 @pytest.mark.parametrize("dead", [True, False])
 def test_restart_under_dtls(by_controlling: bool, dead: bool) -> None:
+    # Time enough for a restart on a busy machine.
+    settings = dataclasses.replace(QUICK, silence_timeout=2.0)
+
     async def main() -> None:
-        async with over_path() as (one, other, path):
+        async with over_path(settings) as (one, other, path):
             before = one.gatherer.getLocalParameters()
             sessions = [
                 RTCDtlsTransport(peer.transport, [RTCCertificate.generateCertificate()])
@@ -730,7 +738,7 @@ def test_restart_under_dtls(by_controlling: bool, dead: bool) -> None:
             for session in sessions:
                 await session._send_data(b"hello")
                 assert await asyncio.wait_for(received.get(), LIMIT) == b"hello"
-            await asyncio.sleep(QUICK.silence_timeout * 1.5)
+            await asyncio.sleep(settings.silence_timeout * 1.5)
             assert not one.lost.is_set() and not other.lost.is_set()
             assert one.transport.state == other.transport.state == "completed"
             assert (one.transport.role, other.transport.role) == ("controlling", "controlled")

@@ -140,7 +140,7 @@ def test_auth_that_never_decides_refuses() -> None:
         async with RawPeer(server.url, "alice") as alice:
             assert await alice.refused() == "unauthorized"
 
-    limits = ServerLimits(handshake_timeout=2.0)
+    limits = ServerLimits(handshake_timeout=4.0)
     with ArticoServer(port=0, auth=stuck, limits=limits) as server:
         asyncio.run(visit(server))
         go_on.set()

@@ -127,7 +127,7 @@ def test_an_announcement_to_many_takes_its_time() -> None:
             await member.signal("nobody", {}, request=1)
             await member.acknowledged(1)
             # 20 messages, and 2 more for each one's 20 recipients.
-            assert 0.8 < time.monotonic() - begun < 5
+            assert 0.8 < time.monotonic() - begun < 15
 
     visit(ServerLimits(signals_per_second=40, signals_burst=25), test)
 

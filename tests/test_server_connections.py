@@ -77,7 +77,7 @@ def test_a_peer_outlives_the_time_for_its_request() -> None:
 
 
 def test_connections_are_limited_per_address(caplog: pytest.LogCaptureFixture) -> None:
-    limits = ServerLimits(max_peers_per_address=40)
+    limits = ServerLimits(max_peers_per_address=40, handshake_timeout=60.0)
     with ArticoServer(port=0, limits=limits) as server, ExitStack() as stack:
         idle = [stack.enter_context(connect(server)) for _ in range(40)]
         # They leave the peers their places.

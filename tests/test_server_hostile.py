@@ -433,10 +433,10 @@ def test_a_peer_that_stops_reading_for_long_is_dropped() -> None:
 
 
 def test_token_bucket() -> None:
-    bucket = TokenBucket(rate=10, burst=2)
+    bucket = TokenBucket(rate=0.01, burst=2)
     assert [bucket.try_take() for _ in range(3)] == [True, True, False]
-    assert 0.05 < bucket.take() <= 0.1
-    assert 0.15 < bucket.take() <= 0.2
+    assert 50 < bucket.take() <= 100
+    assert 150 < bucket.take() <= 200
 
 
 def test_addresses_are_forgotten_in_the_end() -> None:

@@ -242,7 +242,8 @@ def test_a_plain_socketio_client_is_served(server: ArticoServer) -> None:
         for name, client in clients.items():
             client.on("open", lambda *a: heard.put_nowait(("open", a[0])))
             client.on("signal", lambda *a, me=name: heard.put_nowait((me, a[0]["source"])))
-            await client.connect(f"{server.url}?id={name}", transports=["websocket"])
+            url = f"{server.url}?id={name}"
+            await client.connect(url, transports=["websocket"], wait_timeout=WAIT)
             assert await asyncio.wait_for(heard.get(), WAIT) == ("open", name)
         message = {"target": "bob", "session": "call:1", "signal": {"type": "sdp"}}
         await clients["alice"].emit("signal", message)

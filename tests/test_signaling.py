@@ -10,6 +10,7 @@ import socket
 import sys
 import threading
 from collections.abc import Iterator, Mapping
+from contextlib import suppress
 from typing import Any
 
 import pytest
@@ -57,20 +58,26 @@ class LineServer:
             thread.start()
 
     def _serve(self, connection: socket.socket) -> None:
-        with connection, connection.makefile("r") as lines:
+        # Either end of either connection may be gone at any moment.
+        with suppress(OSError), connection, connection.makefile("r") as lines:
             name = lines.readline().strip()
             self.peers[name] = connection
-            for line in lines:
-                message = json.loads(line)
-                target = self.peers.get(message["target"])
-                if target is not None:
-                    target.sendall(json.dumps({**message, "source": name}).encode() + b"\n")
-            if self.peers.get(name) is connection:
-                del self.peers[name]
+            try:
+                for line in lines:
+                    message = json.loads(line)
+                    target = self.peers.get(message["target"])
+                    if target is not None:
+                        stamped = json.dumps({**message, "source": name}).encode()
+                        with suppress(OSError):
+                            target.sendall(stamped + b"\n")
+            finally:
+                if self.peers.get(name) is connection:
+                    del self.peers[name]
 
     def cut(self) -> None:
         for connection in list(self.peers.values()):
-            connection.shutdown(socket.SHUT_RDWR)
+            with suppress(OSError):
+                connection.shutdown(socket.SHUT_RDWR)
 
     def close(self) -> None:
         self._socket.shutdown(socket.SHUT_RDWR)

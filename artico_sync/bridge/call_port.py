@@ -116,6 +116,8 @@ class CallPort:
     def on_phase(
         self, phase: Phase, reason: str | None, detail: str | None, maximum_message: int
     ) -> None:
+        if phase is Phase.OPEN:
+            self._hurry()  # before anybody goes on
         with self._condition:
             self.phase = phase
             self.reason = reason
@@ -125,7 +127,6 @@ class CallPort:
                 self._maximum_message = maximum_message
             self._condition.notify_all()
         if phase is Phase.OPEN:
-            self._hurry()
             self.mailbox.emit("open")
         elif phase is Phase.CLOSED:
             self._relax()

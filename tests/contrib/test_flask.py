@@ -283,6 +283,7 @@ def test_the_example_under_gunicorn(gunicorn: WebProcess, server: ArticoServer) 
         assert gunicorn.post("/ask", values) == (200, {"peer": "echo", "answer": "x"})
         assert gunicorn.post("/ask", {"peer": "away", "text": "x", "timeout": 0.3})[0] == 504
         away.wait_for_call().wait_done(TIMEOUT)
+        wait_until(lambda: sum(fake.call.open for fake in echo.calls) == 2, "the end of a call")
         open_calls = [fake for fake in echo.calls if fake.call.open]
         assert len(open_calls) == 2
         status, seconds = gunicorn.stop(signal.SIGTERM)

@@ -194,7 +194,8 @@ SIGNALLED = """
         call.send("last words")
         sys.stdout.write("open\\n")
         sys.stdout.flush()
-        signal.pause()
+        while True:
+            time.sleep(0.1)
 """
 
 

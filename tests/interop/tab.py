@@ -34,6 +34,8 @@ class Tab:
         self._end = end
         self._outgoing: list[Signal] = []
         self._under_way = False
+        # Exchanges with the page so far, and how many of the last found nothing to carry.
+        self._exchanges = self._idle = 0
         self.crashed = False
         page.on("crash", self._on_crash)
         end.deliver = self._outgoing.append
@@ -56,6 +58,8 @@ class Tab:
             for signal in found:
                 self._end.inbox.put_nowait(signal)
             self._under_way = bool(found)
+            self._exchanges += 1
+            self._idle = 0 if incoming or found else self._idle + 1
 
     @property
     def quiet(self) -> bool:
@@ -75,16 +79,20 @@ class Tab:
 
     async def settle(self) -> None:
         """Wait until neither side has anything left to negotiate."""
-        quiet = 0
+        quiet = begun = 0
 
         async def settled() -> bool:
-            nonlocal quiet
+            nonlocal quiet, begun
             page_settled = await self.evaluate(
                 "async () => { await new Promise((go) => setTimeout(go, 5));"
                 " return peer.settled() }"
             )
-            quiet = quiet + 1 if page_settled and self.quiet and self._end.settled else 0
-            return quiet >= 5
+            still = page_settled and self.quiet and self._end.settled
+            if still and not quiet:
+                begun = self._exchanges
+            quiet = quiet + 1 if still else 0
+            # What an exchange has fetched already may still be on its way to this thread.
+            return quiet >= 5 and self._exchanges >= begun + 2 and self._idle >= 2
 
         await self.until(settled, "both sides to settle")
 

@@ -74,12 +74,11 @@ def test_python_sees_and_hears_a_page(ends: tuple[Call, PageMedia]) -> None:
     stream = page_stream(page.call.peer, GREEN, 660)
     page.add_stream(stream, "of the page")
     wait_until(lambda: len(log.entries) == 3, "the stream", LIMIT)
-    told = [
-        ("track", kind, stream.tracks[kind], stream.id, "of the page")
-        for kind in ("audio", "video")
-    ]
-    assert log.entries[0] == ("stream", stream.id, "of the page")
-    assert sorted(log.entries[1:], key=str) == told
+    told = [("track", kind, stream.tracks[kind], stream.id) for kind in ("audio", "video")]
+    # What it is comes by another way than the stream, on a busy machine after it.
+    assert log.entries[0][:2] == ("stream", stream.id)
+    assert [entry[:4] for entry in sorted(log.entries[1:], key=str)] == told
+    wait_metadata(call, "of the page")
     wait_for_colour(remote_track(call, stream.id, "video"), GREEN)
     wait_for_tone(remote_track(call, stream.id, "audio"), 660)
     (numbers,) = streams_of(call, "inbound", "video")
@@ -100,7 +99,8 @@ def test_both_ways_at_once_and_again(ends: tuple[Call, PageMedia]) -> None:
     for round in range(3):
         call.add_stream(mine, f"python {round}")
         page.add_stream(theirs, f"page {round}")
-        log.wait_for(("stream", theirs.id, f"page {round}"))
+        log.wait_for_any("stream", round + 1)
+        wait_metadata(call, f"page {round}")
         page.see(mine.tracks[0].id, RED)
         wait_for_colour(remote_track(call, theirs.id, "video"), BLUE)
         page.hear(mine.tracks[1].id, 440)
