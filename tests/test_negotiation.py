@@ -31,6 +31,10 @@ from tests.negotiating import (
 HASTY = Settings(offer_timeout=0.2, offer_attempts=3)
 
 
+def is_offer(signal: Signal) -> bool:
+    return bool(signal["type"] == "sdp" and signal["data"]["type"] == "offer")
+
+
 def kinds(end: End) -> list[tuple[str, str]]:
     names = {RemoteTrackAdded: "added", RemoteTrackRemoved: "removed"}
     return [(names[type(change)], change.kind) for change in end.changes]
@@ -343,9 +347,6 @@ def test_a_browser_that_refuses_our_answer_is_not_left_waiting() -> None:
         answers: list[Signal] = []
         late: list[Signal] = []
 
-        def is_offer(signal: Signal) -> bool:
-            return bool(signal["type"] == "sdp" and signal["data"]["type"] == "offer")
-
         ours, theirs = Still("audio"), Still("video")
         callee.deliver = answers.append
         caller.negotiation.add_track(ours, "ours")
@@ -407,6 +408,34 @@ def test_a_late_answer_undoes_what_was_taken_in_its_place(copies: int) -> None:
 
     settings = dataclasses.replace(HASTY, offer_timeout=0.3, offer_attempts=10)
     with_call(test, settings, javascript=True)
+
+
+def test_a_browser_that_answers_no_copy_is_not_misunderstood() -> None:
+    """An impolite one drops a copy that comes while it answers the offer."""
+
+    async def test(caller: End, callee: End) -> None:
+        held: list[Signal] = []
+        to_caller = callee.deliver
+        assert to_caller is not None
+        first, second, theirs = Still("audio"), Still("audio"), Still("video")
+        callee.deliver = held.append
+        callee.negotiation.add_track(first, "one")
+        await until(lambda: sum(map(is_offer, held)) == 2)
+        callee.deliver = to_caller
+        copy = [signal for signal in held if is_offer(signal)][1]
+        for signal in held:
+            if signal is not copy:
+                to_caller(signal)
+        callee.negotiation.add_track(second, "two")
+        await until(lambda: second.id in caller.streams)
+        caller.negotiation.add_track(theirs, "theirs")
+        await until(lambda: theirs.id in callee.streams)
+        await settle(caller, callee)
+        # Its answer to the second offer was not taken for one to the copy: nothing came twice.
+        assert kinds(caller) == [("added", "audio")] * 2
+        assert caller.errors == callee.errors == []
+
+    with_call(test, dataclasses.replace(HASTY, offer_timeout=0.5), javascript=True)
 
 
 @pytest.mark.parametrize("javascript", [False, True])

@@ -393,8 +393,12 @@ class Negotiation:
         if self._offer is not None:
             # The first offer may ring for ever; how long is the session's matter.
             return self._connection.negotiated
+        if self._expected.repeated:
+            # JavaScript's peers drop a copy that comes while they answer: what came next would be
+            # taken for the answer to it, though it is to the offer made since.
+            return False
         if self._ignored is not None:
-            return not self._expected.repeated
+            return True
         return self._wanted and (self._connection.negotiated or not self._polite)
 
     async def _work(self) -> None:
