@@ -4,6 +4,7 @@ from __future__ import annotations
 
 import asyncio
 import dataclasses
+import logging
 import random
 from collections.abc import Callable
 from typing import Any
@@ -16,6 +17,7 @@ from artico_sync.engine.negotiation import NegotiationError
 from artico_sync.engine.rtc.media_lines import RemoteTrackAdded, RemoteTrackRemoved
 from artico_sync.engine.settings import Settings
 from tests.negotiating import (
+    LIMIT,
     End,
     Signal,
     Still,
@@ -98,6 +100,43 @@ def test_sharing_and_unsharing() -> None:
         await asyncio.wait_for(again.recv(), 10)
 
     with_call(test)
+
+
+def test_what_is_shared_or_offered_as_the_peer_goes_is_no_fault(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
+    async def body() -> None:
+        caller, callee = await call()
+        caller.deliver = callee.deliver = None
+        caller.negotiation.add_track(Still("audio"), "theirs")
+        await until(lambda: len(caller.descriptions("offer")) == 2)
+        closed = asyncio.Event()
+        dtls = callee.connection.sctp_transport.transport
+        others = dtls.listeners("statechange")
+
+        def share() -> None:
+            # The very moment the goodbye arrives, before the connection begins to close.
+            if dtls.state == "closed":
+                callee.negotiation.add_track(Still("video"), "ours")
+                callee.inbox.put_nowait(caller.sent[-1])
+                closed.set()
+
+        dtls.remove_all_listeners("statechange")
+        for listener in (share, *others):
+            dtls.on("statechange", listener)
+
+        await caller.connection.close()
+        await asyncio.wait_for(closed.wait(), LIMIT)
+        for _ in range(100):  # passes of the loop, more than the making of an offer takes
+            await asyncio.sleep(0)
+        assert not callee.errors
+        assert not callee.descriptions("offer")
+        assert len(callee.descriptions("answer")) == 1
+        await caller.close()
+        await callee.close()
+
+    run(body)
+    assert not [r.getMessage() for r in caplog.records if r.levelno > logging.INFO]
 
 
 def test_both_sides_share_at_the_same_moment() -> None:

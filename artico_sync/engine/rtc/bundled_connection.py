@@ -105,7 +105,9 @@ class BundledConnection(RTCPeerConnection):
 
     @property
     def closing(self) -> bool:
-        return self._RTCPeerConnection__isClosed is not None
+        """Whether it is over, or about to be: by our `close`, or by the peer's goodbye."""
+        ours = self._RTCPeerConnection__isClosed is not None
+        return ours or self._transports.dtls.state == "closed"
 
     @property
     def lost(self) -> bool:
@@ -121,9 +123,12 @@ class BundledConnection(RTCPeerConnection):
     def on_restart_needed(self, handler: Callable[[], None] | None) -> None:
         self._transports.on_restart_needed = handler
 
-    def _assert_state(self, wanted: str) -> None:
+    def _assert_open(self) -> None:
         if self.closing:
             raise InvalidStateError("the connection is closed")
+
+    def _assert_state(self, wanted: str) -> None:
+        self._assert_open()
         if self.signalingState != wanted:
             raise InvalidStateError(f"not possible in {self.signalingState!r}")
 

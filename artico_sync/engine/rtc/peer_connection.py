@@ -231,7 +231,9 @@ class PeerConnection(BundledConnection):
 
         Raises:
             DescriptionError: It does not answer that offer; nothing has changed.
+            InvalidStateError: Closed.
         """
+        self._assert_open()
         self._check_transport(answer)
         plan = [dataclasses.replace(planned) for planned in self._unanswered.plan]
         apply_answer(plan, answer)
