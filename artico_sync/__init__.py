@@ -8,7 +8,6 @@ a peer that answers with what it was sent, in capitals. Times are in seconds.
 from __future__ import annotations
 
 from artico_sync.artico import Artico
-from artico_sync.artico_server import ArticoServer
 from artico_sync.call import Call
 from artico_sync.errors import (
     ArticoError,
@@ -30,6 +29,7 @@ from artico_sync.errors import (
 )
 from artico_sync.media import AudioTrack, MediaStream, Recorder, VideoTrack
 from artico_sync.memory_signaling import MemoryHub, MemorySignaling
+from artico_sync.server.server import ArticoServer
 from artico_sync.signaling import Signaling, SocketSignaling
 
 __version__ = "0.1.0"

@@ -7,22 +7,22 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from artico_sync.bridge.client_port import CLIENT_EVENTS, ClientPort
-from artico_sync.bridge.mailbox import Mailbox
-from artico_sync.bridge.waiting import LONGEST, Deadline, check_timeout
+from artico_sync._bridge.client import CLIENT_EVENTS, ClientPort
+from artico_sync._bridge.events.mailbox import Mailbox
+from artico_sync._bridge.waiting.deadline import LONGEST, Deadline, check_timeout
+from artico_sync._display import table
+from artico_sync._notebook import close_former
+from artico_sync._protocol.messages import new_peer_id, new_session_id
+from artico_sync._protocol.settings import Settings
+from artico_sync._webrtc.configuration import build_configuration, check_configuration
 from artico_sync.call import Call, make_call
-from artico_sync.display import table
-from artico_sync.engine.configuration import build_configuration, check_configuration
-from artico_sync.engine.settings import Settings
-from artico_sync.engine.wire import new_peer_id, new_session_id
 from artico_sync.events import EventEmitter
-from artico_sync.notebook import close_former
 from artico_sync.sharing import RemoteObjects
 from artico_sync.signaling import SocketSignaling, check_peer_id
 
 if TYPE_CHECKING:
-    from artico_sync.engine.client import Client
-    from artico_sync.engine.signaling.transport import SignalingTransport
+    from artico_sync._engine.client import Client
+    from artico_sync._engine.signaling.transport import SignalingTransport
     from artico_sync.event_types import ClientRegister, ClientWait
 
 #: Where the server is, unless told otherwise: this variable, else Artico's public server.
@@ -216,7 +216,7 @@ class Artico(EventEmitter):
         return self
 
     def _make_client(self, port: ClientPort) -> Client:
-        from artico_sync.engine.client import Client
+        from artico_sync._engine.client import Client
 
         return Client(
             self._make_transport(port),
@@ -228,7 +228,7 @@ class Artico(EventEmitter):
     def _make_transport(self, port: ClientPort) -> SignalingTransport:
         if self._user_signaling is None:
             return self._socket_signaling._make_transport(self.id)
-        from artico_sync.bridge.signaling_port import SignalingPort
+        from artico_sync._bridge.user_signaling import SignalingPort
 
         return SignalingPort(self._user_signaling, port.lease)
 

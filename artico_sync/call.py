@@ -6,11 +6,11 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from artico_sync.bridge.call_port import CALL_EVENTS, CallPort
-from artico_sync.bridge.mailbox import Mailbox
-from artico_sync.bridge.waiting import LONGEST, Deadline, check_timeout
-from artico_sync.display import Stats, table
-from artico_sync.engine.phase import Phase
+from artico_sync._bridge.call import CALL_EVENTS, CallPort
+from artico_sync._bridge.events.mailbox import Mailbox
+from artico_sync._bridge.waiting.deadline import LONGEST, Deadline, check_timeout
+from artico_sync._display import Stats, table
+from artico_sync._engine.call_state import Phase
 from artico_sync.errors import ArticoTimeoutError, SignalingError
 from artico_sync.events import EventEmitter
 from artico_sync.messaging import Messaging

@@ -5,9 +5,9 @@ from __future__ import annotations
 from collections.abc import Callable
 from typing import Any, TypeVar, overload
 
-from artico_sync.bridge.mailbox import Mailbox
-from artico_sync.bridge.waiting import Deadline
-from artico_sync.unique import Unique
+from artico_sync._bridge.events.mailbox import Mailbox
+from artico_sync._bridge.waiting.deadline import Deadline
+from artico_sync._not_copyable import Unique
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 

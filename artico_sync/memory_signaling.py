@@ -4,9 +4,9 @@ from __future__ import annotations
 
 import threading
 
+from artico_sync._not_copyable import Unique
 from artico_sync.errors import IdTakenError, NotReadyError
 from artico_sync.signaling import Message, Signaling
-from artico_sync.unique import Unique
 
 
 class MemoryHub(Unique):

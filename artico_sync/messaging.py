@@ -6,9 +6,9 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from artico_sync.bridge.call_port import CallPort
-from artico_sync.bridge.waiting import Deadline
-from artico_sync.engine.data_channel_size import message_size
+from artico_sync._bridge.call import CallPort
+from artico_sync._bridge.waiting.deadline import Deadline
+from artico_sync._protocol.sizes import message_size
 from artico_sync.errors import CallClosedError
 
 if TYPE_CHECKING:

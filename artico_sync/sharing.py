@@ -6,9 +6,9 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from artico_sync.bridge.call_port import CallPort
-from artico_sync.engine.settings import Settings
-from artico_sync.engine.wire import stream_metadata_message
+from artico_sync._bridge.call import CallPort
+from artico_sync._protocol.messages import stream_metadata_message
+from artico_sync._protocol.settings import Settings
 from artico_sync.errors import InvalidStateError
 from artico_sync.media.streams import MediaStream, RemoteMediaStream, Track, check_track, has_ended
 
@@ -30,7 +30,7 @@ class RemoteObjects:
     def track(
         self, track: MediaStreamTrack, stream: RemoteMediaStream, post: Callable[..., None]
     ) -> RemoteTrack:
-        from artico_sync.engine.media.received import ReceivedTrack
+        from artico_sync._webrtc.media.remote_track import ReceivedTrack
         from artico_sync.media.remote import make_remote_track
 
         assert isinstance(track, ReceivedTrack)

@@ -10,12 +10,12 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from artico_sync.bridge.socket_port import SIGNALING_EVENTS, SocketPort
-from artico_sync.engine.wire import new_peer_id
-from artico_sync.unique import Unique
+from artico_sync._bridge.socket_signaling import SIGNALING_EVENTS, SocketPort
+from artico_sync._not_copyable import Unique
+from artico_sync._protocol.messages import new_peer_id
 
 if TYPE_CHECKING:
-    from artico_sync.engine.signaling.transport import SignalingTransport
+    from artico_sync._engine.signaling.transport import SignalingTransport
 
 Message = Mapping[str, Any]
 

@@ -47,7 +47,7 @@ def pytest_configure() -> None:
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """The longest go first, whatever the order of the rest: else all wait for them at the end."""
-    items.sort(key=lambda item: not item.path.match("test_levers.py"))
+    items.sort(key=lambda item: not item.path.match("test_fast_paths.py"))
 
 
 @pytest.fixture(autouse=True)

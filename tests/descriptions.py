@@ -7,9 +7,9 @@ from collections.abc import Awaitable, Callable
 
 from aiortc import RTCConfiguration
 
-from artico_sync.engine.rtc.descriptions import parse_description
-from artico_sync.engine.rtc.peer_connection import PeerConnection
-from artico_sync.engine.settings import Settings
+from artico_sync._protocol.settings import Settings
+from artico_sync._webrtc.peer_connection import PeerConnection
+from artico_sync._webrtc.sdp.parser import parse_description
 from tests.negotiating import run
 
 SETTINGS = Settings()

@@ -1,12 +1,12 @@
-"""What a test left behind; the look itself is `artico_sync.bridge.leaks`; test thread."""
+"""What a test left behind; the look itself is `artico_sync.testing.leaks`; test thread."""
 
 from __future__ import annotations
 
 import asyncio
 import weakref
 
-from artico_sync.bridge import leaks
-from artico_sync.bridge.leaks import ErrorLog
+from artico_sync.testing import leaks
+from artico_sync.testing.leaks import ErrorLog
 
 __all__ = ["SESSION_LOOPS", "SESSION_THREADS", "ErrorLog", "Leaks"]
 

@@ -11,16 +11,15 @@ from unittest import mock
 
 from aiortc import RTCConfiguration, RTCPeerConnection, rtcpeerconnection
 
-from artico_sync.bridge.loop import lease
-from artico_sync.engine.media.local import source_for
-from artico_sync.engine.media.received import ReceivedTrack
-from artico_sync.engine.rtc.rtp_receiver import RtpReceiver
-from artico_sync.engine.rtc.rtp_sender import RtpSender
+from artico_sync._bridge.portal import lease
+from artico_sync._webrtc.media.local_track import source_for
+from artico_sync._webrtc.media.remote_track import ReceivedTrack
+from artico_sync._webrtc.rtp.receiver import RtpReceiver
+from artico_sync._webrtc.rtp.sender import RtpSender
 from artico_sync.errors import MediaError
 from artico_sync.media import RemoteMediaStream, RemoteTrack
 from artico_sync.media.remote import make_remote_track
 from artico_sync.media.streams import Track
-
 
 T = TypeVar("T")
 

@@ -13,10 +13,14 @@ from aiortc.mediastreams import MediaStreamTrack
 from aiortc.rtcdatachannel import RTCDataChannel
 from av import AudioFrame, VideoFrame
 
-from artico_sync.engine.negotiation import Negotiation
-from artico_sync.engine.rtc.media_lines import RemoteChange, RemoteTrackAdded, RemoteTrackRemoved
-from artico_sync.engine.rtc.peer_connection import PeerConnection
-from artico_sync.engine.settings import Settings
+from artico_sync._engine.negotiation import Negotiation
+from artico_sync._protocol.settings import Settings
+from artico_sync._webrtc.peer_connection import PeerConnection
+from artico_sync._webrtc.sdp.media_sections import (
+    RemoteChange,
+    RemoteTrackAdded,
+    RemoteTrackRemoved,
+)
 
 LIMIT = 15.0
 Signal = dict[str, Any]

@@ -259,7 +259,7 @@ def _check_paths(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     if options.receive_limit is not None and folder is None:
         parser.error("--receive-limit: there is no --receive-to")
     if options.record is not None:
-        from artico_sync.bridge.recording_target import FORMATS
+        from artico_sync.media.recording_target import FORMATS
 
         if os.path.splitext(options.record)[1].lower() not in FORMATS:
             parser.error(f"--record: the name must end in one of {', '.join(FORMATS)}")

@@ -8,8 +8,8 @@ from collections.abc import Iterable
 
 from artico_sync.call import Call
 from artico_sync.cli.connection import accept, connected, place
-from artico_sync.cli.files import Files
 from artico_sync.cli.exit_status import ExitStatus
+from artico_sync.cli.files import Files
 from artico_sync.cli.input_lines import input_lines
 from artico_sync.cli.media import Media
 from artico_sync.cli.output import Output

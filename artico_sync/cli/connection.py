@@ -7,12 +7,12 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from time import monotonic
 
+from artico_sync._bridge.waiting.deadline import Deadline
+from artico_sync._engine.signaling.server_url import ServerUrl
 from artico_sync.artico import Artico
-from artico_sync.bridge.waiting import Deadline
 from artico_sync.call import Call
 from artico_sync.cli.interruption import Terminated
 from artico_sync.cli.output import Output
-from artico_sync.engine.signaling.server_url import ServerUrl
 from artico_sync.errors import ArticoTimeoutError, CallClosedError, InvalidStateError
 
 # Seconds signalling may take, and a farewell after Ctrl-C.

@@ -12,13 +12,13 @@ from concurrent.futures import ThreadPoolExecutor
 from time import monotonic
 from typing import Any
 
+from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync.artico import Artico
-from artico_sync.artico_server import ArticoServer
-from artico_sync.bridge.waiting import Deadline
 from artico_sync.call import Call
 from artico_sync.cli.exit_status import ExitStatus
 from artico_sync.cli.output import Output, colours
 from artico_sync.errors import ArticoError, ArticoTimeoutError
+from artico_sync.server.server import ArticoServer
 
 MIB = 1024 * 1024
 MESSAGE = 256 * 1024

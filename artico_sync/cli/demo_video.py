@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, cast
 
 import av
 
-from artico_sync.bridge.waiting import Deadline
+from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync.media import MediaStream, RemoteVideoTrack, VideoTrack
 
 if TYPE_CHECKING:

@@ -12,13 +12,13 @@ from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
+from artico_sync._engine.signaling.server_url import ServerUrl
+from artico_sync._webrtc.configuration import DEFAULT_SERVERS
 from artico_sync.artico import Artico
 from artico_sync.call import Call
 from artico_sync.cli import stun
 from artico_sync.cli.exit_status import ExitStatus
 from artico_sync.cli.output import Output, colours, one_line
-from artico_sync.engine.configuration import DEFAULT_SERVERS
-from artico_sync.engine.signaling.server_url import ServerUrl
 from artico_sync.errors import (
     ArticoError,
     ArticoTimeoutError,

@@ -10,13 +10,8 @@ from artico_sync.call import Call
 from artico_sync.cli.byte_sizes import format_size
 from artico_sync.cli.output import Output
 from artico_sync.errors import ArticoTimeoutError, CallError
-from artico_sync.file_transfer import (
-    FileProgress,
-    FileReceiver,
-    FileSender,
-    FileTransferError,
-)
-from artico_sync.file_transfer.messages import build, parse
+from artico_sync.files import FileProgress, FileReceiver, FileSender, FileTransferError
+from artico_sync.files.messages import build, parse
 
 # Seconds between two looks at how far a file is: on a terminal, and in JSON.
 REDRAW = 0.1

@@ -38,7 +38,7 @@ class Media:
         self._stream: MediaStream | None = None
         self._recorder: Recorder | None = None
         if self._path is not None:
-            from artico_sync.bridge.recording_target import check_target
+            from artico_sync.media.recording_target import check_target
 
             check_target(self._path)
         if self._name is not None:

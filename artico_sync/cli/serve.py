@@ -6,9 +6,9 @@ import argparse
 import hmac
 import socket
 
-from artico_sync.artico_server import ArticoServer, AuthFunction, serve_forever
 from artico_sync.cli.exit_status import ExitStatus
 from artico_sync.cli.output import Output
+from artico_sync.server.server import ArticoServer, AuthFunction, serve_forever
 
 
 def serve(options: argparse.Namespace, output: Output) -> int:

@@ -18,10 +18,10 @@ from collections.abc import Callable, Iterator
 from contextlib import contextmanager
 from typing import Any
 
+from artico_sync._bridge.client import CLIENT_EVENTS
+from artico_sync._bridge.events.mailbox import register
+from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync.artico import Artico
-from artico_sync.bridge.client_port import CLIENT_EVENTS
-from artico_sync.bridge.mailbox import register
-from artico_sync.bridge.waiting import Deadline
 from artico_sync.call import Call
 from artico_sync.errors import ArticoError, ArticoTimeoutError
 

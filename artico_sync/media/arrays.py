@@ -52,8 +52,8 @@ def picture_of(value: object) -> av.VideoFrame:
     """
     import av
 
-    from artico_sync.engine.media.conversion import converted
-    from artico_sync.engine.media.timeline import copy_video
+    from artico_sync._webrtc.media.conversion import converted
+    from artico_sync._webrtc.media.timeline import copy_video
 
     if isinstance(value, av.VideoFrame):
         if not 2 <= value.width <= MAXIMUM_SIZE or not 2 <= value.height <= MAXIMUM_SIZE:
@@ -129,7 +129,7 @@ def array_of(frame: Frame) -> NDArray[np.uint8] | NDArray[np.int16]:
     numpy()
     import av
 
-    from artico_sync.engine.media.conversion import converted
+    from artico_sync._webrtc.media.conversion import converted
 
     if isinstance(frame, av.VideoFrame):
         return cast("NDArray[np.uint8]", converted(frame, "rgb24").to_ndarray())

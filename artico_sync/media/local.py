@@ -9,16 +9,16 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from artico_sync.bridge.frames import FrameReader
-from artico_sync.bridge.production import AudioSource, Pull, Source, VideoSource
+from artico_sync._bridge.frame_reader import FrameReader
+from artico_sync._not_copyable import Unique
 from artico_sync.media.arrays import picture_of, sound_of
 from artico_sync.media.pulling import MappedItems, items_of
-from artico_sync.unique import Unique
+from artico_sync.media.sources import AudioSource, Pull, Source, VideoSource
 
 if TYPE_CHECKING:
     import av
 
-    from artico_sync.engine.media.hub import FrameSource
+    from artico_sync._webrtc.media.fanout import FrameSource
 
 VIDEO_CODECS = ("VP8", "H264")
 RATES = range(8000, 384001)
@@ -319,7 +319,7 @@ class AudioTrack(LocalTrack):
         self._source.write(pieces)
 
     def _resample(self, sound: av.AudioFrame) -> list[av.AudioFrame]:
-        from artico_sync.engine.media.timeline import audio_normalizer, bare_copy
+        from artico_sync._webrtc.media.timeline import audio_normalizer, bare_copy
 
         format = (sound.sample_rate, sound.format.name, sound.layout.name)
         if self._resampler is None or format != self._format:
@@ -329,7 +329,7 @@ class AudioTrack(LocalTrack):
 
     def _flush(self) -> None:
         """Play the end of the last chunk."""
-        from artico_sync.engine.media.timeline import padded
+        from artico_sync._webrtc.media.timeline import padded
 
         with self._writing:
             rest = self._resampler.resample(None) if self._resampler is not None else []
@@ -355,12 +355,12 @@ def _check_fps(fps: float) -> float:
 
 
 def _black(width: int, height: int) -> av.VideoFrame:
-    from artico_sync.engine.media.timeline import black
+    from artico_sync._webrtc.media.timeline import black
 
     return black(width, height)
 
 
 def _silence() -> av.AudioFrame:
-    from artico_sync.engine.media.timeline import silence
+    from artico_sync._webrtc.media.timeline import silence
 
     return silence()

@@ -7,7 +7,7 @@ from collections.abc import Callable
 from fractions import Fraction
 from typing import TYPE_CHECKING, Any
 
-from artico_sync.bridge.waiting import Deadline
+from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync.errors import MediaError
 
 if TYPE_CHECKING:
@@ -27,7 +27,7 @@ def jpeg_of(frame: Frame) -> bytes:
 def _encode(frame: Frame, codec: str, pixels: str) -> bytes:
     import av
 
-    from artico_sync.engine.media.conversion import converted
+    from artico_sync._webrtc.media.conversion import converted
 
     assert isinstance(frame, av.VideoFrame)
     # The frame may be read by others too: what is encoded must be one of its own.

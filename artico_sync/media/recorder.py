@@ -9,12 +9,12 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from artico_sync.bridge.fork import ForkGuard
-from artico_sync.bridge.frames import FrameReader
-from artico_sync.bridge.loop import assert_not_loop_thread
-from artico_sync.bridge.waiting import Deadline
+from artico_sync._bridge.fork import ForkGuard
+from artico_sync._bridge.frame_reader import FrameReader
+from artico_sync._bridge.portal import assert_not_loop_thread
+from artico_sync._bridge.waiting.deadline import Deadline
+from artico_sync._not_copyable import Unique
 from artico_sync.errors import ForkError, MediaError
-from artico_sync.unique import Unique
 
 if TYPE_CHECKING:
     from artico_sync.media.remote import RemoteTrack
@@ -42,7 +42,7 @@ class Recorder(Unique):
     _INSTEAD = "`stream.record(path)` starts another recording."
 
     def __init__(self, path: str, forget: Callable[[Recorder], None]) -> None:
-        from artico_sync.bridge.recording import AUDIO_BACKLOG, VIDEO_BACKLOG, Recording
+        from artico_sync.media.recording import AUDIO_BACKLOG, VIDEO_BACKLOG, Recording
 
         self._recording = Recording(path)
         self._limits = {"audio": AUDIO_BACKLOG, "video": VIDEO_BACKLOG}

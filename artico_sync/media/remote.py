@@ -10,20 +10,20 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from artico_sync.bridge.frames import FrameReader, Post
-from artico_sync.bridge.waiting import Deadline
+from artico_sync._bridge.frame_reader import FrameReader, Post
+from artico_sync._bridge.waiting.deadline import Deadline
+from artico_sync._not_copyable import Unique
 from artico_sync.errors import MediaError
 from artico_sync.media.arrays import array_of, numpy
 from artico_sync.media.local import AudioTrack, LocalTrack, VideoTrack
 from artico_sync.media.pictures import display_live, png_of
-from artico_sync.unique import Unique
 
 if TYPE_CHECKING:
     import numpy as np
     from av.frame import Frame
     from numpy.typing import NDArray
 
-    from artico_sync.engine.media.received import ReceivedTrack
+    from artico_sync._webrtc.media.remote_track import ReceivedTrack
     from artico_sync.media.streams import RemoteMediaStream
 
 # Seconds a notebook waits for the picture of a track it shows.

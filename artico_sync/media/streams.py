@@ -10,11 +10,11 @@ import uuid
 from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeAlias, cast
 
-from artico_sync.display import table
+from artico_sync._display import table
+from artico_sync._not_copyable import Unique
 from artico_sync.media.local import FileTrack, LocalTrack
 from artico_sync.media.recorder import Recorder
 from artico_sync.media.remote import RemoteTrack
-from artico_sync.unique import Unique
 
 if TYPE_CHECKING:
     from aiortc import MediaStreamTrack
@@ -120,7 +120,7 @@ class MediaStream(Unique):
         Raises:
             MediaError: It cannot be opened, or has neither picture nor sound.
         """
-        from artico_sync.bridge.playback import FilePlayer
+        from artico_sync.media.playback import FilePlayer
 
         player = FilePlayer(os.fspath(path), loop=loop, format=format, options=options)
         return cls(FileTrack(source) for source in player.sources)
@@ -168,7 +168,7 @@ class MediaStream(Unique):
             if isinstance(track, LocalTrack):
                 track.stop()
             elif not isinstance(track, RemoteTrack):
-                from artico_sync.engine.rtc.players import make_stoppable
+                from artico_sync._webrtc._aiortc.players import make_stoppable
 
                 make_stoppable(track)
                 track.stop()

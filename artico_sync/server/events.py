@@ -2,7 +2,7 @@
 
 from __future__ import annotations
 
-from artico_sync.engine.signaling.socketio_border import strict_json
+from artico_sync._protocol.strict_socketio import strict_json
 
 # The type of an event's packet in Socket.IO.
 EVENT = "2"

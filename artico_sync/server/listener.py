@@ -14,8 +14,8 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
-from artico_sync.server.connection_count import ConnectionCount
 from artico_sync.server.limits import ServerLimits
+from artico_sync.server.limits.connection_limit import ConnectionCount
 
 logger = logging.getLogger("artico_sync.server")
 

@@ -4,10 +4,10 @@ from __future__ import annotations
 
 import ssl
 
-from artico_sync.server.aiohttp_app import make_application
+from artico_sync.server.aiohttp import make_application
+from artico_sync.server.app import Site
 from artico_sync.server.limits import ServerLimits
 from artico_sync.server.listener import Listener
-from artico_sync.server.site import Site
 
 #: Seconds for the farewell where the user sets no limit.
 STOP_TIMEOUT = 60.0

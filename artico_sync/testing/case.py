@@ -7,7 +7,7 @@ import unittest
 from typing import Any
 
 from artico_sync.artico import Artico
-from artico_sync.artico_server import ArticoServer
+from artico_sync.server.server import ArticoServer
 from artico_sync.testing.checks import Checks
 from artico_sync.testing.fake_call import Script
 from artico_sync.testing.fake_peer import FakePeer

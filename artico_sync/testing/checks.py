@@ -3,7 +3,7 @@ user threads."""
 
 from __future__ import annotations
 
-from artico_sync.bridge.leaks import ErrorLog, Leaks
+from artico_sync.testing.leaks import ErrorLog, Leaks
 
 
 class Checks:

@@ -6,13 +6,13 @@ import logging
 import threading
 from collections.abc import Callable
 
-from artico_sync.bridge.call_port import CallPort
-from artico_sync.bridge.leaks import THREAD_PREFIX
-from artico_sync.bridge.silence import fall_silent
-from artico_sync.bridge.waiting import Deadline
+from artico_sync._bridge.call import CallPort
+from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync.call import Call
 from artico_sync.errors import ArticoTimeoutError, CallClosedError, InvalidStateError
+from artico_sync.testing.blackhole import fall_silent
 from artico_sync.testing.fake_signaling import FakeSignaling
+from artico_sync.testing.leaks import THREAD_PREFIX
 
 logger = logging.getLogger("artico_sync.testing")
 

@@ -7,8 +7,8 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 from typing import Any
 
+from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync.artico import Artico
-from artico_sync.bridge.waiting import Deadline
 from artico_sync.call import Call
 from artico_sync.testing.hub import Hub
 

@@ -17,7 +17,7 @@ from typing import Any
 import pytest
 
 from artico_sync.artico import Artico
-from artico_sync.artico_server import ArticoServer
+from artico_sync.server.server import ArticoServer
 from artico_sync.testing.checks import Checks
 from artico_sync.testing.fake_peer import FakePeer
 from artico_sync.testing.hub import Hub

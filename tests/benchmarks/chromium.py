@@ -86,7 +86,7 @@ def chromium_pair(closing: ExitStack) -> ChromiumPair | None:
     try:
         from playwright.sync_api import sync_playwright
 
-        from tests.interop.chromium import FLAGS, find_chromium
+        from tests.browser.chromium import FLAGS, find_chromium
     except ImportError:
         sys.stderr.write("Playwright is not installed: no comparison with Chromium\n")
         return None

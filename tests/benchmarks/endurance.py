@@ -20,7 +20,7 @@ import time
 from dataclasses import dataclass
 
 from artico_sync import Artico, Call, MemoryHub
-from artico_sync.bridge.leaks import pending_tasks
+from artico_sync.testing.leaks import pending_tasks
 
 LIMIT = 60.0
 KIB = 1024

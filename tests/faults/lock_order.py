@@ -17,12 +17,12 @@ from types import FrameType
 from typing import Any
 from unittest import mock
 
-from artico_sync import bridge
+from artico_sync import _bridge as bridge
 
 #: Whose locks are watched.
 WATCHED = ("artico_sync.", "janus")
 #: Where a lock is made to be waited on, and released by another thread, as an event is.
-EVENTS = ("artico_sync.bridge.waiter:",)
+EVENTS = ("artico_sync._bridge.waiting.waiter:",)
 
 PlainCondition = threading.Condition
 LOOP_THREAD = "artico_sync-loop"

@@ -14,7 +14,7 @@ from artico_sync.memory_signaling import MemorySignaling
 from artico_sync.signaling import Message
 from tests.conftest import RTC_CONFIG, TIME_UNIT
 from tests.polling import wait_until
-from tests.raw_peer import RawPeer
+from tests.unit.server.raw_peer import RawPeer
 
 LIMIT = 30.0 * TIME_UNIT
 

@@ -9,9 +9,9 @@ from typing import Any
 import pytest
 
 from artico_sync import Call, MessageTooLargeError
-from artico_sync.bridge.mailbox import KEPT_LIMIT
-from artico_sync.engine.rate import RateLimits
-from artico_sync.engine.settings import Settings
+from artico_sync._bridge.events.mailbox import KEPT_LIMIT
+from artico_sync._engine.rate_limit import RateLimits
+from artico_sync._protocol.settings import Settings
 from tests.fuzz.test_signals import CHROMIUM
 from tests.fuzz.victim import LIMIT, Victim
 from tests.polling import wait_until

@@ -51,7 +51,7 @@ def make(order: LockOrder, *modules: str) -> list[Watched]:
 
 def test_a_circle_is_found_though_nobody_waits() -> None:
     order = LockOrder()
-    one, two, three = make(order, "sharing", "bridge.call_port", "bridge.mailbox")
+    one, two, three = make(order, "sharing", "_bridge.call", "_bridge.events.mailbox")
     for outer, inner in ((one, two), (two, three)):
         with outer, inner:
             assert outer.locked() and inner.locked()
@@ -64,14 +64,14 @@ def test_a_circle_is_found_though_nobody_waits() -> None:
 
 def test_two_locks_of_one_kind_are_a_circle() -> None:
     order = LockOrder()
-    one, other = make(order, "bridge.mailbox", "bridge.mailbox")
+    one, other = make(order, "_bridge.events.mailbox", "_bridge.events.mailbox")
     with one, other, pytest.raises(AssertionError, match="circle"):
         order.check()
 
 
 def test_another_order_than_the_documented_one_is_found() -> None:
     order = LockOrder()
-    inner, outer = make(order, "bridge.mailbox", "bridge.call_port")
+    inner, outer = make(order, "_bridge.events.mailbox", "_bridge.call")
     with inner, outer:
         assert order.circle() is None
     with pytest.raises(AssertionError, match="mailbox:1 then .*call_port"):
@@ -80,7 +80,7 @@ def test_another_order_than_the_documented_one_is_found() -> None:
 
 def test_a_wait_under_a_lock_is_found() -> None:
     order = LockOrder()
-    outer, inner = make(order, "bridge.call_port", "bridge.mailbox")
+    outer, inner = make(order, "_bridge.call", "_bridge.events.mailbox")
     condition = threading.Condition(inner)  # type: ignore[arg-type]
     with condition:
         condition.wait(0.001)
@@ -93,7 +93,7 @@ def test_a_wait_under_a_lock_is_found() -> None:
 
 def test_a_lock_held_while_waiting_may_not_be_taken_on_the_loop() -> None:
     order = LockOrder()
-    (lock,) = make(order, "artico_server")
+    (lock,) = make(order, "server.server")
     thread = threading.Thread(target=lambda: lock.acquire(), name="artico_sync-loop")
     thread.start()
     thread.join(LIMIT)

@@ -9,7 +9,7 @@ from contextlib import contextmanager
 import pytest
 
 from artico_sync import Artico, ArticoServer, Call, CallClosedError, ConnectionFailedError
-from artico_sync.artico_server import ServerLimits
+from artico_sync.server.server import ServerLimits
 from tests.blocking import Blocked
 from tests.conftest import TIME_UNIT, MakeArtico
 from tests.faults.namespaces import SERVER_APART, Cables, serving

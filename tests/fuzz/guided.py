@@ -25,10 +25,12 @@ from typing import Any
 
 from aioice import stun
 
-from artico_sync.engine.rtc import binding, sctp_channels
-from artico_sync.engine.rtc.candidates import parse_candidate_signal
-from artico_sync.engine.rtc.descriptions import parse_description
-from artico_sync.engine.rtc.sctp_packets import (
+from artico_sync._protocol.messages import parse_control, parse_signal
+from artico_sync._protocol.settings import Settings
+from artico_sync._webrtc.ice import stun_binding as binding
+from artico_sync._webrtc.ice.candidates import parse_candidate_signal
+from artico_sync._webrtc.sctp import dcep as sctp_channels
+from artico_sync._webrtc.sctp.packets import (
     DATA,
     FLAG_BEGIN,
     FLAG_END,
@@ -44,9 +46,8 @@ from artico_sync.engine.rtc.sctp_packets import (
     decode_parameters,
     split_chunks,
 )
-from artico_sync.engine.rtc.sctp_receive import ReceiveQueue
-from artico_sync.engine.settings import Settings
-from artico_sync.engine.wire import parse_control, parse_signal
+from artico_sync._webrtc.sctp.receive_queue import ReceiveQueue
+from artico_sync._webrtc.sdp.parser import parse_description
 
 PACKAGE = str(Path(__file__).resolve().parent.parent.parent / "artico_sync")
 SETTINGS = Settings()

@@ -15,7 +15,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artico_sync import Call
-from artico_sync.engine.rtc.sctp_packets import build_packet, chunk
+from artico_sync._webrtc.sctp.packets import build_packet, chunk
 from tests.fuzz.profile import fuzzed
 from tests.fuzz.strategies import JSON
 from tests.fuzz.victim import LIMIT, Victim

@@ -10,10 +10,10 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artico_sync import ArticoError, MediaStream, VideoTrack
-from artico_sync.engine.rtc.candidates import parse_candidate_signal
-from artico_sync.engine.rtc.descriptions import parse_description
-from artico_sync.engine.settings import Settings
-from artico_sync.engine.wire import MalformedError, parse_control, parse_signal
+from artico_sync._protocol.messages import MalformedError, parse_control, parse_signal
+from artico_sync._protocol.settings import Settings
+from artico_sync._webrtc.ice.candidates import parse_candidate_signal
+from artico_sync._webrtc.sdp.parser import parse_description
 from artico_sync.signaling import Message
 from tests.fuzz.profile import fuzzed
 from tests.fuzz.strategies import CANDIDATE_SIGNALS, JSON, SIGNALS, mutations

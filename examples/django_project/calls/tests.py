@@ -10,10 +10,10 @@ import urllib.error
 import urllib.parse
 import urllib.request
 
-from calls.handlers import answer
 from django.test import LiveServerTestCase, SimpleTestCase, override_settings
 
 from artico_sync.testing import ArticoTestCase, scripts
+from calls.handlers import answer
 
 RTC_CONFIG: dict[str, object] = {"iceServers": []}
 

@@ -8,11 +8,11 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 
-from artico_sync.bridge.waiting import MAIN_SLICE
+from artico_sync._bridge.waiting.deadline import MAIN_SLICE
+from artico_sync._stop_signals import until_asked_to_end
 from artico_sync.contrib.django.answering import Answering
 from artico_sync.contrib.django.client import make_artico, read_settings
 from artico_sync.errors import ArticoError
-from artico_sync.termination import until_asked_to_end
 
 DEFAULT_CALLS = 100
 

@@ -1,0 +1,1 @@
+"""Events on their way from the loop thread to handlers and waiting threads."""

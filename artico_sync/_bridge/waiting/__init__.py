@@ -1,0 +1,1 @@
+"""How user threads wait, and how they are woken."""

@@ -1,0 +1,1 @@
+"""System calls and settings that save time, each with a plain twin."""

@@ -1,0 +1,1 @@
+"""Where private names of aiortc and aioice are used."""

@@ -1,0 +1,1 @@
+"""The DTLS transport of a connection (RFC 8842)."""

@@ -1,0 +1,230 @@
+"""DTLS of a call: aiortc's, with a data pump that is fast and hard to stop; loop thread.
+
+aiortc awaits four times a datagram, asks OpenSSL for output that is not there (an exception each
+time), and ends the call at the first exception of whoever takes the data.
+"""
+
+from __future__ import annotations
+
+import datetime
+import logging
+from collections.abc import Awaitable, Callable, Sequence
+from typing import TYPE_CHECKING, Any
+
+import pylibsrtp
+from aiortc import RTCDtlsTransport, RTCIceTransport, clock
+from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsFingerprint, State
+from aiortc.rtp import is_rtcp
+from OpenSSL import SSL
+
+from artico_sync._webrtc.dtls.records import HEADER, RECORD_MAXIMUM, Records, records_of, runs
+from artico_sync._webrtc.rtp.router import BoundedRouter
+
+if TYPE_CHECKING:
+    from aiortc.rtcdtlstransport import DataReceiver, SRTPProtectionProfile
+
+logger = logging.getLogger(__name__)
+
+#: A certificate lives for 30 days; with no more than this left it is used for no new call.
+REMAINING_LIFE = datetime.timedelta(days=29)
+#: Datagrams taken in before the loop gets its turn.
+BATCH = 64
+
+_APPLICATION_DATA = 23
+
+
+class Certificate(RTCCertificate):
+    """A certificate for many calls: what is computed from it is computed once."""
+
+    _context: SSL.Context | None = None
+    _fingerprints: list[RTCDtlsFingerprint] | None = None
+
+    @property
+    def is_stale(self) -> bool:
+        """Is it time for another one?"""
+        return self.expires - datetime.datetime.now(datetime.UTC) < REMAINING_LIFE
+
+    def getFingerprints(self) -> list[RTCDtlsFingerprint]:
+        if self._fingerprints is None:
+            self._fingerprints = super().getFingerprints()
+        return list(self._fingerprints)
+
+    def _create_ssl_context(self, srtp_profiles: list[SRTPProtectionProfile]) -> SSL.Context:
+        # aiortc always asks for the same profiles.
+        if self._context is None:
+            self._context = super()._create_ssl_context(srtp_profiles)
+            # Nothing resumes a session; a context that lives long would only collect them.
+            self._context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
+        return self._context
+
+
+class DtlsTransport(RTCDtlsTransport):
+    """Made by the peer connection, which starts and stops it."""
+
+    _RTCDtlsTransport__handshake_done: bool
+    _RTCDtlsTransport__rx_bytes: int
+    _RTCDtlsTransport__rx_packets: int
+    _RTCDtlsTransport__tx_bytes: int
+    _RTCDtlsTransport__tx_packets: int
+
+    _take_data: Callable[[bytes], None] | None = None
+
+    def __init__(
+        self,
+        transport: RTCIceTransport,
+        certificates: list[RTCCertificate],
+        *,
+        accelerate: bool = True,
+    ) -> None:
+        super().__init__(transport, certificates)
+        self._accelerate = accelerate
+        self._records: Records | None = None
+        self._rtp_router = BoundedRouter()
+
+    @property
+    def can_send_at_once(self) -> bool:
+        """Whether `send_packets` works: the ICE transport below must not need awaiting either."""
+        return hasattr(self.transport, "send_run")
+
+    def send_packets(self, packets: Sequence[bytes]) -> None:
+        """Encrypt packets and send each as a datagram, without awaiting. Raises ConnectionError."""
+        if self._state != State.CONNECTED or self._ssl is None:
+            raise ConnectionError("Cannot send encrypted data, not connected")
+        records = self._records or self._make_records(self._ssl)
+        send_run: Callable[[bytes | memoryview, int], None] = getattr(self.transport, "send_run")
+        sent = 0
+        for run in (packets,) if len(packets) == 1 else runs(packets):
+            try:
+                data = records.encrypt(run)
+            except SSL.Error as exc:
+                raise ConnectionError(f"Cannot encrypt: {exc!r}") from exc
+            single = len(run) == 1
+            send_run(data, len(data) if single else HEADER + int.from_bytes(data[11:13], "big"))
+            sent += len(data)
+        self._RTCDtlsTransport__tx_bytes += sent
+        self._RTCDtlsTransport__tx_packets += len(packets)
+
+    def _make_records(self, connection: SSL.Connection) -> Records:
+        self._records = records = records_of(connection, accelerate=self._accelerate)
+        return records
+
+    def _unregister_data_receiver(self, receiver: DataReceiver) -> None:
+        super()._unregister_data_receiver(receiver)
+        if self._data_receiver is None:
+            self._take_data = None
+
+    def _register_data_receiver(self, receiver: DataReceiver) -> None:
+        super()._register_data_receiver(receiver)
+        self._take_data = getattr(receiver, "handle_data", None)
+
+    async def _recv_next(self) -> None:
+        try:
+            await super()._recv_next()
+        except ConnectionError:
+            raise
+        except Exception:
+            logger.warning("a datagram was dropped", exc_info=True)
+
+    async def _RTCDtlsTransport__run(self) -> None:
+        """Take in datagrams until the connection ends; started by `start`."""
+        try:
+            while not self._RTCDtlsTransport__handshake_done:
+                await self._recv_next()
+            receive: Callable[[], Awaitable[bytes]] = self.transport._recv
+            take_waiting: Any = getattr(self.transport, "receive_now", None)
+            self._consume(self._take_at_once)
+            while True:
+                await self._take(await receive())
+                if take_waiting is not None:
+                    for _ in range(BATCH):
+                        datagram = take_waiting()
+                        if datagram is None:
+                            break
+                        await self._take(datagram)
+        except ConnectionError:
+            for receiver in self._rtp_router.receivers:
+                receiver._handle_disconnect()
+        finally:
+            self._consume(None)
+            self._set_state(State.CLOSED)
+
+    def _consume(self, consumer: Callable[[bytes], bool] | None) -> None:
+        consume = getattr(self.transport, "consume", None)
+        if consume is not None:
+            consume(consumer)
+
+    def _take_at_once(self, datagram: bytes) -> bool:
+        """Take in a datagram where it is read, if it is a single record of data."""
+        if (
+            len(datagram) <= HEADER
+            or datagram[0] != _APPLICATION_DATA
+            or self._take_data is None
+            or self._ssl is None
+            or len(datagram) != HEADER + int.from_bytes(datagram[11:13], "big")
+        ):
+            return False
+        self._RTCDtlsTransport__rx_bytes += len(datagram)
+        self._RTCDtlsTransport__rx_packets += 1
+        records = self._records or self._make_records(self._ssl)
+        try:
+            data = records.decrypt(datagram)
+            if self._data_receiver is not None:
+                self._take_data(data)
+        except (SSL.Error, ConnectionError) as exc:
+            # Not authentic, or the path has just ended, which `_recv` tells.
+            logger.debug("a datagram led to nothing: %r", exc)
+        except Exception:
+            logger.warning("a datagram was dropped", exc_info=True)
+        return True
+
+    async def _take(self, datagram: bytes) -> None:
+        """Take in one datagram, whatever it is. Raises ConnectionError at the peer's goodbye."""
+        self._RTCDtlsTransport__rx_bytes += len(datagram)
+        self._RTCDtlsTransport__rx_packets += 1
+        first = datagram[0] if datagram else 0
+        try:
+            if 20 <= first <= 63:
+                await self._take_records(datagram)
+            elif 128 <= first <= 191:
+                await self._take_media(datagram)
+        except ConnectionError:
+            raise
+        except Exception:
+            logger.warning("a datagram was dropped", exc_info=True)
+
+    async def _take_records(self, datagram: bytes) -> None:
+        """DTLS: usually one record with one SCTP packet."""
+        assert self._ssl is not None
+        self._ssl.bio_write(datagram)
+        plain = datagram[0] == _APPLICATION_DATA
+        single = plain and len(datagram) <= HEADER + int.from_bytes(datagram[11:13], "big")
+        while True:
+            try:
+                data = self._ssl.recv(RECORD_MAXIMUM)
+            except SSL.ZeroReturnError:
+                await self._write_ssl()
+                logger.debug("DTLS was shut down by the peer")
+                raise ConnectionError from None
+            except SSL.Error:
+                break  # nothing more in there, or nothing authentic
+            if self._take_data is not None and self._data_receiver is not None:
+                self._take_data(data)
+            elif self._data_receiver is not None:
+                await self._data_receiver._handle_data(data)
+            if single:
+                return
+        # Only what is not data makes OpenSSL answer.
+        if not plain:
+            await self._write_ssl()
+
+    async def _take_media(self, datagram: bytes) -> None:
+        """SRTP and SRTCP, as aiortc does it."""
+        arrival_time_ms = clock.current_ms()
+        try:
+            if is_rtcp(datagram):
+                await self._handle_rtcp_data(self._rx_srtp.unprotect_rtcp(datagram))
+            else:
+                packet = self._rx_srtp.unprotect(datagram)
+                await self._handle_rtp_data(packet, arrival_time_ms=arrival_time_ms)
+        except pylibsrtp.Error as exc:
+            logger.debug("SRTP packet dropped: %s", exc)

@@ -1,0 +1,1 @@
+"""ICE: finding and keeping a path to the peer (RFC 8445)."""

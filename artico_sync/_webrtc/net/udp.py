@@ -1,0 +1,287 @@
+"""UDP sockets read in batches, and the queue between them and DTLS; loop thread."""
+
+from __future__ import annotations
+
+import asyncio
+import logging
+import socket
+from collections import deque
+from collections.abc import Callable
+from typing import Any
+
+from artico_sync._speedups.gso import NO_RUNS, RunSender, make_run_sender
+
+logger = logging.getLogger(__name__)
+
+#: Datagrams read at one wake-up before the loop gets its turn again.
+BATCH = 32
+#: After so many seconds without a datagram the next one is probably alone, and a second look at
+#: the socket in vain; should it not be, the loop comes back at once.
+ALONE_AFTER = 0.0002
+#: Largest datagram taken; more than any path carries, and cheap to allocate.
+DATAGRAM_MAXIMUM = 65536
+#: Bytes asked of the kernel for each direction; it grants what its limits allow.
+SOCKET_BUFFER = 1024 * 1024
+#: Bytes kept while the kernel's send buffer is full; what comes beyond is lost, as on any wire.
+WRITE_BUFFER = 1024 * 1024
+#: Datagrams kept for a reader that is behind. Anybody may send to a UDP port.
+INBOX_MAXIMUM = 4096
+#: Read errors in a row after which a socket is given up.
+READ_ERRORS = 64
+
+Address = tuple[str, int]
+
+
+class Inbox:
+    """Datagrams received and not yet read, whichever connection they came over.
+
+    One reader. It outlives the connections that fill it, so that the reader does not notice
+    when one path takes the place of another.
+    """
+
+    def __init__(self) -> None:
+        self._items: deque[bytes] = deque()
+        self._waiter: asyncio.Future[None] | None = None
+        self._closed = False
+        #: Takes a datagram at once, past the queue, unless it returns False. It is called from
+        #: where the socket is read and only while nothing is queued, so the order is kept.
+        self.consumer: Callable[[bytes], bool] | None = None
+
+    def put(self, data: bytes) -> None:
+        if self.consumer is not None and not self._items and self.consumer(data):
+            return
+        if len(self._items) >= INBOX_MAXIMUM or self._closed:
+            return
+        self._items.append(data)
+        waiter = self._waiter
+        if waiter is not None:
+            self._waiter = None
+            if not waiter.done():
+                waiter.set_result(None)
+
+    async def get(self) -> bytes:
+        """The next datagram. Raises ConnectionError when there will be none."""
+        while not self._items:
+            if self._closed:
+                raise ConnectionError("Connection lost while receiving data")
+            waiter = self._waiter
+            if waiter is None or waiter.done():
+                waiter = self._waiter = asyncio.get_running_loop().create_future()
+            await waiter
+        return self._items.popleft()
+
+    def get_nowait(self) -> bytes | None:
+        """The next datagram if there is one."""
+        return self._items.popleft() if self._items else None
+
+    def close(self) -> None:
+        self._closed = True
+        waiter, self._waiter = self._waiter, None
+        if waiter is not None and not waiter.done():
+            waiter.set_result(None)
+
+
+class BatchedDatagramTransport(asyncio.DatagramTransport):
+    """A datagram transport that reads many datagrams at one wake-up of the loop.
+
+    asyncio's own reads one each loop pass, into a fresh buffer of 256 KiB.
+    """
+
+    def __init__(
+        self,
+        loop: asyncio.AbstractEventLoop,
+        sock: socket.socket,
+        protocol: asyncio.DatagramProtocol,
+    ) -> None:
+        super().__init__({"socket": sock, "sockname": sock.getsockname()})
+        self._loop = loop
+        self._sock = sock
+        self._protocol = protocol
+        self._closing = False
+        self._waiting: deque[tuple[bytes, Address | None]] = deque()
+        self._waiting_size = 0
+        self._read_errors = 0
+        self._read_at = 0.0
+        #: Made for the first run; None where the system cannot send any.
+        self._run_sender: RunSender | None = None
+        self._can_send_runs = True
+        # Not the socket: a selector that does not know it yet would first describe it at length.
+        loop.add_reader(sock.fileno(), self._on_readable)
+
+    def is_closing(self) -> bool:
+        return self._closing
+
+    def get_write_buffer_size(self) -> int:
+        return self._waiting_size
+
+    def sendto(self, data: Any, addr: Any = None) -> None:
+        if self._closing or not data:
+            return
+        if not self._waiting:
+            try:
+                self._send(data, addr)
+                return
+            except (BlockingIOError, InterruptedError):
+                self._loop.add_writer(self._sock, self._on_writable)
+            except OSError as exc:
+                self._protocol.error_received(exc)
+                return
+        if self._waiting_size + len(data) <= WRITE_BUFFER:
+            self._waiting.append((bytes(data), addr))
+            self._waiting_size += len(data)
+
+    def send_run(self, data: bytes | memoryview, size: int, addr: Address | None) -> None:
+        """Send datagrams that stand one after another, in one call of the system's if it can.
+
+        Args:
+            data: At most `RUN_MAXIMUM` bytes and `RUN_LENGTH_MAXIMUM` datagrams.
+            size: Bytes of each; the last may be smaller.
+        """
+        if len(data) <= size:
+            self.sendto(data, addr)
+            return
+        if self._can_send_runs and not self._waiting and not self._closing:
+            try:
+                if self._send_run(data, size, addr):
+                    return
+            except (BlockingIOError, InterruptedError):
+                pass
+            except OSError as exc:
+                if exc.errno in NO_RUNS:
+                    self._can_send_runs = False
+                    logger.info("datagrams are sent one by one: %s", exc)
+        for begin in range(0, len(data), size):
+            self.sendto(data[begin : begin + size], addr)
+
+    def _send_run(self, data: bytes | memoryview, size: int, address: Address | None) -> bool:
+        sender = self._run_sender
+        if sender is None:
+            # Few calls ever send one, and its buffers are many objects.
+            sender = self._run_sender = make_run_sender(self._sock)
+            if sender is None:
+                self._can_send_runs = False
+                return False
+        sender.send(data, size, address)
+        return True
+
+    def _send(self, data: bytes, address: Address | None) -> None:
+        if address is None:
+            self._sock.send(data)  # a connected socket
+        else:
+            self._sock.sendto(data, address)
+
+    def close(self) -> None:
+        self._end(None)
+
+    def abort(self) -> None:
+        self._end(None)
+
+    def _end(self, exc: Exception | None) -> None:
+        if self._closing:
+            return
+        self._closing = True
+        self._loop.remove_reader(self._sock)
+        if self._waiting:
+            self._loop.remove_writer(self._sock)
+            self._waiting.clear()
+        self._loop.call_soon(self._connection_lost, exc)
+
+    def _connection_lost(self, exc: Exception | None) -> None:
+        self._sock.close()
+        self._protocol.connection_lost(exc)
+
+    def _on_readable(self) -> None:
+        receive = self._sock.recvfrom
+        deliver = self._protocol.datagram_received
+        now = self._loop.time()
+        batch = BATCH if now - self._read_at < ALONE_AFTER else 1
+        self._read_at = now
+        for _ in range(batch):
+            try:
+                data, address = receive(DATAGRAM_MAXIMUM)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as exc:
+                self._read_errors += 1
+                if self._read_errors >= READ_ERRORS:
+                    self._end(exc)
+                else:
+                    self._protocol.error_received(exc)
+                return
+            self._read_errors = 0
+            deliver(data, address)
+            if self._closing:
+                return
+
+    def _on_writable(self) -> None:
+        while self._waiting:
+            data, address = self._waiting[0]
+            try:
+                self._send(data, address)
+            except (BlockingIOError, InterruptedError):
+                return
+            except OSError as exc:
+                self._protocol.error_received(exc)
+            self._waiting.popleft()
+            self._waiting_size -= len(data)
+        self._loop.remove_writer(self._sock)
+
+
+async def open_socket(
+    protocol: asyncio.DatagramProtocol,
+    host: str | None,
+    *,
+    accelerate: bool,
+    remote: Address | None = None,
+) -> asyncio.DatagramTransport:
+    """Give `protocol` a UDP socket: bound to `host`, any port, or connected to `remote`.
+
+    Raises OSError.
+    """
+    loop = asyncio.get_running_loop()
+    family = socket.AF_INET6 if ":" in (host or (remote or ("",))[0]) else socket.AF_INET
+    sock = socket.socket(family, socket.SOCK_DGRAM)
+    try:
+        sock.setblocking(False)
+        if host is not None:
+            sock.bind((host, 0))
+        if remote is not None:
+            sock.connect(remote)
+        for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
+            sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
+        if accelerate:
+            try:
+                batched = BatchedDatagramTransport(loop, sock, protocol)
+            except NotImplementedError:
+                logger.info("%s cannot watch sockets: datagrams are read one by one", loop)
+            else:
+                protocol.connection_made(batched)
+                return batched
+    except BaseException:
+        sock.close()
+        raise
+    opening = loop.create_task(_open_endpoint(protocol, sock))
+    try:
+        return await asyncio.shield(opening)
+    except asyncio.CancelledError:
+        # uvloop does not close what it was opening when that is cancelled.
+        opening.add_done_callback(_close_opened)
+        await asyncio.wait([opening])
+        raise
+
+
+async def _open_endpoint(
+    protocol: asyncio.DatagramProtocol, sock: socket.socket
+) -> asyncio.DatagramTransport:
+    loop = asyncio.get_running_loop()
+    try:
+        transport, _ = await loop.create_datagram_endpoint(lambda: protocol, sock=sock)
+    except BaseException:
+        sock.close()
+        raise
+    return transport
+
+
+def _close_opened(opening: asyncio.Task[asyncio.DatagramTransport]) -> None:
+    if not opening.cancelled() and opening.exception() is None:
+        opening.result().close()

@@ -1,0 +1,1 @@
+"""RTP senders and receivers (RFC 3550)."""

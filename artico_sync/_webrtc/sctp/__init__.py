@@ -1,0 +1,1 @@
+"""The SCTP association of the data channels (RFC 9260, 8831)."""

@@ -1,0 +1,1 @@
+"""Session descriptions, parsed, planned and written (RFC 8829)."""

@@ -1,0 +1,381 @@
+"""`ArticoServer`: Artico's signalling server, embedded; user threads."""
+
+from __future__ import annotations
+
+import logging
+import ssl as tls
+import threading
+from collections.abc import Callable, Iterable
+from typing import TYPE_CHECKING
+
+from artico_sync._bridge.fork import ForkGuard
+from artico_sync._bridge.portal import LoopLease, assert_not_loop_thread, lease
+from artico_sync._bridge.waiting.deadline import MAIN_SLICE, Deadline
+from artico_sync._not_copyable import Unique
+from artico_sync._stop_signals import until_asked_to_end
+from artico_sync.errors import ArticoTimeoutError
+from artico_sync.server.app import Site
+from artico_sync.server.auth import AuthFunction, Gate
+from artico_sync.server.limits import ServerLimits
+from artico_sync.server.origins import OriginPolicy, is_loopback
+
+# The web server's own modules are imported when one is needed, which most programs never do.
+if TYPE_CHECKING:
+    from aiohttp import web
+
+    from artico_sync.server.asgi import ASGIApplication
+    from artico_sync.server.running import RunningServer
+    from artico_sync.server.socketio_server import Carrier
+
+__all__ = ["ArticoServer", "AuthFunction", "ServerLimits", "serve_forever"]
+
+logger = logging.getLogger("artico_sync.server")
+
+
+class ArticoServer(Unique):
+    """Artico's signalling server; JavaScript and Python clients use it alike, from any thread.
+
+    Creating one starts nothing; `start()` or `with` does, and `asgi_app` or `aiohttp_app` put it
+    into a web application of your own.
+
+    Example:
+        >>> with ArticoServer(port=0) as server, Artico(server.url, id="carol") as carol:
+        ...     server.peers
+        ('carol',)
+
+    Args:
+        host: Where to listen: a name or address; "0.0.0.0" for every IPv4 interface, "" for all.
+        port: 0 picks a free one.
+        auth: A plain function from the token a client presents (None without one) to the one id it
+            may have, to True for any id, or to None or False for a refusal. It may block: it runs
+            on a worker thread. An exception in it refuses as well.
+        allowed_origins: Web pages allowed besides those of the server's own host name, such as
+            "https://app.example"; "*" for all. Without it, pages of this machine (localhost, any
+            port) may use a server they reach by a loopback name, pages of the host the server was
+            reached by may use it, and no others. Clients that are no browsers always may.
+        certfile: Certificate chain to serve https with, PEM.
+        keyfile: Its private key, where that is not in `certfile`.
+        ssl: A ready server-side `ssl.SSLContext` in place of the two files.
+        behind_proxy: One reverse proxy stands before the server: take the client's address and the
+            host name from the `X-Forwarded-For` and `X-Forwarded-Host` it sets.
+        ping_interval: Whole seconds between two pings. A peer that has vanished is noticed, and
+            its id is free again, after `ping_interval` and `ping_timeout`, at most once more
+            `ping_timeout`.
+        ping_timeout: Whole seconds a peer has to answer a ping.
+        limits: Sizes and rates; see `ServerLimits`.
+
+    Raises:
+        TypeError, ValueError: An argument cannot be used.
+        OSError: A certificate file cannot be read.
+    """
+
+    _INSTEAD = "one server has the port; give others its `url`."
+
+    def __init__(
+        self,
+        host: str = "127.0.0.1",
+        port: int = 9000,
+        *,
+        auth: AuthFunction | None = None,
+        allowed_origins: str | Iterable[str] | None = None,
+        certfile: str | None = None,
+        keyfile: str | None = None,
+        ssl: tls.SSLContext | None = None,
+        behind_proxy: bool = False,
+        ping_interval: int = 5,
+        ping_timeout: int = 5,
+        limits: ServerLimits | None = None,
+    ) -> None:
+        if not isinstance(host, str):
+            raise TypeError(f"host must be a str, not {type(host).__name__}")
+        _check_whole("port", port, 0, 65535)
+        _check_whole("ping_interval", ping_interval, 1, 3600)
+        _check_whole("ping_timeout", ping_timeout, 1, 3600)
+        if limits is not None and not isinstance(limits, ServerLimits):
+            raise TypeError(f"limits must be ServerLimits, not {type(limits).__name__}")
+        self._host = host
+        self._port = port
+        self._limits = limits or ServerLimits()
+        self._auth = auth
+        self._behind_proxy = bool(behind_proxy)
+        self._ping = (ping_interval, ping_timeout)
+        self._allowed_origins = (
+            allowed_origins
+            if allowed_origins is None or isinstance(allowed_origins, str)
+            else tuple(allowed_origins)
+        )
+        # Both are made once here, so that what is wrong with them shows at once.
+        Gate(auth, self._limits)
+        self._policy(alone=False)
+        self._tls = _tls_context(certfile, keyfile, ssl)
+        self._alone = Site(lambda: self._make_carrier(alone=True))
+        self._mounted = Site(lambda: self._make_carrier(alone=False))
+        # Held while starting and stopping, so that these follow one another; no callback runs and
+        # no other lock is taken under it but the bridge's own.
+        self._transition = threading.Lock()
+        self._running: RunningServer | None = None
+        self._lease: LoopLease | None = None
+        self._guard: ForkGuard | None = None
+        self._stopped = threading.Event()
+        self._stopped.set()
+
+    def _policy(self, alone: bool) -> OriginPolicy:
+        loopback_only = alone and is_loopback(self._host) and not self._behind_proxy
+        return OriginPolicy(self._allowed_origins, loopback_only=loopback_only)
+
+    def _make_carrier(self, alone: bool) -> Carrier:
+        from artico_sync.server.registry import Hub
+        from artico_sync.server.socketio_server import Carrier
+
+        hub = Hub(self._limits, Gate(self._auth, self._limits))
+        ping_interval, ping_timeout = self._ping
+        return Carrier(
+            hub,
+            self._policy(alone),
+            self._limits,
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+        )
+
+    # -- alone, on a port of its own ------------------------------------------------------------
+
+    def start(self, timeout: float | None = 10) -> ArticoServer:
+        """Listen and serve; harmless when started.
+
+        Example:
+            >>> here = ArticoServer(port=0).start()
+            >>> here.url.rpartition(":")[0]
+            'http://127.0.0.1'
+            >>> here.stop()
+
+        Args:
+            timeout: Seconds to wait; None for ever.
+
+        Returns:
+            The server itself.
+
+        Raises:
+            OSError: The host or port cannot be had.
+            ArticoTimeoutError: The time ran out.
+            ForkError: It was started in the parent of this process.
+            RuntimeError: On the library's loop thread.
+        """
+        from artico_sync.server.running import RunningServer
+
+        assert_not_loop_thread()
+        with self._transition:
+            self._check_process()
+            if self._running is not None:
+                return self
+            leased = lease()
+            running = RunningServer(
+                self._alone, self._limits, self._host, self._port, self._tls, self._behind_proxy
+            )
+            try:
+                leased.run(running.start, timeout=timeout)
+            except BaseException:
+                leased.release()
+                raise
+            self._lease, self._running = leased, running
+            leased.at_exit(running.say_goodbye)
+            self._guard = ForkGuard("ArticoServer")
+            self._stopped.clear()
+        logger.info("serving signalling at %s", self.url)
+        return self
+
+    def stop(self, timeout: float | None = 5) -> None:
+        """Disconnect every peer and stop; harmless when stopped. `start()` may follow.
+
+        Example:
+            >>> here = ArticoServer(port=0).start()
+            >>> here.stop()
+            >>> here
+            <ArticoServer 127.0.0.1:0 stopped, 0 peers>
+
+        Args:
+            timeout: Seconds for the farewell; None for ever. What has not ended by then is cut off.
+
+        Raises:
+            ForkError: It was started in the parent of this process.
+            RuntimeError: On the library's loop thread.
+        """
+        assert_not_loop_thread()
+        deadline = Deadline(timeout)
+        with self._transition:
+            self._check_process()
+            running, leased = self._running, self._lease
+            if running is None or leased is None:
+                return
+            self._running = self._lease = self._guard = None
+            try:
+                # At the exit no thread would answer.
+                if not leased.is_over:
+                    leased.run(running.stop, deadline.remaining())
+            finally:
+                leased.release()
+                self._stopped.set()
+        logger.info("stopped serving signalling")
+
+    def wait_stopped(self, timeout: float | None = None) -> None:
+        """Block until the server is stopped; Ctrl-C ends the wait. One never started is stopped.
+
+        Example:
+            >>> import threading
+            >>> here = ArticoServer(port=0).start()
+            >>> threading.Timer(0.1, here.stop).start()
+            >>> here.wait_stopped(timeout=5)
+
+        Args:
+            timeout: Seconds to wait; None for ever, 0 polls.
+
+        Raises:
+            ArticoTimeoutError: The time ran out.
+            ForkError: It was started in the parent of this process.
+            RuntimeError: On the library's loop thread.
+        """
+        deadline = Deadline(timeout)
+        assert_not_loop_thread()
+        self._check_process()
+        while not self._stopped.is_set():
+            if deadline.expired:
+                raise ArticoTimeoutError(f"The server is still running after {timeout:g} s.")
+            self._stopped.wait(deadline.slice())
+
+    def __enter__(self) -> ArticoServer:
+        return self.start()
+
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
+
+    @property
+    def url(self) -> str:
+        """What clients on this machine connect to.
+
+        Raises:
+            RuntimeError: It has not been started, and its port 0 is not chosen before.
+        """
+        running = self._running
+        port = running.port if running is not None else self._port
+        if port == 0:
+            raise RuntimeError("The port is chosen when the server starts: call start() first.")
+        host = {"": "127.0.0.1", "0.0.0.0": "127.0.0.1", "::": "::1"}.get(self._host, self._host)
+        scheme = "http" if self._tls is None else "https"
+        return f"{scheme}://[{host}]:{port}" if ":" in host else f"{scheme}://{host}:{port}"
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Ids of the peers connected now, in the order they came."""
+        return (*self._alone.peers, *self._mounted.peers)
+
+    def __repr__(self) -> str:
+        state = "running" if self._running is not None else "stopped"
+        return f"<ArticoServer {self._host}:{self._port} {state}, {len(self.peers)} peers>"
+
+    def _check_process(self) -> None:
+        if self._guard is not None:
+            self._guard.check()
+
+    # -- inside the user's own web application ----------------------------------------------------
+
+    def asgi_app(self, other: ASGIApplication | None = None) -> ASGIApplication:
+        """This signalling server as an ASGI application, in place of `start()`.
+
+        JavaScript clients look for `/socket.io/` at the root of the host. Peers that came in by the
+        applications of one ArticoServer meet; one event loop at a time may serve them, so run one
+        worker process.
+
+        Example:
+            >>> async def pages(scope, receive, send):
+            ...     "Or what Django's `get_asgi_application()`, FastAPI, Starlette give you."
+            >>> application = ArticoServer().asgi_app(pages)    # uvicorn module:application
+
+        Args:
+            other: Gets every request but those to `/socket.io/`, so that one port serves pages and
+                signalling. Without it, mount this application under a path of yours.
+
+        Returns:
+            The application.
+        """
+        from artico_sync.server.asgi import SignalingASGI
+
+        return SignalingASGI(self._mounted, other, behind_proxy=self._behind_proxy)
+
+    def aiohttp_app(self) -> web.Application:
+        """This signalling server as an aiohttp application, in place of `start()`.
+
+        See `asgi_app` for what holds for both.
+
+        Example:
+            >>> from aiohttp import web
+            >>> application = web.Application()
+            >>> part = application.add_subapp("/socket.io/", ArticoServer().aiohttp_app())
+
+        Returns:
+            The application; JavaScript clients look for it under `/socket.io/`.
+        """
+        from artico_sync.server.aiohttp import make_application
+
+        return make_application(self._mounted, self._limits, behind_proxy=self._behind_proxy)
+
+
+def serve_forever(server: ArticoServer, *, on_started: Callable[[], object] | None = None) -> None:
+    """Start a server, and return when it was stopped: by Ctrl-C, SIGTERM, or `server.stop()`.
+
+    On the main thread SIGINT and SIGTERM stop it gracefully, a second one at once; their earlier
+    handlers are put back at the end. On another thread only `server.stop()` ends it.
+
+    Example:
+        >>> import threading
+        >>> here = ArticoServer(port=0)
+        >>> serve_forever(here, on_started=threading.Timer(0.1, here.stop).start)
+
+    Args:
+        server: Started here unless it is running.
+        on_started: Called once it serves.
+
+    Raises:
+        OSError: The host or port cannot be had.
+        ForkError: It was started in the parent of this process.
+        RuntimeError: On the library's loop thread.
+    """
+    with until_asked_to_end() as asked:
+        try:
+            server.start()
+            if on_started is not None:
+                on_started()
+            while not asked.is_set():
+                try:
+                    server.wait_stopped(MAIN_SLICE)
+                except ArticoTimeoutError:
+                    continue
+                break
+        except KeyboardInterrupt:
+            logger.info("interrupted")
+        finally:
+            server.stop()
+
+
+def _check_whole(name: str, value: object, least: int, most: int) -> None:
+    if isinstance(value, bool) or not isinstance(value, int):
+        raise TypeError(f"{name} must be an int, not {type(value).__name__}")
+    if not least <= value <= most:
+        raise ValueError(f"{name} must be from {least} to {most}, not {value}")
+
+
+def _tls_context(
+    certfile: str | None, keyfile: str | None, ssl: tls.SSLContext | None
+) -> tls.SSLContext | None:
+    if ssl is not None and not isinstance(ssl, tls.SSLContext):
+        raise TypeError(f"ssl must be an ssl.SSLContext, not {type(ssl).__name__}")
+    if ssl is not None and (certfile is not None or keyfile is not None):
+        raise ValueError("give certfile and keyfile, or ssl, not both")
+    if certfile is None:
+        if keyfile is not None:
+            raise ValueError("keyfile needs certfile")
+        return ssl
+    context = tls.create_default_context(tls.Purpose.CLIENT_AUTH)
+    try:
+        context.load_cert_chain(certfile, keyfile)
+    except tls.SSLError as error:
+        raise ValueError(f"{certfile!r} and its key are no usable PEM files: {error}") from error
+    return context

@@ -1,0 +1,147 @@
+"""However often a page and an end of ours share and unshare, their descriptions stay small.
+
+Every round is alike: a line of its own for each track would make the count of m-lines grow by at
+least one a round. So a score of rounds, past the m-lines that are kept in reserve, show as much
+as the 300 that would reach the limit.
+"""
+
+from __future__ import annotations
+
+import random
+import re
+
+import pytest
+
+from artico_sync._webrtc.sdp.recycling import SPARE_LINES
+from tests.browser.chromium import Chromium
+from tests.browser.repetitions import rounds
+from tests.browser.tab import INITIATORS, Tab, agree, read, with_browser
+from tests.negotiating import End, Signal, Still, until
+
+ROUNDS = rounds(20)
+KINDS = (["audio"], ["video"], ["audio", "video"])
+#: The data channel, what is shared, what was shared a moment ago, and the reserve of each kind.
+MOST = 1 + 6 + 6 + 2 * SPARE_LINES
+
+
+async def media_lines(tab: Tab) -> int:
+    """The m-lines of the page's descriptions, with those that are out of use."""
+    found = await tab.evaluate(
+        "() => [peer.pc.localDescription, peer.pc.remoteDescription]"
+        ".map(({ sdp }) => sdp.match(/^m=/gm).length)"
+    )
+    assert found[0] == found[1]
+    return int(found[0])
+
+
+@INITIATORS
+@pytest.mark.timeout(150)
+def test_a_page_shares_again_and_again(browser: Chromium, browser_calls: bool) -> None:
+    async def test(tab: Tab, end: End) -> None:
+        for number in range(ROUNDS):
+            kinds = KINDS[number % 3]
+            stream = await tab.evaluate("(kinds) => peer.share('x', kinds)", kinds)
+            await tab.settle()
+            assert list(end.streams.values()) == [stream] * len(kinds)
+            await tab.evaluate("() => peer.remove('x')")
+            await tab.settle()
+            assert end.streams == {}
+            assert await media_lines(tab) <= 3
+
+    with_browser(browser, browser_calls, test)
+
+
+@INITIATORS
+@pytest.mark.timeout(150)
+def test_an_end_of_ours_shares_again_and_again(browser: Chromium, browser_calls: bool) -> None:
+    async def test(tab: Tab, end: End) -> None:
+        for number in range(ROUNDS):
+            tracks = [Still(kind) for kind in KINDS[number % 3]]
+            for track in tracks:
+                end.negotiation.add_track(track, "x")
+            await tab.settle()
+            assert await tab.evaluate("() => peer.remote()") == {"x": len(tracks)}
+            for track in tracks:
+                end.negotiation.remove_track(track)
+            await tab.settle()
+            assert await tab.evaluate("() => peer.remote()") == {}
+            assert await media_lines(tab) <= MOST
+        # What comes last, on a line that others had before, is seen at both ends.
+        video = Still("video")
+        end.negotiation.add_track(video, "last")
+        await tab.evaluate("() => peer.share('last', ['video', 'audio'])")
+        await tab.settle()
+        await tab.decodes(video)
+        assert len(end.streams) == 2
+
+    with_browser(browser, browser_calls, test)
+
+
+@INITIATORS
+@pytest.mark.timeout(150)
+def test_both_share_again_and_again(browser: Chromium, browser_calls: bool) -> None:
+    async def test(tab: Tab, end: End) -> None:
+        chance = random.Random(11)
+        ours: dict[str, list[Still]] = {}
+        theirs: dict[str, tuple[str, int]] = {}
+        for number in range(ROUNDS):
+            if len(theirs) > 2 or (theirs and chance.random() < 0.5):
+                name = chance.choice(list(theirs))
+                del theirs[name]
+                await tab.evaluate("(name) => peer.remove(name)", name)
+            if len(ours) > 2 or (ours and chance.random() < 0.5):
+                for track in ours.pop(chance.choice(list(ours))):
+                    end.negotiation.remove_track(track)
+            ours[f"o{number}"] = [Still(kind) for kind in chance.choice(KINDS)]
+            for track in ours[f"o{number}"]:
+                end.negotiation.add_track(track, f"o{number}")
+            kinds = chance.choice(KINDS)
+            stream = await tab.evaluate(
+                "([name, kinds]) => peer.share(name, kinds)", [f"t{number}", kinds]
+            )
+            theirs[f"t{number}"] = stream, len(kinds)
+            if number % 3:
+                await tab.settle()
+                await agree(tab, end, ours, theirs)
+                assert await media_lines(tab) <= MOST
+        await tab.settle()
+        await agree(tab, end, ours, theirs)
+        for tracks in ours.values():
+            for track in tracks:
+                await tab.decodes(track)
+
+    with_browser(browser, browser_calls, test)
+
+
+@INITIATORS
+def test_tracks_added_while_m_lines_are_given_up_are_not_lost(
+    browser: Chromium, browser_calls: bool
+) -> None:
+    """A page's `addTrack` takes a transceiver that an offer on its way to it is going to stop."""
+
+    async def test(tab: Tab, end: End) -> None:
+        gone = [Still("video") for _ in range(SPARE_LINES + 3)]
+        for track in gone:
+            end.negotiation.add_track(track, "gone")
+        await tab.settle()
+        for track in gone:
+            end.negotiation.remove_track(track)
+        await tab.settle()
+        held: list[Signal] = []
+        deliver, end.deliver = end.deliver, held.append
+        assert deliver is not None
+        video = Still("video")
+        end.negotiation.add_track(video, "x")
+        await until(lambda: held)
+        assert re.findall(r"^m=video (\d+)", held[0]["data"]["sdp"], re.M).count("0") == 3
+        kinds = ["video"] * SPARE_LINES
+        stream = await tab.evaluate("(kinds) => peer.share('y', kinds)", kinds)
+        end.deliver = deliver
+        for signal in held:
+            deliver(signal)
+        await tab.settle()
+        assert list(end.streams.values()) == [stream] * SPARE_LINES
+        await tab.decodes(video)
+        await read(end, stream)
+
+    with_browser(browser, browser_calls, test)

@@ -1,0 +1,69 @@
+"""Waking the loop thread: by the system's counter, and asyncio's own way where there is none."""
+
+from __future__ import annotations
+
+import asyncio
+import os
+import threading
+
+import pytest
+
+from artico_sync._speedups.wake_up import CounterWakeUp, PlainWakeUp, make_wake_up
+
+LIMIT = 10.0
+
+
+@pytest.mark.parametrize("counter", [True, False])
+def test_wakes_from_another_thread(counter: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not counter:
+        monkeypatch.delattr(os, "eventfd", raising=False)
+    elif not hasattr(os, "eventfd"):
+        pytest.skip("this system has no eventfd")
+
+    async def main() -> None:
+        woken = asyncio.Event()
+        wake_up = make_wake_up(asyncio.get_running_loop(), woken.set)
+        assert isinstance(wake_up, CounterWakeUp if counter else PlainWakeUp)
+        for _ in range(3):
+            threading.Thread(target=wake_up.wake).start()
+            await asyncio.wait_for(woken.wait(), LIMIT)
+            woken.clear()
+        wake_up.close()
+        wake_up.close()
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(not hasattr(os, "eventfd"), reason="this system has no eventfd")
+def test_a_closed_one_touches_nobody_elses_descriptor() -> None:
+    async def main() -> None:
+        wake_up = make_wake_up(asyncio.get_running_loop(), lambda: None)
+        wake_up.close()
+        with pytest.raises(RuntimeError):
+            wake_up.wake()
+
+    asyncio.run(main())
+
+
+@pytest.mark.skipif(not hasattr(os, "eventfd"), reason="this system has no eventfd")
+def test_who_wakes_it_while_the_function_runs_is_served() -> None:
+    async def main() -> None:
+        served = asyncio.Event()
+        wanted = [False]
+
+        def function() -> None:
+            if wanted[0]:
+                served.set()
+                return
+            # As a post does it: first what is wanted, then the wake-up.
+            wanted[0] = True
+            thread = threading.Thread(target=wake_up.wake)
+            thread.start()
+            thread.join()
+
+        wake_up = make_wake_up(asyncio.get_running_loop(), function)
+        wake_up.wake()
+        await asyncio.wait_for(served.wait(), LIMIT)
+        wake_up.close()
+
+    asyncio.run(main())

@@ -1,0 +1,166 @@
+"""Congestion window, time-out and pacing against synthetic patterns of acknowledgements."""
+
+from __future__ import annotations
+
+import math
+
+import pytest
+from hypothesis import given
+from hypothesis import strategies as st
+
+from artico_sync._webrtc.sctp.congestion import (
+    BURST_PACKETS,
+    INITIAL_PACKETS,
+    MINIMUM_PACKETS,
+    RTO_INITIAL,
+    RTO_MAXIMUM,
+    RTO_MINIMUM,
+    WINDOW_FLOOR,
+    WINDOW_FLOOR_MAXIMUM,
+    CongestionWindow,
+    Pacer,
+    RetransmissionTimeout,
+    window_floor,
+)
+
+MTU = 1000
+
+
+def test_slow_start_doubles_each_round_trip() -> None:
+    window = CongestionWindow(MTU)
+    assert window.size == INITIAL_PACKETS * MTU
+    for doubling in range(1, 6):
+        for _ in range(window.size // MTU):
+            window.acknowledged(MTU)
+        assert window.size == INITIAL_PACKETS * MTU * 2**doubling
+
+
+@pytest.mark.parametrize("coalesced", [1, 2, 5, 50])
+def test_avoidance_adds_a_packet_each_round_trip_however_acknowledgements_are_coalesced(
+    coalesced: int,
+) -> None:
+    window = CongestionWindow(MTU)
+    window.size = 100 * MTU
+    window.lost()
+    assert window.size == 50 * MTU
+    assert not window.in_slow_start
+    for trip in range(1, 20):
+        left = window.size
+        while left > 0:
+            size = min(coalesced * MTU, left)
+            window.acknowledged(size)
+            left -= size
+        assert abs(window.size - (50 + trip) * MTU) <= MTU
+
+
+def test_slow_start_ends_exactly_at_the_threshold() -> None:
+    window = CongestionWindow(MTU)
+    window.timed_out()
+    assert window.size == MTU
+    assert window.threshold == 5 * MTU
+    for _ in range(2):
+        window.acknowledged(MTU * 3)
+    assert window.size == 5 * MTU
+    assert not window.in_slow_start
+
+
+def test_losses_halve_down_to_a_floor() -> None:
+    window = CongestionWindow(MTU)
+    sizes = []
+    for _ in range(6):
+        window.lost()
+        sizes.append(window.size)
+    assert sizes[0] == INITIAL_PACKETS * MTU // 2
+    assert sizes[-1] == MINIMUM_PACKETS * MTU
+
+
+def test_idleness_takes_the_window_back_to_the_initial_one() -> None:
+    window = CongestionWindow(MTU)
+    window.size = 160 * MTU
+    window.idle(1)
+    assert window.size == 80 * MTU
+    window.idle(50)
+    assert window.size == INITIAL_PACKETS * MTU
+    window.size = MTU
+    window.idle(3)
+    assert window.size == MTU
+
+
+def test_a_path_without_delay_needs_no_large_window() -> None:
+    window = CongestionWindow(MTU)
+    window.size = 10_000 * MTU
+    assert window.limit(0.0) == WINDOW_FLOOR
+    assert window.limit(0.1) > 5_000_000
+    assert window.limit(None) == window.size
+
+
+def test_the_window_between_processes_of_a_host_fits_into_their_buffers() -> None:
+    assert window_floor(0) == WINDOW_FLOOR
+    # What Linux grants by default, and what we ask for, both counted twice by it.
+    assert WINDOW_FLOOR < window_floor(2 * 212_992) <= 212_992 // 2
+    assert window_floor(2 * 1024 * 1024) == WINDOW_FLOOR_MAXIMUM < 1024 * 1024 // 2
+
+
+def test_the_time_out_follows_rfc_6298() -> None:
+    timeout = RetransmissionTimeout()
+    assert timeout.value == RTO_INITIAL
+    timeout.sample(0.4)
+    assert timeout.smoothed == pytest.approx(0.4)
+    assert timeout.value == pytest.approx(0.4 + 4 * 0.2)
+    timeout.sample(0.4)
+    assert timeout.value == pytest.approx(0.4 + 4 * 0.15)
+    for _ in range(100):
+        timeout.sample(0.001)
+    assert timeout.value == RTO_MINIMUM
+    assert timeout.minimum == pytest.approx(0.001)
+
+
+def test_backing_off_doubles_up_to_the_maximum_and_a_sample_ends_it() -> None:
+    timeout = RetransmissionTimeout()
+    timeout.sample(0.01)
+    values = []
+    for _ in range(10):
+        timeout.back_off()
+        values.append(timeout.value)
+    assert values[:3] == pytest.approx([0.4, 0.8, 1.6])
+    assert values[-1] == RTO_MAXIMUM
+    timeout.sample(0.01)
+    assert timeout.value == RTO_MINIMUM
+
+
+@given(st.lists(st.floats(0, 100), min_size=1, max_size=50))
+def test_the_time_out_stays_within_its_bounds(samples: list[float]) -> None:
+    timeout = RetransmissionTimeout()
+    for sample in samples:
+        timeout.sample(sample)
+        assert RTO_MINIMUM <= timeout.value <= RTO_MAXIMUM
+        assert timeout.smoothed is not None
+        assert math.isfinite(timeout.smoothed)
+
+
+def test_pacing_spreads_a_window_over_the_round_trip() -> None:
+    window = CongestionWindow(MTU)
+    window.size = 200 * MTU
+    window.lost()  # congestion avoidance with 100 packets
+    pacer = Pacer()
+    now, sent = 0.0, 0
+    while now < 1.0:
+        while pacer.allowance(now, window, 0.1) > 0:
+            pacer.spend(MTU)
+            sent += 1
+        now += pacer.delay(window, 0.1)
+    # 100 packets per 0.1 s, and a quarter more so as not to hold the window back.
+    assert 1200 <= sent <= 1290
+
+
+def test_the_first_burst_is_bounded_and_short_paths_are_not_paced() -> None:
+    window = CongestionWindow(MTU)
+    window.size = 500 * MTU
+    pacer = Pacer()
+    sent = 0
+    while pacer.allowance(5.0, window, 1.0) > 0:
+        pacer.spend(MTU)
+        sent += 1
+    assert sent == BURST_PACKETS
+    assert pacer.allowance(5.0, window, 0.0005) == math.inf
+    assert pacer.allowance(5.0, window, None) == math.inf
