@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING, Any
 from artico_sync._bridge.waiting.deadline import Deadline
 
 if TYPE_CHECKING:
-    from artico_sync._bridge.client import ClientPort
+    from artico_sync._bridge.client import ClientBridge
     from artico_sync.artico import Artico
 
 logger = logging.getLogger("artico_sync._notebook")
@@ -29,7 +29,7 @@ class _Connection:
     holds it any more, nobody else can close it."""
 
     client: weakref.ref[Artico]
-    port: ClientPort
+    port: ClientBridge
     address: str | None
     id: str
     cell: str

@@ -10,10 +10,11 @@ from types import FrameType
 
 
 @contextmanager
-def until_asked_to_end() -> Iterator[threading.Event]:
+def stop_on_signals() -> Iterator[threading.Event]:
     """An event that Ctrl-C and SIGTERM set; a second one of them raises `KeyboardInterrupt`.
 
-    Who waits for it must look up every `MAIN_SLICE` seconds, as all waits on the main thread do.
+    A wait for it must wake every `MAIN_THREAD_POLL_INTERVAL` seconds, as all waits on the main
+    thread do.
     The earlier handlers are put back at the end. On any thread but the main one, where Python
     allows no handlers of signals, nothing sets the event.
     """

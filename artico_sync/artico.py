@@ -7,7 +7,7 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from artico_sync._bridge.client import CLIENT_EVENTS, ClientPort
+from artico_sync._bridge.client import CLIENT_EVENTS, ClientBridge
 from artico_sync._bridge.events.mailbox import Mailbox
 from artico_sync._bridge.waiting.deadline import LONGEST, Deadline, check_timeout
 from artico_sync._display import table
@@ -17,7 +17,7 @@ from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc.configuration import build_configuration, check_configuration
 from artico_sync.call import Call, make_call
 from artico_sync.events import EventEmitter
-from artico_sync.sharing import RemoteObjects
+from artico_sync.sharing import RemoteMediaFactory
 from artico_sync.signaling import SocketSignaling, check_peer_id
 
 if TYPE_CHECKING:
@@ -80,7 +80,7 @@ class Artico(EventEmitter):
     """
 
     _EVENTS = CLIENT_EVENTS
-    _INSTEAD = (
+    _copy_hint = (
         "make another Artico with the same arguments; each process needs one of its own, and each"
         " id can be connected once."
     )
@@ -140,7 +140,7 @@ class Artico(EventEmitter):
                 self._wanted_id = signaling.id
         self._random_id: tuple[int, str] | None = None
         name = self._wanted_id or "artico"
-        self._port = ClientPort(name, self._settings, make_call, RemoteObjects())
+        self._port = ClientBridge(name, self._settings, make_call, RemoteMediaFactory())
 
     def __repr__(self) -> str:
         return f"<Artico {self.id}: {self.state}>"
@@ -215,7 +215,7 @@ class Artico(EventEmitter):
         self._port.connect(self._make_client, deadline)
         return self
 
-    def _make_client(self, port: ClientPort) -> Client:
+    def _make_client(self, port: ClientBridge) -> Client:
         from artico_sync._engine.client import Client
 
         return Client(
@@ -225,12 +225,12 @@ class Artico(EventEmitter):
             self._settings,
         )
 
-    def _make_transport(self, port: ClientPort) -> SignalingTransport:
+    def _make_transport(self, port: ClientBridge) -> SignalingTransport:
         if self._user_signaling is None:
             return self._socket_signaling._make_transport(self.id)
-        from artico_sync._bridge.user_signaling import SignalingPort
+        from artico_sync._bridge.user_signaling import UserSignalingBridge
 
-        return SignalingPort(self._user_signaling, port.lease)
+        return UserSignalingBridge(self._user_signaling, port.lease)
 
     def call(self, target: str, metadata: str | None = None) -> Call:
         """Start calling a peer; returns at once, `Call.wait_open` or `with` wait for the

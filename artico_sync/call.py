@@ -6,11 +6,11 @@ from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
 
-from artico_sync._bridge.call import CALL_EVENTS, CallPort
+from artico_sync._bridge.call import CALL_EVENTS, CallBridge
 from artico_sync._bridge.events.mailbox import Mailbox
 from artico_sync._bridge.waiting.deadline import LONGEST, Deadline, check_timeout
 from artico_sync._display import Stats, table
-from artico_sync._engine.call_state import Phase
+from artico_sync._engine.call_state import CallState
 from artico_sync.errors import ArticoTimeoutError, SignalingError
 from artico_sync.events import EventEmitter
 from artico_sync.messaging import Messaging
@@ -41,7 +41,7 @@ class Call(Messaging, MediaSharing, EventEmitter):
     """
 
     _EVENTS = CALL_EVENTS
-    _INSTEAD = (
+    _copy_hint = (
         "a call belongs to the process that made it, whose threads can all use the same object;"
         " another process places its own, to the same `target`."
     )
@@ -52,7 +52,7 @@ class Call(Messaging, MediaSharing, EventEmitter):
         once: CallRegister  # type: ignore[assignment]
         wait_for: CallWait  # type: ignore[assignment]
 
-    def __init__(self, port: CallPort, metadata: str | None, *, initiator: bool) -> None:
+    def __init__(self, port: CallBridge, metadata: str | None, *, initiator: bool) -> None:
         Messaging.__init__(self, port)
         MediaSharing.__init__(self, port)
         self._port = port
@@ -340,6 +340,6 @@ class Call(Messaging, MediaSharing, EventEmitter):
         return table(f"Call {self.session}", rows)
 
 
-def make_call(port: CallPort, metadata: str | None) -> Call:
+def make_call(port: CallBridge, metadata: str | None) -> Call:
     """Make the user's object of a call; any thread."""
-    return Call(port, metadata, initiator=port.phase is Phase.CALLING)
+    return Call(port, metadata, initiator=port.phase is CallState.CALLING)

@@ -7,12 +7,12 @@ from typing import Any, TypeVar, overload
 
 from artico_sync._bridge.events.mailbox import Mailbox
 from artico_sync._bridge.waiting.deadline import Deadline
-from artico_sync._not_copyable import Unique
+from artico_sync._not_copyable import NotCopyable
 
 HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 
 
-class EventEmitter(Unique):
+class EventEmitter(NotCopyable):
     """Base of the objects that emit events; every method may be called from any thread."""
 
     _EVENTS: dict[str, int] = {}

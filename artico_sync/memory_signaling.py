@@ -4,12 +4,12 @@ from __future__ import annotations
 
 import threading
 
-from artico_sync._not_copyable import Unique
+from artico_sync._not_copyable import NotCopyable
 from artico_sync.errors import IdTakenError, NotReadyError
 from artico_sync.signaling import Message, Signaling
 
 
-class MemoryHub(Unique):
+class MemoryHub(NotCopyable):
     """Joins the peers of one process; what a server is to `SocketSignaling`. Any thread.
 
     Example:
@@ -19,7 +19,7 @@ class MemoryHub(Unique):
         ('carol',)
     """
 
-    _INSTEAD = "the peers to meet must share one hub; between processes they need a server."
+    _copy_hint = "the peers to meet must share one hub; between processes they need a server."
 
     def __init__(self) -> None:
         self._lock = threading.Lock()

@@ -6,7 +6,7 @@ import json
 from collections.abc import Iterator
 from typing import TYPE_CHECKING, Any
 
-from artico_sync._bridge.call import CallPort
+from artico_sync._bridge.call import CallBridge
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync._protocol.sizes import message_size
 from artico_sync.errors import CallClosedError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
 class Messaging:
     """Sends and receives text and bytes over the call's data channel, reliably and in order."""
 
-    def __init__(self, port: CallPort) -> None:
+    def __init__(self, port: CallBridge) -> None:
         self.__port = port
 
     def send(self, data: str | Buffer, timeout: float | None = None) -> None:

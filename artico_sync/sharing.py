@@ -6,7 +6,7 @@ import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from artico_sync._bridge.call import CallPort
+from artico_sync._bridge.call import CallBridge
 from artico_sync._protocol.messages import stream_metadata_message
 from artico_sync._protocol.settings import Settings
 from artico_sync.errors import InvalidStateError
@@ -18,7 +18,7 @@ if TYPE_CHECKING:
     from artico_sync.media.remote import RemoteTrack
 
 
-class RemoteObjects:
+class RemoteMediaFactory:
     """Makes the users' objects of what a peer shares; loop thread."""
 
     def stream(self, stream_id: str, metadata: str | None) -> RemoteMediaStream:
@@ -46,7 +46,7 @@ class RemoteObjects:
 class MediaSharing:
     """Adds, removes and replaces what this side shares, and shows what the peer shares."""
 
-    def __init__(self, port: CallPort) -> None:
+    def __init__(self, port: CallBridge) -> None:
         self.__port = port
         self.__lock = threading.Lock()
         # What is shared, with the id of the stream it is shared as.

@@ -10,8 +10,8 @@ import threading
 from collections.abc import Callable, Mapping
 from typing import TYPE_CHECKING, Any
 
-from artico_sync._bridge.socket_signaling import SIGNALING_EVENTS, SocketPort
-from artico_sync._not_copyable import Unique
+from artico_sync._bridge.socket_signaling import SIGNALING_EVENTS, SocketSignalingBridge
+from artico_sync._not_copyable import NotCopyable
 from artico_sync._protocol.messages import new_peer_id
 
 if TYPE_CHECKING:
@@ -20,7 +20,7 @@ if TYPE_CHECKING:
 Message = Mapping[str, Any]
 
 
-class Signaling(Unique):
+class Signaling(NotCopyable):
     """Carries signals to and from other peers under one id; a subclass says how.
 
     A subclass implements `connect`, `disconnect`, `signal` and `join`. They are called on a worker
@@ -57,7 +57,7 @@ class Signaling(Unique):
 
     EVENTS = frozenset(SIGNALING_EVENTS)
 
-    _INSTEAD = "make another; each connects with an id of its own."
+    _copy_hint = "make another; each connects with an id of its own."
 
     def __init__(self, id: str | None = None) -> None:
         self._id = check_peer_id(id) if id is not None else new_peer_id()
@@ -269,7 +269,7 @@ class SocketSignaling(Signaling):
 
     def __init__(self, url: str, id: str | None = None, *, token: str | None = None) -> None:
         super().__init__(id)
-        self._port = SocketPort(url, self.id, token, self.emit)
+        self._port = SocketSignalingBridge(url, self.id, token, self.emit)
 
     @property
     def state(self) -> str:

@@ -10,10 +10,10 @@ holds the library to it.
   `_bridge.socket_signaling`.
 - From here on nobody waits, and nothing of the user's runs, under a lock: `sharing`,
   `media.streams`, `signaling`, `memory_signaling`.
-- `_bridge.call`, `_bridge.client`, `_bridge.media`, `media.recording`,
-  `media.sources`.
+- `_bridge.call`, `_bridge.client`, `_bridge.media`, `media.recording`, `media.sources`.
 - `_bridge.events.mailbox`, `_bridge.frame_reader`, `media.playback`.
 - `_bridge.events.dispatcher`.
-- Nothing else is taken under these: `_bridge.portal`, `_speedups.wake_up`, `_speedups.switch_interval`,
-  `_bridge.executor`, `_bridge.workers`, `_bridge.waiting.interrupt_safe`, `_notebook`, `janus`.
+- Nothing else is taken under these: `_bridge.portal`, `_speedups.wake_up`,
+  `_speedups.switch_interval`, `_bridge.executor`, `_bridge.workers`,
+  `_bridge.waiting.interrupt_safe`, `_notebook`, `janus`.
 """

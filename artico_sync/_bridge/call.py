@@ -15,12 +15,12 @@ from typing import TYPE_CHECKING, Any
 from artico_sync._bridge.events.dispatcher import Dispatcher
 from artico_sync._bridge.events.mailbox import Mailbox
 from artico_sync._bridge.fork import ForkGuard
-from artico_sync._bridge.media import MediaPort, RemoteFactory
-from artico_sync._bridge.portal import LoopLease, assert_not_loop_thread
-from artico_sync._bridge.send_buffer import Outgoing
+from artico_sync._bridge.media import MediaBridge, RemoteFactory
+from artico_sync._bridge.portal import Portal, assert_not_loop_thread
+from artico_sync._bridge.send_buffer import SendBuffer
 from artico_sync._bridge.waiting.deadline import Deadline, wait_until
 from artico_sync._bridge.waiting.interrupt_safe import Condition
-from artico_sync._engine.call_state import CloseReason, Phase, closed_error
+from artico_sync._engine.call_state import CloseReason, CallState, closed_error
 from artico_sync._protocol.settings import KIB, Settings
 from artico_sync._protocol.sizes import OVERHEAD, message_size
 from artico_sync._speedups.switch_interval import switch_interval
@@ -55,13 +55,13 @@ CALL_EVENTS = {
 }
 
 
-class CallPort:
+class CallBridge:
     """Stands between a `Call` and its `Session`; the loop calls the `on_...` methods, users the
     others."""
 
     def __init__(
         self,
-        lease: LoopLease,
+        lease: Portal,
         dispatcher: Dispatcher,
         guard: ForkGuard,
         settings: Settings,
@@ -84,8 +84,8 @@ class CallPort:
             ended=self.closed_error,
             unbounded=frozenset({"data"}),
         )
-        self.media = MediaPort(self.mailbox, lease.post, make_remote)
-        self.phase = Phase.CALLING if initiator else Phase.RINGING
+        self.media = MediaBridge(self.mailbox, lease.post, make_remote)
+        self.phase = CallState.CALLING if initiator else CallState.RINGING
         self.reason: str | None = None
         self._detail: str | None = None
         self._made = monotonic()
@@ -99,7 +99,7 @@ class CallPort:
         self._condition = Condition(self._lock)
         self._hurried: float | None = None
         self._maximum_message = 0
-        self._outgoing = Outgoing(
+        self._outgoing = SendBuffer(
             lease, self._lock, self._condition, settings.send_buffer, lambda: self.engine
         )
         #: Footprints of all messages read so far, and of those the session knows of.
@@ -114,21 +114,21 @@ class CallPort:
         self.engine = session
 
     def on_phase(
-        self, phase: Phase, reason: str | None, detail: str | None, maximum_message: int
+        self, phase: CallState, reason: str | None, detail: str | None, maximum_message: int
     ) -> None:
-        if phase is Phase.OPEN:
+        if phase is CallState.OPEN:
             self._hurry()  # before anybody goes on
         with self._condition:
             self.phase = phase
             self.reason = reason
             self._detail = detail
-            if phase is Phase.OPEN:
+            if phase is CallState.OPEN:
                 self._has_opened = True
                 self._maximum_message = maximum_message
             self._condition.notify_all()
-        if phase is Phase.OPEN:
+        if phase is CallState.OPEN:
             self.mailbox.emit("open")
-        elif phase is Phase.CLOSED:
+        elif phase is CallState.CLOSED:
             self._relax()
             self._outgoing.end()
             self.media.close()
@@ -195,11 +195,11 @@ class CallPort:
 
     @property
     def is_open(self) -> bool:
-        return self.phase is Phase.OPEN
+        return self.phase is CallState.OPEN
 
     @property
     def is_closed(self) -> bool:
-        return self.phase is Phase.CLOSED
+        return self.phase is CallState.CLOSED
 
     @property
     def is_answered(self) -> bool:
@@ -233,7 +233,7 @@ class CallPort:
             problem = None
             if self._initiator:
                 problem = "Only non-initiators can answer calls."
-            elif self.phase in (Phase.CLOSING, Phase.CLOSED):
+            elif self.phase in (CallState.CLOSING, CallState.CLOSED):
                 problem = "The call is closed and cannot be answered any more."
             elif self._answered:
                 problem = "The call has been answered already."
@@ -249,7 +249,7 @@ class CallPort:
         Raises:
             ArticoTimeoutError: Not everything could be delivered.
         """
-        if self.phase is Phase.CLOSED:
+        if self.phase is CallState.CLOSED:
             return
         if not self.lease.run(self._hangup, timeout):
             within = "" if timeout is None else f" within {timeout:g} s"
@@ -266,7 +266,7 @@ class CallPort:
             InvalidStateError: For the caller, or after the call was answered or ended.
         """
         with self._condition:
-            if self._initiator or self._answered or self.phase is not Phase.RINGING:
+            if self._initiator or self._answered or self.phase is not CallState.RINGING:
                 raise InvalidStateError(
                     "Only an incoming call that has not been answered can be rejected.",
                     session=self.session_id,
@@ -310,7 +310,7 @@ class CallPort:
     def check_live(self) -> None:
         """Refuse what needs a call that is not over."""
         self.guard.check()
-        if self.phase in (Phase.CLOSING, Phase.CLOSED):
+        if self.phase in (CallState.CLOSING, CallState.CLOSED):
             raise self.closed_error()
 
     @property
@@ -333,7 +333,7 @@ class CallPort:
 
     def stats(self) -> dict[str, Any]:
         """Ask the session for its numbers."""
-        if self.phase is Phase.CLOSED:
+        if self.phase is CallState.CLOSED:
             raise self.closed_error()
         result: dict[str, Any] = self.lease.run(self._stats, timeout=10.0)
         return result
@@ -345,7 +345,7 @@ class CallPort:
     def wait_open(self, deadline: Deadline) -> None:
         """Wait until the call is open; raises what ended it otherwise."""
         with self._condition:
-            over = (Phase.OPEN, Phase.CLOSING, Phase.CLOSED)
+            over = (CallState.OPEN, CallState.CLOSING, CallState.CLOSED)
             told = self._told
             if not wait_until(self._condition, lambda: self.phase in over, deadline):
                 raise deadline.error("the call to open", self.session_id, self.target)
@@ -353,12 +353,12 @@ class CallPort:
             if not told and self._has_opened and self.reason == CloseReason.REMOTE:
                 # Nobody came in time to see it open, yet what the peer sent can be read.
                 return
-            if self.phase is not Phase.OPEN:
+            if self.phase is not CallState.OPEN:
                 raise self.closed_error()
 
     def wait_closed(self, deadline: Deadline) -> None:
         with self._condition:
-            if not wait_until(self._condition, lambda: self.phase is Phase.CLOSED, deadline):
+            if not wait_until(self._condition, lambda: self.phase is CallState.CLOSED, deadline):
                 raise deadline.error("the call to close", self.session_id, self.target)
             self._told = True
 
@@ -368,13 +368,13 @@ class CallPort:
             raise deadline.error("room in the send buffer", self.session_id, self.target)
 
     def _check_sendable(self, size: int) -> None:
-        if self.phase is Phase.OPEN and (
+        if self.phase is CallState.OPEN and (
             size <= self._maximum_message or not self._maximum_message
         ):
             return
-        if self.phase in (Phase.CLOSING, Phase.CLOSED):
+        if self.phase in (CallState.CLOSING, CallState.CLOSED):
             raise self.closed_error()
-        if self.phase is not Phase.OPEN:
+        if self.phase is not CallState.OPEN:
             raise NotOpenError(
                 "Connection is not established yet.", session=self.session_id, peer=self.target
             )
@@ -388,13 +388,13 @@ class CallPort:
     def flush(self, deadline: Deadline) -> None:
         """Wait until what was accepted so far is acknowledged."""
         with self._condition:
-            if self.phase in (Phase.CALLING, Phase.RINGING, Phase.CONNECTING):
+            if self.phase in (CallState.CALLING, CallState.RINGING, CallState.CONNECTING):
                 raise NotOpenError(
                     "Connection is not established yet.", session=self.session_id, peer=self.target
                 )
-            if self._outgoing.wait_delivered(deadline, lambda: self.phase is Phase.CLOSED):
+            if self._outgoing.wait_delivered(deadline, lambda: self.phase is CallState.CLOSED):
                 return
-            if self.phase is Phase.CLOSED:
+            if self.phase is CallState.CLOSED:
                 raise self.closed_error()
             raise deadline.error(
                 "the peer to acknowledge what was sent", self.session_id, self.target

@@ -15,12 +15,12 @@ from contextlib import suppress
 from typing import TYPE_CHECKING, Any, TypeVar
 
 from artico_sync._bridge import workers
-from artico_sync._bridge.call import CallPort
+from artico_sync._bridge.call import CallBridge
 from artico_sync._bridge.events.dispatcher import Dispatcher
 from artico_sync._bridge.events.mailbox import Mailbox
 from artico_sync._bridge.fork import ForkGuard
 from artico_sync._bridge.media import RemoteFactory
-from artico_sync._bridge.portal import LoopLease, assert_not_loop_thread, lease
+from artico_sync._bridge.portal import Portal, assert_not_loop_thread, lease
 from artico_sync._bridge.waiting.deadline import Deadline, wait_until
 from artico_sync._bridge.waiting.interrupt_safe import Condition
 from artico_sync._protocol.settings import Settings
@@ -40,11 +40,11 @@ CLIENT_EVENTS = {"open": 1, "close": 0, "error": 1, "call": 2, "reconnecting": 0
 #: Seconds a close that is interrupted gets to tell peers and server.
 GOODBYE_SECONDS = 0.5
 
-ClientFactory = Callable[["ClientPort"], "Client"]
-CallFactory = Callable[[CallPort, "str | None"], Any]
+ClientFactory = Callable[["ClientBridge"], "Client"]
+CallFactory = Callable[[CallBridge, "str | None"], Any]
 
 
-class ClientPort:
+class ClientBridge:
     """Stands between an `Artico` and its `Client`; the loop calls the `on_...` methods, users the
     others."""
 
@@ -69,7 +69,7 @@ class ClientPort:
         self._phase = "idle"  # idle, connecting, connected, closing, closed
         self._opening: asyncio.Task[None] | None = None
         self._connect_given_up = False
-        self._lease: LoopLease | None = None
+        self._lease: Portal | None = None
         self._client: Client | None = None
         self._guard: ForkGuard | None = None
         self._calls: dict[str, Any] = {}
@@ -84,7 +84,7 @@ class ClientPort:
     def on_event(self, name: str, *arguments: Any) -> None:
         self.mailbox.emit(name, *arguments)
 
-    def on_incoming(self, session: Session) -> CallPort:
+    def on_incoming(self, session: Session) -> CallBridge:
         port = self._new_port(session.session, session.target, initiator=False)
         port.bind(session)
         call = self._make_call(port, session.metadata)
@@ -116,7 +116,7 @@ class ClientPort:
             return tuple(self._calls.values())
 
     @property
-    def lease(self) -> LoopLease:
+    def lease(self) -> Portal:
         """The lease of a client that is connecting or connected."""
         assert self._lease is not None
         return self._lease
@@ -124,9 +124,9 @@ class ClientPort:
     def _ended_error(self) -> Exception:
         return NotReadyError("The client is closed: connect() it again to go on.")
 
-    def _new_port(self, session: str, target: str, *, initiator: bool) -> CallPort:
+    def _new_port(self, session: str, target: str, *, initiator: bool) -> CallBridge:
         assert self._lease is not None and self._guard is not None
-        return CallPort(
+        return CallBridge(
             self._lease,
             self._dispatcher,
             self._guard,
@@ -188,7 +188,7 @@ class ClientPort:
             self._abandon(loop_lease)
             raise
 
-    def _abandon(self, loop_lease: LoopLease) -> None:
+    def _abandon(self, loop_lease: Portal) -> None:
         """Leave nothing of a client that was given up while connecting: it may have been ready for
         a moment, and calls have come in."""
         try:
@@ -268,7 +268,7 @@ class ClientPort:
         # Only then, because a handler may be waiting for the close, or connect again.
         self._dispatcher.wait_ended(deadline)
 
-    def _shut_down(self, client: Client, loop_lease: LoopLease, deadline: Deadline) -> None:
+    def _shut_down(self, client: Client, loop_lease: Portal, deadline: Deadline) -> None:
         if loop_lease.is_over:
             # At the exit, which has said goodbye already; no thread would answer.
             self.mailbox.finish()

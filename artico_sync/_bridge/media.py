@@ -27,7 +27,7 @@ class RemoteFactory(Protocol):
     def remove(self, stream: Any, track: Any) -> None: ...
 
 
-class MediaPort:
+class MediaBridge:
     """Keeps the user's objects of the peer's streams; the loop calls the `on_...` methods."""
 
     def __init__(self, mailbox: Mailbox, post: Post, factory: RemoteFactory) -> None:

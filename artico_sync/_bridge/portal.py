@@ -22,11 +22,11 @@ import janus
 
 from artico_sync._bridge.executor import DaemonExecutor
 from artico_sync._bridge.fork import ForkGuard
-from artico_sync._bridge.task import Work
+from artico_sync._bridge.task import LoopTask
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync._bridge.waiting.interrupt_safe import Queue
 from artico_sync._protocol.settings import Settings
-from artico_sync._speedups.timer_slack import be_punctual
+from artico_sync._speedups.timer_slack import minimise_timer_slack
 from artico_sync._speedups.wake_up import make_wake_up
 from artico_sync.errors import ArticoError, ArticoTimeoutError, SignalingError
 
@@ -64,7 +64,7 @@ class LoopThread:
         self._awake = False
         self._wake_up = make_wake_up(self.loop, self._drain)
         #: What user threads wait for.
-        self.works: set[Work[Any]] = set()
+        self.works: set[LoopTask[Any]] = set()
         self.guard = ForkGuard("connection")
         self._forked = False
         self._over = False
@@ -114,7 +114,7 @@ class LoopThread:
 
     def _run(self) -> None:
         if Settings().accelerate:
-            be_punctual()
+            minimise_timer_slack()
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.run_forever()
@@ -174,7 +174,7 @@ class _Registry:
         self.lock = threading.Lock()
         self.thread: LoopThread | None = None
         self.leases = 0
-        self.goodbyes: dict[LoopLease, Callable[[], Coroutine[Any, Any, None]]] = {}
+        self.goodbyes: dict[Portal, Callable[[], Coroutine[Any, Any, None]]] = {}
 
 
 _registry = _Registry()
@@ -192,7 +192,7 @@ if hasattr(os, "register_at_fork"):
     os.register_at_fork(after_in_child=_forget_after_fork)
 
 
-class LoopLease:
+class Portal:
     """The right to use the loop thread until `release()`."""
 
     def __init__(self, thread: LoopThread) -> None:
@@ -222,7 +222,7 @@ class LoopLease:
         thread = self._thread
         thread.guard.check()
         deadline = Deadline(timeout)
-        work = Work(functools.partial(function, *args))
+        work = LoopTask(functools.partial(function, *args))
         grace = INTERRUPT_GRACE
         try:
             thread.works.add(work)
@@ -270,14 +270,14 @@ class LoopLease:
             stopping.stop()
 
 
-def lease() -> LoopLease:
+def lease() -> Portal:
     """Lease the loop thread, starting it where none runs; any thread."""
     with _registry.lock:
         if _registry.thread is None:
             _registry.thread = LoopThread()
             _registry.leases = 0
         _registry.leases += 1
-        return LoopLease(_registry.thread)
+        return Portal(_registry.thread)
 
 
 def on_loop_thread() -> bool:

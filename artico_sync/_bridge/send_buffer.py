@@ -12,7 +12,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from artico_sync._bridge.portal import LoopLease
+from artico_sync._bridge.portal import Portal
 from artico_sync._bridge.waiting.deadline import Deadline, wait_until
 from artico_sync._protocol.sizes import OVERHEAD
 
@@ -24,12 +24,12 @@ if TYPE_CHECKING:
 LITTLE_ROOM_AFTER = 0.005
 
 
-class Outgoing:
+class SendBuffer:
     """Owned by a call's port, which ends it."""
 
     def __init__(
         self,
-        lease: LoopLease,
+        lease: Portal,
         lock: threading.RLock,
         condition: threading.Condition,
         limit: int,

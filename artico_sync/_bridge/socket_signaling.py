@@ -13,7 +13,7 @@ from typing import Any
 from artico_sync._bridge.events.dispatcher import Dispatcher
 from artico_sync._bridge.events.mailbox import Mailbox
 from artico_sync._bridge.fork import ForkGuard
-from artico_sync._bridge.portal import LoopLease, assert_not_loop_thread, lease
+from artico_sync._bridge.portal import Portal, assert_not_loop_thread, lease
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync._engine.signaling.server_url import ServerUrl
 from artico_sync._engine.signaling.transport import SignalingTransport, leave
@@ -33,12 +33,12 @@ ANSWER_SECONDS = 5.0
 class Link:
     """A connection and its hold on the loop, which begin and end together."""
 
-    lease: LoopLease
+    lease: Portal
     transport: SignalingTransport
     guard: ForkGuard
 
 
-class SocketPort:
+class SocketSignalingBridge:
     """Stands between a `SocketSignaling` and its transport; the loop calls the `on_...` methods."""
 
     def __init__(self, url: str, id: str, token: str | None, emit: Callable[..., None]) -> None:

@@ -13,7 +13,7 @@ from artico_sync._bridge.waiting.waiter import Waiter
 T = TypeVar("T")
 
 
-class Work(Generic[T]):
+class LoopTask(Generic[T]):
     """No `Future` of Python's: Ctrl-C at a bad moment would leave its lock taken, which the loop
     needs.
 

@@ -11,7 +11,7 @@ from typing import Any, Protocol
 
 import janus
 
-from artico_sync._bridge.portal import LoopLease
+from artico_sync._bridge.portal import Portal
 from artico_sync._bridge.waiting.deadline import Deadline, take
 from artico_sync._engine.signaling.transport import SignalingListener
 from artico_sync.errors import SignalingError
@@ -37,11 +37,11 @@ class UserSignaling(Protocol):
     def off(self, event: str, handler: Callable[..., Any] | None = None) -> None: ...
 
 
-class SignalingPort:
+class UserSignalingBridge:
     """Runs a user's signalling for the engine; loop thread, except where a method says
     otherwise."""
 
-    def __init__(self, signaling: UserSignaling, lease: LoopLease) -> None:
+    def __init__(self, signaling: UserSignaling, lease: Portal) -> None:
         self.id = signaling.id
         self.state = "disconnected"
         self._signaling = signaling

@@ -13,7 +13,7 @@ from collections.abc import Callable
 PATIENCE = 8
 
 
-class ExpectedAnswers:
+class AnswerTracker:
     """Part of a negotiation, which ends it by expecting none."""
 
     def __init__(self, shortest: float, missed: Callable[[], None]) -> None:

@@ -13,7 +13,7 @@ from artico_sync.errors import (
 )
 
 
-class Phase(enum.Enum):
+class CallState(enum.Enum):
     """Where a call is in its life."""
 
     CALLING = "calling"  # we offered, nobody answered yet

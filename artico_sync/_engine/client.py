@@ -12,7 +12,7 @@ from typing import Protocol
 
 from aiortc import RTCConfiguration
 
-from artico_sync._engine.call_state import CloseReason, Phase
+from artico_sync._engine.call_state import CloseReason, CallState
 from artico_sync._engine.rate_limit import RateLimits
 from artico_sync._engine.session import Session
 from artico_sync._engine.session_listener import SessionListener
@@ -228,7 +228,7 @@ class Client:
                     "dropping a signal for %s from the stranger %r", session, signal.source
                 )
                 return
-            if session.phase is Phase.CLOSED:
+            if session.phase is CallState.CLOSED:
                 self._answer_late(signal, session.signaling.goodbye)
             else:
                 session.feed(signal)
@@ -242,7 +242,7 @@ class Client:
         """A peer of ours that has not heard of the end of a call is told; anybody else is not
         answered."""
         logger.debug("a late %s for the finished session %s", signal.type, signal.session)
-        if signal.from_ours and signal.type in (wire.RINGING, "sdp") and not self._closing:
+        if signal.from_artico_sync and signal.type in (wire.RINGING, "sdp") and not self._closing:
             message = wire.build_message(signal.source, signal.session, None, body)
             self.send_signal(message, lambda delivered: None)
 
@@ -253,7 +253,7 @@ class Client:
         if not signal.is_offer or self._closing:
             logger.debug("ignoring a %s for the unknown session %s", signal.type, signal.session)
             return False
-        ringing = [s for s in self.sessions.values() if s.phase is Phase.RINGING]
+        ringing = [s for s in self.sessions.values() if s.phase is CallState.RINGING]
         of_peer = sum(s.target == signal.source for s in ringing)
         if (
             len(self.sessions) >= self._settings.maximum_sessions
@@ -269,7 +269,7 @@ class Client:
             signal.session, signal.source, signal.metadata, None, initiator=False
         )
         session.feed(signal)
-        session.signaling.say_ringing()
+        session.signaling.send_ringing()
         session.listener = self._listener.on_incoming(session)
 
     # sessions
@@ -307,7 +307,7 @@ class Client:
         """Start calling `target`."""
         if self._closing:
             # Asked for while the client was still ready; it is not any more.
-            listener.on_phase(Phase.CLOSED, CloseReason.HANGUP, None, 0)
+            listener.on_phase(CallState.CLOSED, CloseReason.HANGUP, None, 0)
             self._listener.on_session_gone(session_id)
             return
         session = self._new_session(session_id, target, metadata, listener, initiator=True)
@@ -322,7 +322,7 @@ class Client:
             self._certificate = Certificate.generateCertificate()
         return self._certificate
 
-    def on_path_trouble(self) -> None:
+    def on_path_suspect(self) -> None:
         """The path to a peer is silent or gone: so may be the one to the server."""
         if self._state == "ready":
             self._transport.check()

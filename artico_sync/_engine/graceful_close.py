@@ -18,7 +18,7 @@ BROWSER_START = 0.5
 
 
 async def deliver_and_close(
-    channel: DataChannel, closed: asyncio.Event, *, opened: float, peer_is_ours: bool
+    channel: DataChannel, closed: asyncio.Event, *, opened: float, peer_is_artico_sync: bool
 ) -> None:
     """Wait until everything sent has arrived, and close the channel.
 
@@ -34,11 +34,11 @@ async def deliver_and_close(
     except ConnectionError:
         logger.debug("%r: the association ended while delivering", channel)
         return
-    if not peer_is_ours and channel.messages_sent:
+    if not peer_is_artico_sync and channel.messages_sent:
         await _let_page_catch_up(closed, opened)
     channel.close()
     # The peer may be hanging up as well: it confirms once it has delivered all of its own.
-    patience = PEER_CONFIRMATION if peer_is_ours else CLOSE_CONFIRMATION
+    patience = PEER_CONFIRMATION if peer_is_artico_sync else CLOSE_CONFIRMATION
     received = -1
     while not closed.is_set() and received != channel.received:
         received = channel.received

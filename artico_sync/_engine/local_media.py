@@ -21,7 +21,7 @@ METADATA_TIMEOUT = 1.0
 REMOVAL_TIMEOUT = 3.0
 
 
-class Sharing:
+class LocalMedia:
     """Shares and takes back tracks, one request after another, from the moment the call is open.
 
     Args:

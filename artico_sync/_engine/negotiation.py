@@ -16,7 +16,7 @@ from dataclasses import dataclass
 from aiortc.exceptions import InvalidStateError
 from aiortc.mediastreams import MediaStreamTrack
 
-from artico_sync._engine.answer_tracker import ExpectedAnswers
+from artico_sync._engine.answer_tracker import AnswerTracker
 from artico_sync._engine.peer_candidates import PeerCandidates
 from artico_sync._engine.signal_outbox import Signal, SignalOutbox
 from artico_sync._protocol.settings import Settings
@@ -115,7 +115,7 @@ class Negotiation:
         self._ignored_token: object = None
         # The last offer taken back that the peer may have applied all the same.
         self._late: _Offer | None = None
-        self._expected = ExpectedAnswers(settings.offer_timeout, self._wake)
+        self._expected = AnswerTracker(settings.offer_timeout, self._wake)
         self._worker: asyncio.Task[None] | None = None
         self._candidates = PeerCandidates(connection, settings.maximum_candidates)
         self._reminder: asyncio.TimerHandle | None = None
@@ -194,7 +194,7 @@ class Negotiation:
         self._outbox.resume(doubtful)
         self._wake()
 
-    def on_told(self, delivered: bool | None) -> None:
+    def on_delivery_report(self, delivered: bool | None) -> None:
         """The server has said whether it could deliver a signal of ours; None: it does not say."""
         if delivered is not False:
             self._away_since = None
@@ -312,7 +312,7 @@ class Negotiation:
             self._answer_refusable = False
             # Without a token it may have been meant for the offer before.
             self._wanted = self._wanted or withheld or (late is not None and token is None)
-        if not self._connection.peer_is_ours:
+        if not self._connection.peer_is_artico_sync:
             if renegotiating:  # else it rang until somebody answered
                 self._expected.answered(self._now() - answered.first_made)
             self._expected.expect_repeated(answered.copies - 1)
@@ -325,7 +325,7 @@ class Negotiation:
 
     def _gave_way(self) -> None:
         """The peer has taken its offer back for ours, and will make it again."""
-        if self._ignored is not None and not self._connection.peer_is_ours:
+        if self._ignored is not None and not self._connection.peer_is_artico_sync:
             self._expect_offer()
         self._ignored = None
 
@@ -370,11 +370,11 @@ class Negotiation:
             self._restart_wanted = False  # this one is as good as one of ours
         if fresh:
             self._late = None
-        self._answer_refusable = not fresh and not self._connection.peer_is_ours
+        self._answer_refusable = not fresh and not self._connection.peer_is_artico_sync
         signal = self._outbox.post_description(answer, token)
         self._doubtful_answer = (self._now(), signal)
         self._last_answer = token, offer.identity, signal
-        if not self._connection.peer_is_ours:
+        if not self._connection.peer_is_artico_sync:
             self._quiet_until = self._now() + self._settings.answer_gap
         await self._applied(changes)
         self._wake()
@@ -470,7 +470,7 @@ class Negotiation:
         if self._away_since is None or self._now() - self._away_since > PEER_RETURN:
             self._attempts += 1
         logger.info("an offer was not answered (attempt %d)", self._attempts)
-        offer, ours = self._offer, self._connection.peer_is_ours
+        offer, ours = self._offer, self._connection.peer_is_artico_sync
         if not ours:
             self._expected.not_answered()
         stood_against = self._ignored is not None and not ours

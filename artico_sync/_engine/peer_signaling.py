@@ -40,7 +40,7 @@ class PeerSignaling:
         self._session = session
         self._metadata = metadata
         #: Whether artico_sync runs at the other end, as it has said itself.
-        self.peer_is_ours = False
+        self.peer_is_artico_sync = False
         #: What a peer of ours is told that has not heard of the end.
         self.goodbye = wire.bye(CloseReason.HANGUP)
         self.said_bye = False
@@ -51,16 +51,16 @@ class PeerSignaling:
         """Send a signal; `told` hears whether it reached the peer, or None where nobody says."""
         self._sender.send_signal(self._addressed(body), told)
 
-    def say_bye(self, reason: str, detail: str | None = None) -> None:
+    def send_bye(self, reason: str, detail: str | None = None) -> None:
         """Tell a peer of ours, which still has the session: a JavaScript page would ring."""
-        if self.peer_is_ours:
+        if self.peer_is_artico_sync:
             self.said_bye = True
             self.goodbye = body = wire.bye(reason, detail)
             self._sender.insist(self._addressed(body))
 
-    def say_ringing(self) -> None:
+    def send_ringing(self) -> None:
         """Tell a caller of ours that it reached one of ours, so that either can say goodbye."""
-        if self.peer_is_ours:
+        if self.peer_is_artico_sync:
             self._sender.insist(self._addressed(wire.ringing()))
 
     def send_later(self, body: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> None:

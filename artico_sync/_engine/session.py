@@ -1,6 +1,6 @@
 """One call's life, from the first signal to the last; loop thread.
 
-A session is a state machine (`phase.Phase`); `_enter` is the only place that changes the phase.
+A session is a state machine (`phase.CallState`); `_enter` is the only place that changes the phase.
 Signals are applied by one consumer task in the order they came: two at a time would let a
 candidate overtake its offer.
 """
@@ -13,16 +13,16 @@ from typing import Any
 
 from aiortc import RTCConfiguration, RTCDataChannel
 
-from artico_sync._engine.call_state import BYE_REASONS, CloseReason, Phase
+from artico_sync._engine.call_state import BYE_REASONS, CloseReason, CallState
 from artico_sync._engine.data_channel import DataChannel
 from artico_sync._engine.graceful_close import deliver_and_close
-from artico_sync._engine.local_media import Sharing
+from artico_sync._engine.local_media import LocalMedia
 from artico_sync._engine.negotiation import Negotiation, RemoteChange
 from artico_sync._engine.peer_signaling import PeerSignaling
 from artico_sync._engine.remote_media import RemoteStreams
 from artico_sync._engine.session_listener import SessionHost, SessionListener
 from artico_sync._engine.signal_inbox import SignalInbox
-from artico_sync._engine.stats_poller import StatsWatch
+from artico_sync._engine.stats_poller import StatsPoller
 from artico_sync._protocol import messages as wire
 from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc.peer_connection import PeerConnection
@@ -57,7 +57,7 @@ class Session:
         self.metadata = metadata
         self.initiator = initiator
         self.listener = listener
-        self.phase = Phase.CALLING if initiator else Phase.RINGING
+        self.phase = CallState.CALLING if initiator else CallState.RINGING
         self.reason: str | None = None
         self.connection: PeerConnection | None = None
         self.negotiation: Negotiation | None = None
@@ -79,12 +79,12 @@ class Session:
         self._offered = asyncio.Event()
         self._offered_at = 0.0
         self._detail: str | None = None
-        self._stats_watch = StatsWatch(self.stats, self._on_stats)
+        self._stats_watch = StatsPoller(self.stats, self._on_stats)
         self._ring_timer: asyncio.TimerHandle | None = None
         if settings.ring_timeout is not None:
             loop = asyncio.get_running_loop()
             self._ring_timer = loop.call_later(settings.ring_timeout, self._on_ring_timeout)
-        self.sharing = Sharing(self._on_media_error)
+        self.sharing = LocalMedia(self._on_media_error)
         self._remote_streams: RemoteStreams | None = None
         self._hanging: asyncio.Task[None] | None = None
         self._delivered = True
@@ -104,9 +104,9 @@ class Session:
 
     def answer(self) -> None:
         """Accept an incoming call: make the connection and apply what came meanwhile."""
-        if self.phase is not Phase.RINGING:
+        if self.phase is not CallState.RINGING:
             return
-        self._enter(Phase.CONNECTING)
+        self._enter(CallState.CONNECTING)
         self._connect()
 
     def _connect(self) -> PeerConnection:
@@ -132,10 +132,10 @@ class Session:
 
     def feed(self, signal: wire.Signal) -> None:
         """Take a signal of this session from the client, in order."""
-        if self.phase is Phase.CLOSED:
+        if self.phase is CallState.CLOSED:
             return
-        if signal.from_ours:
-            self.signaling.peer_is_ours = True
+        if signal.from_artico_sync:
+            self.signaling.peer_is_artico_sync = True
         self._heard.set()
         self._reached = True
         if signal.type == wire.BYE:
@@ -143,8 +143,8 @@ class Session:
         elif signal.type in ("sdp", "candidate"):
             if not self._signals.put(signal):
                 logger.warning("%s: too many signals wait, dropping one", self)
-            elif signal.type == "sdp" and not signal.is_offer and self.phase is Phase.CALLING:
-                self._enter(Phase.CONNECTING)
+            elif signal.type == "sdp" and not signal.is_offer and self.phase is CallState.CALLING:
+                self._enter(CallState.CONNECTING)
         elif signal.type != wire.RINGING:
             logger.info("%s: ignoring a signal of the unknown type %r", self, signal.type)
 
@@ -153,7 +153,7 @@ class Session:
             await negotiation.receive(await self._signals.take())
 
     def _send(self, body: dict[str, Any]) -> None:
-        if self.phase is Phase.CLOSED:
+        if self.phase is CallState.CLOSED:
             return
         if body.get("type") == "sdp":
             body = {**body, "agent": wire.AGENT}
@@ -166,15 +166,15 @@ class Session:
         if delivered:
             self._reached = True
         if self.negotiation is not None:
-            self.negotiation.on_told(delivered)
-        if delivered is False and self.phase is Phase.CALLING and not self._reached:
+            self.negotiation.on_delivery_report(delivered)
+        if delivered is False and self.phase is CallState.CALLING and not self._reached:
             self._close(CloseReason.UNAVAILABLE)
-        elif delivered is False and self.phase in (Phase.CALLING, Phase.CONNECTING):
+        elif delivered is False and self.phase in (CallState.CALLING, CallState.CONNECTING):
             # It was there before, so it is on its way back to the server, as we may have been.
             self.signaling.send_later(body, self._send)
 
     def _on_bye(self, reason: str, detail: str | None) -> None:
-        if self.phase is Phase.OPEN or self.phase is Phase.CLOSING:
+        if self.phase is CallState.OPEN or self.phase is CallState.CLOSING:
             # The channel itself tells the end, after all that was sent on it.
             return
         self._detail = detail
@@ -182,10 +182,10 @@ class Session:
 
     def on_peer_gone(self) -> None:
         """The peer has left the server and not come back: an answered call may do without it."""
-        if self.phase is Phase.CALLING:
+        if self.phase is CallState.CALLING:
             self._detail = "it has left"
             self._close(CloseReason.UNAVAILABLE)
-        elif self.phase is Phase.RINGING:
+        elif self.phase is CallState.RINGING:
             self._detail = "the caller has left"
             self._close(CloseReason.REMOTE)
 
@@ -204,9 +204,9 @@ class Session:
     def resume(self) -> None:
         """Signalling is back."""
         self._suspended = False
-        if self.phase is Phase.RINGING:
+        if self.phase is CallState.RINGING:
             # The caller may have given up meanwhile, not knowing that it could tell us so.
-            self.signaling.say_ringing()
+            self.signaling.send_ringing()
         if self.negotiation is not None:
             self.negotiation.resume()
 
@@ -224,14 +224,14 @@ class Session:
     def _on_connection_closed(self) -> None:
         self._channel_closed.set()
         lost = self.connection is not None and self.connection.lost
-        if self.phase is Phase.OPEN:
+        if self.phase is CallState.OPEN:
             self._close(CloseReason.FAILED if lost else CloseReason.REMOTE)
-        elif self.phase is Phase.CONNECTING:
+        elif self.phase is CallState.CONNECTING:
             self._close(CloseReason.FAILED)
 
     def _find_another_path(self) -> None:
         """Restart ICE (RFC 8445 section 9): the network may have changed under the call."""
-        self._host.on_path_trouble()
+        self._host.on_path_suspect()
         if self.negotiation is not None:
             self.negotiation.restart_ice()
 
@@ -247,19 +247,19 @@ class Session:
         self.channel.start()
 
     def on_channel_open(self) -> None:
-        if self.phase in (Phase.CALLING, Phase.CONNECTING):
+        if self.phase in (CallState.CALLING, CallState.CONNECTING):
             assert self.negotiation is not None
             self._opened = asyncio.get_running_loop().time()
-            self._enter(Phase.OPEN)
+            self._enter(CallState.OPEN)
             assert self.channel is not None
             self.sharing.start(self.negotiation, self.channel)
 
     def on_channel_closed(self) -> None:
         self._channel_closed.set()
-        if self.phase is Phase.OPEN:
+        if self.phase is CallState.OPEN:
             lost = self.connection is not None and self.connection.lost
             self._close(CloseReason.FAILED if lost else CloseReason.REMOTE)
-        elif self.phase is Phase.CONNECTING:
+        elif self.phase is CallState.CONNECTING:
             self._close(CloseReason.FAILED)
 
     def on_channel_messages(self, messages: list[str | bytes]) -> None:
@@ -278,25 +278,25 @@ class Session:
 
     def send(self, messages: list[str | bytes], size: int) -> None:
         """Send user messages; their size in bytes was counted by the sender."""
-        if self.channel is not None and self.phase is Phase.OPEN:
+        if self.channel is not None and self.phase is CallState.OPEN:
             self.channel.send(messages, size)
 
     def release(self, footprint: int) -> None:
         """The user has consumed messages of that footprint."""
-        if self.channel is not None and self.phase is not Phase.CLOSED:
+        if self.channel is not None and self.phase is not CallState.CLOSED:
             self.channel.release(footprint)
 
     # streams and tracks
 
     def _on_media_error(self, error: MediaError) -> None:
-        if self.listener is not None and self.phase is not Phase.CLOSED:
+        if self.listener is not None and self.phase is not CallState.CLOSED:
             problem = MediaError(error.message, session=self.session, peer=self.target)
             problem.__cause__ = error.__cause__ or error
             self.listener.on_event("error", problem)
 
     def _on_remote_change(self, changes: list[RemoteChange]) -> None:
         # A description may be in the middle of being applied as the call ends.
-        if self.listener is None or self.phase is Phase.CLOSED:
+        if self.listener is None or self.phase is CallState.CLOSED:
             return
         self._streams_of_peer(self.listener).on_change(changes)
 
@@ -313,15 +313,15 @@ class Session:
 
     # the phases
 
-    def _enter(self, phase: Phase, reason: str | None = None) -> None:
+    def _enter(self, phase: CallState, reason: str | None = None) -> None:
         logger.debug("%s -> %s%s", self, phase.value, f" ({reason})" if reason else "")
         self.phase = phase
         if reason is not None:
             self.reason = reason
-        if self._ring_timer is not None and phase is not Phase.CALLING:
+        if self._ring_timer is not None and phase is not CallState.CALLING:
             self._ring_timer.cancel()
             self._ring_timer = None
-        if phase is Phase.CONNECTING:
+        if phase is CallState.CONNECTING:
             self._connect_timer = asyncio.get_running_loop().call_later(
                 self._settings.connect_timeout, self._on_connect_timeout
             )
@@ -335,20 +335,24 @@ class Session:
     def _on_connect_timeout(self) -> None:
         self._connect_timer = None
         logger.info("%s: not connected within %g s", self, self._settings.connect_timeout)
-        self.signaling.say_bye(CloseReason.FAILED)
+        self.signaling.send_bye(CloseReason.FAILED)
         self._close(CloseReason.FAILED)
 
     def _close(self, reason: str) -> None:
         """The call is over now; its resources go in the background."""
-        if self.phase is Phase.CLOSED:
+        if self.phase is CallState.CLOSED:
             return
         # Told before the close, after which no event comes any more.
         # A call that never opened has nothing to deliver.
-        if self.phase is Phase.CLOSING and self.channel is not None and not self.channel.drained:
+        if (
+            self.phase is CallState.CLOSING
+            and self.channel is not None
+            and not self.channel.drained
+        ):
             self._report_undelivered()
         if self._remote_streams is not None:
             self._remote_streams.close()
-        self._enter(Phase.CLOSED, self.reason or reason)
+        self._enter(CallState.CLOSED, self.reason or reason)
         self.signaling.close()
         self._teardown = asyncio.get_running_loop().create_task(self._tear_down())
 
@@ -382,7 +386,7 @@ class Session:
 
     def watch_stats(self, interval: float) -> None:
         """Tell the listener the numbers every `interval` seconds, until the call is over."""
-        if self.phase is not Phase.CLOSED:
+        if self.phase is not CallState.CLOSED:
             self._stats_watch.start(interval)
 
     def _on_stats(self, numbers: dict[str, Any]) -> None:
@@ -417,19 +421,19 @@ class Session:
 
     async def reject(self, detail: str | None) -> None:
         """Decline the call, in the words of the user."""
-        if self.phase is Phase.RINGING:
+        if self.phase is CallState.RINGING:
             self._detail = detail
         await self.hangup(0)
 
     def _on_ring_timeout(self) -> None:
         self._ring_timer = None
-        if self.phase is Phase.CALLING:
-            self.signaling.say_bye(CloseReason.HANGUP)
+        if self.phase is CallState.CALLING:
+            self.signaling.send_bye(CloseReason.HANGUP)
             self._detail = "nobody answered"
             self._close(CloseReason.UNAVAILABLE)
-        elif self.phase is Phase.RINGING:
+        elif self.phase is CallState.RINGING:
             self._detail = "nobody answered"
-            self.signaling.say_bye(CloseReason.REJECTED, self._detail)
+            self.signaling.send_bye(CloseReason.REJECTED, self._detail)
             self._close(CloseReason.HANGUP)
 
     def _report_undelivered(self) -> None:
@@ -442,23 +446,23 @@ class Session:
 
     def _begin_hangup(self) -> None:
         # What the peer and the user must learn goes out even when no time is given for the rest.
-        if self.phase is Phase.OPEN:
-            self._enter(Phase.CLOSING, CloseReason.HANGUP)
-        elif self.phase is Phase.RINGING:
-            self.signaling.say_bye(CloseReason.REJECTED, self._detail)
-        elif self.phase in (Phase.CALLING, Phase.CONNECTING):
-            self.signaling.say_bye(CloseReason.HANGUP)
+        if self.phase is CallState.OPEN:
+            self._enter(CallState.CLOSING, CloseReason.HANGUP)
+        elif self.phase is CallState.RINGING:
+            self.signaling.send_bye(CloseReason.REJECTED, self._detail)
+        elif self.phase in (CallState.CALLING, CallState.CONNECTING):
+            self.signaling.send_bye(CloseReason.HANGUP)
 
     async def _hang_up(self) -> None:
-        if self.phase is Phase.CLOSING:
+        if self.phase is CallState.CLOSING:
             assert self.channel is not None
             await deliver_and_close(
                 self.channel,
                 self._channel_closed,
                 opened=self._opened,
-                peer_is_ours=self.signaling.peer_is_ours,
+                peer_is_artico_sync=self.signaling.peer_is_artico_sync,
             )
-        elif self.phase is Phase.CALLING and not self.signaling.said_bye:
+        elif self.phase is CallState.CALLING and not self.signaling.said_bye:
             await self._cancel_when_ringing()
         self._close(CloseReason.HANGUP)
 
@@ -473,11 +477,11 @@ class Session:
                 await self._heard.wait()
         except TimeoutError:
             logger.debug("%s: cancelled before anybody rang", self)
-        self.signaling.say_bye(CloseReason.HANGUP)
+        self.signaling.send_bye(CloseReason.HANGUP)
 
     async def abort(self) -> None:
         """Close at once, without delivering what still waits."""
-        if self.phase in (Phase.CALLING, Phase.CONNECTING, Phase.RINGING):
-            self.signaling.say_bye(CloseReason.HANGUP)
+        if self.phase in (CallState.CALLING, CallState.CONNECTING, CallState.RINGING):
+            self.signaling.send_bye(CloseReason.HANGUP)
         self._close(CloseReason.HANGUP)
         await self.ended()

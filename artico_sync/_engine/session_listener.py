@@ -4,7 +4,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING, Any, Protocol
 
-from artico_sync._engine.call_state import Phase
+from artico_sync._engine.call_state import CallState
 from artico_sync._engine.peer_signaling import SignalSender
 from artico_sync._engine.remote_media import RemoteStreamListener
 from artico_sync._webrtc.dtls.transport import Certificate
@@ -17,7 +17,7 @@ class SessionListener(RemoteStreamListener, Protocol):
     """Told what happens to a session; loop thread."""
 
     def on_phase(
-        self, phase: Phase, reason: str | None, detail: str | None, maximum_message: int
+        self, phase: CallState, reason: str | None, detail: str | None, maximum_message: int
     ) -> None: ...
     def on_stats(self, numbers: dict[str, Any]) -> None: ...
     def on_event(self, name: str, *arguments: Any) -> None: ...
@@ -28,6 +28,6 @@ class SessionListener(RemoteStreamListener, Protocol):
 class SessionHost(SignalSender, Protocol):
     """The client a session belongs to; loop thread."""
 
-    def on_path_trouble(self) -> None: ...
+    def on_path_suspect(self) -> None: ...
     def on_session_closed(self, session: Session) -> None: ...
     def certificate(self) -> Certificate: ...

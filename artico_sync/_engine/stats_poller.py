@@ -9,7 +9,7 @@ from typing import Any
 Stats = dict[str, Any]
 
 
-class StatsWatch:
+class StatsPoller:
     """Asks for the numbers and tells them on.
 
     Args:

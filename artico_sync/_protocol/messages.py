@@ -58,7 +58,7 @@ class Signal:
     metadata: str | None
     type: str
     body: dict[str, Any]
-    from_ours: bool
+    from_artico_sync: bool
 
     @property
     def is_offer(self) -> bool:

@@ -33,14 +33,14 @@ _IPV6 = Struct("=H2s4x16s4x")
 Address = tuple[str, int]
 
 
-class RunSender(Protocol):
+class BatchSender(Protocol):
     """Belongs to one socket."""
 
     def send(self, data: bytes | memoryview, size: int, address: Address | None) -> None:
         """Send datagrams of `size` bytes, the last may be smaller. Raises OSError."""
 
 
-class PlainRunSender:
+class PlainBatchSender:
     """Through the socket."""
 
     def __init__(self, sock: socket.socket) -> None:
@@ -108,12 +108,12 @@ class _Library:
         return message, vector, control
 
 
-class HeldRunSender:
+class GilHeldBatchSender:
     """Keeps the interpreter's lock meanwhile."""
 
     def __init__(self, sock: socket.socket, library: _Library) -> None:
         self._sock = sock
-        self._plain = PlainRunSender(sock)
+        self._plain = PlainBatchSender(sock)
         self._library = library
         self._message, self._vector, self._control = library.new_message()
         self._address: Address | None = None
@@ -159,9 +159,9 @@ def _library() -> _Library | None:
         return None
 
 
-def make_run_sender(sock: socket.socket) -> RunSender | None:
+def make_batch_sender(sock: socket.socket) -> BatchSender | None:
     """The best way there is to send a run; None where the system knows none."""
     if sys.platform != "linux":
         return None
     library = _library()
-    return PlainRunSender(sock) if library is None else HeldRunSender(sock, library)
+    return PlainBatchSender(sock) if library is None else GilHeldBatchSender(sock, library)

@@ -16,7 +16,7 @@ PR_SET_TIMERSLACK = 29
 LEAST = 1
 
 
-def be_punctual() -> None:
+def minimise_timer_slack() -> None:
     """Have the calling thread woken as exactly as the system can, where that can be asked for."""
     if sys.platform != "linux":
         return

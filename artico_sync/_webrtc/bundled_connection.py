@@ -18,7 +18,7 @@ from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc._aiortc.construction import construct
 from artico_sync._webrtc.ice.transport import IceTransport
 from artico_sync._webrtc.sctp.transport import SctpTransport
-from artico_sync._webrtc.transports import TransportStack
+from artico_sync._webrtc.transports import Transports
 
 logger = logging.getLogger(__name__)
 
@@ -55,7 +55,7 @@ class BundledConnection(RTCPeerConnection):
         if certificate is not None:
             self._RTCPeerConnection__certificates = [certificate]
         self._settings = settings
-        self._transports = TransportStack(
+        self._transports = Transports(
             self._RTCPeerConnection__configuration,
             self._RTCPeerConnection__certificates,
             settings,

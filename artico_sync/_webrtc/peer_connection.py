@@ -21,14 +21,14 @@ from aiortc.rtcicetransport import RTCIceCandidate, RTCIceParameters
 from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc.bundled_connection import BundledConnection
 from artico_sync._webrtc.ice.candidates import CandidateSignal, candidate_signal
-from artico_sync._webrtc.rtp.streams import Streams
+from artico_sync._webrtc.rtp.streams import RtpStreams
 from artico_sync._webrtc.sdp.local_tracks import LocalTracks
-from artico_sync._webrtc.sdp.media_sections import MediaLine, PlannedLine, RemoteChange
+from artico_sync._webrtc.sdp.media_sections import MediaSection, PlannedSection, RemoteChange
 from artico_sync._webrtc.sdp.offer_answer import apply_answer, identifiers_in_use, plan_answer
 from artico_sync._webrtc.sdp.parser import DescriptionError, RemoteDescription
 from artico_sync._webrtc.sdp.recycling import retire_in_answer, retire_in_offer
-from artico_sync._webrtc.sdp.rtp_ids import Identifiers
-from artico_sync._webrtc.sdp.stale_offer import UnansweredOffer
+from artico_sync._webrtc.sdp.rtp_ids import RtpIdAllocator
+from artico_sync._webrtc.sdp.stale_offer import StaleOffer
 from artico_sync._webrtc.sdp.writer import ORIGIN, DescriptionWriter
 
 logger = logging.getLogger(__name__)
@@ -51,17 +51,17 @@ class PeerConnection(BundledConnection):
         #: Takes each local candidate found after the description it belongs to was made.
         self.on_candidate: Callable[[CandidateSignal], None] | None = None
         cname = self._RTCPeerConnection__cname
-        self._streams = Streams(
+        self._streams = RtpStreams(
             self._transports, self._RTCPeerConnection__transceivers, cname, self._spawn
         )
         self._local = LocalTracks(self._streams.new_sender)
         self._writer = DescriptionWriter(self._transports, cname)
         self._mids = itertools.count()
-        self._lines: list[MediaLine] = []
-        self._plan: list[PlannedLine] = []
-        self._unanswered = UnansweredOffer()
+        self._lines: list[MediaSection] = []
+        self._plan: list[PlannedSection] = []
+        self._unanswered = StaleOffer()
         # The payload types and header-extension ids that have or had a meaning.
-        self._identifiers = Identifiers()
+        self._identifiers = RtpIdAllocator()
         self._remote: RemoteDescription | None = None
         # Our ICE username as of the last negotiation; another one in a description restarts ICE.
         self._username: str | None = None
@@ -75,7 +75,7 @@ class PeerConnection(BundledConnection):
         return self._remote is not None
 
     @property
-    def peer_is_ours(self) -> bool:
+    def peer_is_artico_sync(self) -> bool:
         """Whether the other end is one of these, and not a browser."""
         return self._remote is not None and self._remote.origin.startswith(f"{ORIGIN} ")
 
@@ -133,23 +133,23 @@ class PeerConnection(BundledConnection):
         self._set_state("have-local-offer")
         return description
 
-    def _plan_offer(self) -> list[PlannedLine]:
+    def _plan_offer(self) -> list[PlannedSection]:
         plan = [
-            PlannedLine(line, line.codecs, line.extensions, accepted=not line.rejected)
+            PlannedSection(line, line.codecs, line.extensions, accepted=not line.rejected)
             for line in self._lines
         ]
         if self._unanswered.follows(self._lines):
             plan = self._unanswered.repeat(plan)
         with_data = any(p.accepted and p.line.kind == "application" for p in plan)
         if self._RTCPeerConnection__sctp is not None and not with_data:
-            plan.append(PlannedLine(MediaLine(self._new_mid(), "application", ours=True)))
+            plan.append(PlannedSection(MediaSection(self._new_mid(), "application", ours=True)))
         self._local.plan(
             plan,
             self._identifiers.copy(),
             self._new_mid,
             self._settings.maximum_media_lines,
         )
-        retire_in_offer(plan, peer_is_ours=self.peer_is_ours)
+        retire_in_offer(plan, peer_is_artico_sync=self.peer_is_artico_sync)
         return plan
 
     def _new_mid(self) -> str:
@@ -177,7 +177,7 @@ class PeerConnection(BundledConnection):
             # An ICE restart stays prepared: the peer that has applied the offer knows no other
             # credentials of ours any more.
             username = self._transports.username
-            self._unanswered = UnansweredOffer(self._plan, list(self._lines), username)
+            self._unanswered = StaleOffer(self._plan, list(self._lines), username)
         self._forget_offer()
 
     def _forget_offer(self) -> None:
@@ -245,10 +245,10 @@ class PeerConnection(BundledConnection):
             change
             for line in self._lines
             if line.is_media and line not in kept
-            for change in self._streams.reject(PlannedLine(line, accepted=False))
+            for change in self._streams.reject(PlannedSection(line, accepted=False))
         ]
         changes += await self._accept(plan, answer)
-        late = UnansweredOffer(pending, list(self._lines), self._transports.username)
+        late = StaleOffer(pending, list(self._lines), self._transports.username)
         if pending and late.is_consistent:
             # The peer is about to answer this one as well.
             if username == self._transports.username:
@@ -259,12 +259,12 @@ class PeerConnection(BundledConnection):
         return changes
 
     async def _accept(
-        self, plan: list[PlannedLine], answer: RemoteDescription
+        self, plan: list[PlannedSection], answer: RemoteDescription
     ) -> list[RemoteChange]:
         if answer.dtls is not None:
             theirs = answer.dtls.role
             self._transports.dtls._set_role("server" if theirs == "client" else "client")
-        self._plan, self._unanswered = [], UnansweredOffer()
+        self._plan, self._unanswered = [], StaleOffer()
         self._set_state("stable")
         return await self._carry_out(plan, answer)
 
@@ -305,7 +305,7 @@ class PeerConnection(BundledConnection):
         if dtls._role == "auto":
             dtls._set_role("server" if offer.dtls and offer.dtls.role == "client" else "client")
         if fresh:
-            self._unanswered = UnansweredOffer()
+            self._unanswered = StaleOffer()
             retire_in_answer(plan, offer)
         description = self._writer.answer(plan, offer)
         self._set_state("stable")
@@ -340,7 +340,7 @@ class PeerConnection(BundledConnection):
     # Both
 
     async def _carry_out(
-        self, plan: list[PlannedLine], remote: RemoteDescription
+        self, plan: list[PlannedSection], remote: RemoteDescription
     ) -> list[RemoteChange]:
         """Make a plan real; from here on nothing may fail."""
         restarted, returned = self.restarts_ice(remote), self._returns(remote)
@@ -362,7 +362,7 @@ class PeerConnection(BundledConnection):
         self._identifiers = identifiers
         if remote.ice is not None and remote.dtls is not None:
             if restarted:
-                offered, with_browser = remote.type == "answer", not self.peer_is_ours
+                offered, with_browser = remote.type == "answer", not self.peer_is_artico_sync
                 self._transports.finish_restart(
                     remote.ice, offered=offered, with_browser=with_browser
                 )

@@ -17,7 +17,7 @@ from artico_sync._webrtc.dtls.transport import DtlsTransport
 from artico_sync._webrtc.ice.gatherer import host_addresses
 from artico_sync._webrtc.ice.transport import IceTransport, create_ice_transport
 from artico_sync._webrtc.sctp.transport import SctpTransport
-from artico_sync._webrtc.sdp.parser import RemoteLine
+from artico_sync._webrtc.sdp.parser import RemoteSection
 
 logger = logging.getLogger(__name__)
 
@@ -33,7 +33,7 @@ RESTART_AFTER = 1 / 3
 ANSWER_DELAY = 0.5
 
 
-class TransportStack:
+class Transports:
     """ICE, DTLS over it, and SCTP over that once there is a data channel.
 
     Made and closed by the connection.
@@ -162,7 +162,7 @@ class TransportStack:
             self.sctp.mid = None
         return self.sctp
 
-    def negotiate_data(self, mid: str, remote: RemoteLine) -> None:
+    def negotiate_data(self, mid: str, remote: RemoteSection) -> None:
         """Take down what the peer says about its end of the data transport."""
         self.data().mid = mid
         media = remote.media

@@ -35,7 +35,7 @@ LARGE = 256 * 1024
 TEXT = "doctor \N{STETHOSCOPE}"
 
 
-class Ill(Exception):
+class CheckFailed(Exception):
     """A step did not work.
 
     Args:
@@ -49,7 +49,7 @@ class Ill(Exception):
         self.advice = advice
 
 
-class Findings:
+class Report:
     """Prints what each step found."""
 
     def __init__(self, output: Output) -> None:
@@ -63,12 +63,12 @@ class Findings:
         self.failed = 0
 
     def step(self, name: str, check: Callable[[], str]) -> bool:
-        """Do one check, which returns what it found or raises `Ill`; whether it went well."""
+        """Run one check, which returns its result or raises `CheckFailed`; tell if it passed."""
         begun = monotonic()
         self._output.progress(f"{name} ...")
         try:
             found = check()
-        except Ill as error:
+        except CheckFailed as error:
             self.failed += 1
             self._print("failed", name, error.what, error.advice, monotonic() - begun)
             return False
@@ -89,7 +89,7 @@ class Findings:
 
 def doctor(options: argparse.Namespace, output: Output) -> int:
     """Check everything a call needs; returns the exit status."""
-    findings = Findings(output)
+    findings = Report(output)
     status = _examine(options, findings)
     if findings.failed:
         output.result(f"{findings.failed} of the checks failed.")
@@ -99,7 +99,7 @@ def doctor(options: argparse.Namespace, output: Output) -> int:
     return status
 
 
-def _examine(options: argparse.Namespace, findings: Findings) -> ExitStatus:
+def _examine(options: argparse.Namespace, findings: Report) -> ExitStatus:
     url: str = options.url
     servers = _ice_servers(options.rtc_config)
     stuns = [server for server in servers if server["urls"].startswith("stun")]
@@ -150,14 +150,16 @@ def _check_server(url: str) -> str:
     try:
         socket.create_connection((host, port), timeout=LIMIT).close()
     except socket.gaierror:
-        raise Ill(f"there is no host {host}", "Check the name, and that DNS works.") from None
+        raise CheckFailed(
+            f"there is no host {host}", "Check the name, and that DNS works."
+        ) from None
     except TimeoutError:
         advice = "A firewall in between, or the wrong port?"
-        raise Ill(f"{host} does not answer at port {port}", advice) from None
+        raise CheckFailed(f"{host} does not answer at port {port}", advice) from None
     except OSError as error:
         advice = "Is the server running there (artico-sync serve), and is the port right?"
         text = os.strerror(error.errno) if error.errno else str(error)
-        raise Ill(f"{host} port {port}: {text}", advice) from None
+        raise CheckFailed(f"{host} port {port}: {text}", advice) from None
     return f"{host} port {port} answers after {1000 * (monotonic() - begun):.0f} ms"
 
 
@@ -169,10 +171,12 @@ def _check_signaling(url: str, token: str | None) -> str:
         rtco.connect(LIMIT)
     except ArticoTimeoutError:
         advice = "Something answers there, but no signalling server: check the port."
-        raise Ill(f"no word from {ServerUrl.parse(url)} within {LIMIT:g} s", advice) from None
+        raise CheckFailed(
+            f"no word from {ServerUrl.parse(url)} within {LIMIT:g} s", advice
+        ) from None
     except SignalingError as error:
         advice = "Is that a signalling server? Does it want a --token?"
-        raise Ill(error.message, advice) from error
+        raise CheckFailed(error.message, advice) from error
     seconds = monotonic() - begun
     try:
         kind = _kind_of_server(rtco)
@@ -208,11 +212,11 @@ def _check_call(url: str, token: str | None, rtc_config: dict[str, Any], advice:
             for message in (TEXT, "x" * LARGE):
                 call.send(message)
                 if call.recv(LIMIT) != message:
-                    raise Ill("a message came back changed", "Please report this.")
+                    raise CheckFailed("a message came back changed", "Please report this.")
         except (ConnectionFailedError, ArticoTimeoutError):
-            raise Ill(f"no connection to itself within {LIMIT:g} s", advice) from None
+            raise CheckFailed(f"no connection to itself within {LIMIT:g} s", advice) from None
         except ArticoError as error:
-            raise Ill(error.message, advice) from error
+            raise CheckFailed(error.message, advice) from error
         pair = call.stats().get("local", {})
         call.hangup()
     path = f"{pair.get('type', '?')} candidate {pair.get('address', '?')}"
@@ -237,9 +241,9 @@ def _check_stun(urls: list[str]) -> str:
             except OSError:
                 continue
     if not mapped:
-        raise Ill(f"no answer from {', '.join(urls)}", advice)
+        raise CheckFailed(f"no answer from {', '.join(urls)}", advice)
     if len(set(mapped.values())) > 1:
-        raise Ill(
+        raise CheckFailed(
             f"this network shows each server another port ({_addresses(mapped)})",
             "A symmetric NAT: calls to peers behind a similar one need a TURN server.",
         )

@@ -48,7 +48,7 @@ class Files:
             self._receiver = FileReceiver(
                 call, folder, maximum_total=limit, on_progress=self._on_received
             )
-        self._received = _Notes(output, "receiving", "received")
+        self._received = ProgressReporter(output, "receiving", "received")
 
     def take(self, message: str | bytes) -> bool:
         """Take a message that is about a file; False for any other."""
@@ -76,7 +76,7 @@ class Files:
         """
         for path in paths:
             try:
-                notes = _Notes(self._output, "sending", "sent", tells_failures=False)
+                notes = ProgressReporter(self._output, "sending", "sent", tells_failures=False)
                 self._sender.send(path, on_progress=notes, timeout=timeout)
             except (FileTransferError, OSError) as error:
                 # A time-out is an OSError as well: a peer that takes no files does not answer.
@@ -99,7 +99,7 @@ class Files:
             self._changed()
 
 
-class _Notes:
+class ProgressReporter:
     """Tells how far one file after the other is."""
 
     def __init__(

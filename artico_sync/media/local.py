@@ -10,10 +10,10 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from artico_sync._bridge.frame_reader import FrameReader
-from artico_sync._not_copyable import Unique
+from artico_sync._not_copyable import NotCopyable
 from artico_sync.media.arrays import picture_of, sound_of
 from artico_sync.media.pulling import MappedItems, items_of
-from artico_sync.media.sources import AudioSource, Pull, Source, VideoSource
+from artico_sync.media.sources import AudioSource, PullingProducer, Source, VideoSource
 
 if TYPE_CHECKING:
     import av
@@ -24,7 +24,7 @@ VIDEO_CODECS = ("VP8", "H264")
 RATES = range(8000, 384001)
 
 
-class LocalTrack(Unique):
+class LocalTrack(NotCopyable):
     """A track to share with `Call.add_stream` or `Call.add_track`, on several calls if need be.
 
     Every method may be called from any thread.
@@ -36,7 +36,7 @@ class LocalTrack(Unique):
         ('video', False)
     """
 
-    _INSTEAD = "share the track itself, on as many calls at once as you like."
+    _copy_hint = "share the track itself, on as many calls at once as you like."
 
     def __init__(self, source: Source) -> None:
         self._source = source
@@ -148,7 +148,9 @@ class VideoTrack(LocalTrack):
             TypeError, ValueError: As `VideoTrack`, and for a source that is neither.
         """
         track = cls(fps, bitrate=bitrate, codec=codec)
-        track._source.producer = Pull("frames", items_of(source), track.write, track._source)
+        track._source.producer = PullingProducer(
+            "frames", items_of(source), track.write, track._source
+        )
         return track
 
     @classmethod
@@ -156,7 +158,7 @@ class VideoTrack(LocalTrack):
         track = cls()
         # The pictures come at the pace of the track they are made from.
         track._source = VideoSource(1000, _black, live=True)
-        track._source.producer = Pull(
+        track._source.producer = PullingProducer(
             "map", MappedItems(reader, function), track.write, track._source, reader
         )
         return track
@@ -280,7 +282,7 @@ class AudioTrack(LocalTrack):
             TypeError, ValueError: As `AudioTrack`, and for a source that is neither.
         """
         track = cls(rate, channels)
-        track._source.producer = Pull(
+        track._source.producer = PullingProducer(
             "chunks", items_of(source, track._flush), track.write, track._source
         )
         return track
@@ -288,7 +290,7 @@ class AudioTrack(LocalTrack):
     @classmethod
     def _mapped(cls, reader: FrameReader, function: Callable[[Any], Any]) -> AudioTrack:
         track = cls(48000, 2)
-        track._source.producer = Pull(
+        track._source.producer = PullingProducer(
             "map", MappedItems(reader, function), track.write, track._source, reader
         )
         return track

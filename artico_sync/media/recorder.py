@@ -13,14 +13,14 @@ from artico_sync._bridge.fork import ForkGuard
 from artico_sync._bridge.frame_reader import FrameReader
 from artico_sync._bridge.portal import assert_not_loop_thread
 from artico_sync._bridge.waiting.deadline import Deadline
-from artico_sync._not_copyable import Unique
+from artico_sync._not_copyable import NotCopyable
 from artico_sync.errors import ForkError, MediaError
 
 if TYPE_CHECKING:
     from artico_sync.media.remote import RemoteTrack
 
 
-class Recorder(Unique):
+class Recorder(NotCopyable):
     """A recording under way, started by `stream.record(path)`; `stop()` or the end of `with` ends
     it.
 
@@ -39,7 +39,7 @@ class Recorder(Unique):
         MediaError: The file cannot be written.
     """
 
-    _INSTEAD = "`stream.record(path)` starts another recording."
+    _copy_hint = "`stream.record(path)` starts another recording."
 
     def __init__(self, path: str, forget: Callable[[Recorder], None]) -> None:
         from artico_sync.media.recording import AUDIO_BACKLOG, VIDEO_BACKLOG, Recording

@@ -99,7 +99,7 @@ class CaptureClock:
         return time + self._offset
 
 
-class LaneFile:
+class TrackWriter:
     """The encoded frames of one lane, in a file of its own until the end."""
 
     def __init__(self, path: str, kind: str, codec: str) -> None:
@@ -197,7 +197,7 @@ class Lane:
     """One lane of a recording, filled from one track after the other by a worker while there is
     one."""
 
-    def __init__(self, file: LaneFile, timeline: Timeline) -> None:
+    def __init__(self, file: TrackWriter, timeline: Timeline) -> None:
         self._file = file
         self._timeline = timeline
         self._lock = threading.Lock()
@@ -312,7 +312,7 @@ class Recording:
                     logger.warning("%s has no room for one more %s track", self.path, kind)
                     return
                 file = os.path.join(self._directory, f"{len(self._lanes)}.nut")
-                lane = Lane(LaneFile(file, kind, codec), self._timeline)
+                lane = Lane(TrackWriter(file, kind, codec), self._timeline)
                 self._lanes.append((kind, lane))
             lane.feed(reader)
 

@@ -12,7 +12,7 @@ from typing import TYPE_CHECKING, Any
 
 from artico_sync._bridge.frame_reader import FrameReader, Post
 from artico_sync._bridge.waiting.deadline import Deadline
-from artico_sync._not_copyable import Unique
+from artico_sync._not_copyable import NotCopyable
 from artico_sync.errors import MediaError
 from artico_sync.media.arrays import array_of, numpy
 from artico_sync.media.local import AudioTrack, LocalTrack, VideoTrack
@@ -30,7 +30,7 @@ if TYPE_CHECKING:
 REPR_TIMEOUT = 2.0
 
 
-class RemoteTrack(Unique, ABC):
+class RemoteTrack(NotCopyable, ABC):
     """A track another peer shares; made by a call, never by the user.
 
     Iterating gives the frames until the track ends. Every method may be called from any thread; of
@@ -46,7 +46,7 @@ class RemoteTrack(Unique, ABC):
         (64, 48)
     """
 
-    _INSTEAD = "pass the track itself on; `snapshot()` takes what it shows now."
+    _copy_hint = "pass the track itself on; `snapshot()` takes what it shows now."
 
     def __init__(self, track: ReceivedTrack, stream: RemoteMediaStream | None, post: Post) -> None:
         self._track = track
@@ -277,7 +277,7 @@ def make_remote_track(
     Args:
         track: The track on the loop.
         stream: The stream it belongs to.
-        post: Runs a function on the loop soon (`LoopLease.post`).
+        post: Runs a function on the loop soon (`Portal.post`).
     """
     kind = RemoteVideoTrack if track.kind == "video" else RemoteAudioTrack
     return kind(track, stream, post)

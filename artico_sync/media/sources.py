@@ -255,7 +255,7 @@ class AudioSource(Source):
             self._emit(piece if self._enabled else self._blank(), due)
 
 
-class Pull:
+class PullingProducer:
     """Has a worker thread pull from a user's iterator while the source is attached.
 
     Args:

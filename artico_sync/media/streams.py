@@ -11,7 +11,7 @@ from collections.abc import Iterable
 from typing import TYPE_CHECKING, TypeAlias, cast
 
 from artico_sync._display import table
-from artico_sync._not_copyable import Unique
+from artico_sync._not_copyable import NotCopyable
 from artico_sync.media.local import FileTrack, LocalTrack
 from artico_sync.media.recorder import Recorder
 from artico_sync.media.remote import RemoteTrack
@@ -53,7 +53,7 @@ def has_ended(track: Track) -> bool:
     return state == "ended"
 
 
-class MediaStream(Unique):
+class MediaStream(NotCopyable):
     """Tracks that belong together, to share with `Call.add_stream`; any thread (W3C Media Capture
     and Streams, MediaStream).
 
@@ -71,7 +71,7 @@ class MediaStream(Unique):
         ValueError: The same track twice, or an id that cannot be signalled (RFC 8830 section 2).
     """
 
-    _INSTEAD = "`MediaStream(stream.tracks)` makes another with the same tracks."
+    _copy_hint = "`MediaStream(stream.tracks)` makes another with the same tracks."
 
     def __init__(self, tracks: Iterable[Track] = (), id: str | None = None) -> None:
         if id is None:

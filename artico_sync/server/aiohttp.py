@@ -7,7 +7,7 @@ import logging
 
 from aiohttp import WSMsgType, hdrs, web
 
-from artico_sync.server.app import Site
+from artico_sync.server.app import LoopBoundServer
 from artico_sync.server.connection import CONTROL, DISCONNECTED, Message
 from artico_sync.server.forwarded import client_address, forwarded_host
 from artico_sync.server.http import ROOT, SIGNALING, last_part, text
@@ -22,7 +22,9 @@ CLOSE_TIMEOUT = 1.0
 SHUTDOWN_TIMEOUT = 3.0
 
 
-def make_application(site: Site, limits: ServerLimits, *, behind_proxy: bool) -> web.Application:
+def make_application(
+    site: LoopBoundServer, limits: ServerLimits, *, behind_proxy: bool
+) -> web.Application:
     """An application to run alone, or under `/socket.io/` or another prefix of another one."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
@@ -54,7 +56,7 @@ def _prefix(request: web.Request) -> str:
 
 
 async def _serve_socket(
-    site: Site, limits: ServerLimits, request: web.Request, behind_proxy: bool
+    site: LoopBoundServer, limits: ServerLimits, request: web.Request, behind_proxy: bool
 ) -> web.StreamResponse:
     def line(name: str) -> str | None:
         # Where a header comes twice the first may be the client's, and the last the proxy's.

@@ -1,7 +1,7 @@
 """A signalling server on one loop at a time, made when that loop first serves it; that loop.
 
-The ASGI and aiohttp applications of an `ArticoServer` serve through one `Site`, so that peers who
-came in by either meet; none of them has any state before it is used.
+The ASGI and aiohttp applications of an `ArticoServer` serve through one `LoopBoundServer`, so that
+peers who came in by either meet; none of them has any state before it is used.
 """
 
 from __future__ import annotations
@@ -15,19 +15,19 @@ from artico_sync.server.http import Page, page
 
 if TYPE_CHECKING:
     from artico_sync.server.connection import Receive, Send
-    from artico_sync.server.socketio_server import Carrier, Request
+    from artico_sync.server.socketio_server import SocketIOServer, Request
 
 
-class Site:
+class LoopBoundServer:
     """What the web servers' adapters call.
 
     Args:
         make_carrier: Makes a fresh server, on the loop it is to run on.
     """
 
-    def __init__(self, make_carrier: Callable[[], Carrier]) -> None:
+    def __init__(self, make_carrier: Callable[[], SocketIOServer]) -> None:
         self._make_carrier = make_carrier
-        self._carrier: Carrier | None = None
+        self._carrier: SocketIOServer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
         self._since = 0.0
 
@@ -37,7 +37,7 @@ class Site:
         carrier = self._carrier
         return carrier.hub.peers if carrier is not None else ()
 
-    def open(self) -> Carrier:
+    def open(self) -> SocketIOServer:
         """The carrier of the running loop.
 
         Raises:
@@ -66,11 +66,11 @@ class Site:
                 self._carrier = self._loop = None
 
     def refusal(self, request: Request) -> tuple[int, str] | None:
-        """See `Carrier.refusal`."""
+        """See `SocketIOServer.refusal`."""
         return self.open().refusal(request)
 
     async def serve(self, request: Request, receive: Receive, send: Send) -> None:
-        """See `Carrier.serve`."""
+        """See `SocketIOServer.serve`."""
         await self.open().serve(request, receive, send)
 
     def page(self, method: str, part: str) -> Page:

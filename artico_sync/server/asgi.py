@@ -5,7 +5,7 @@ from __future__ import annotations
 import logging
 from collections.abc import Awaitable, Callable
 
-from artico_sync.server.app import Site
+from artico_sync.server.app import LoopBoundServer
 from artico_sync.server.connection import Message, Receive, Send
 from artico_sync.server.forwarded import client_address, forwarded_host
 from artico_sync.server.http import SIGNALING, last_part, text
@@ -29,7 +29,9 @@ class SignalingASGI:
         behind_proxy: See `proxies`.
     """
 
-    def __init__(self, site: Site, other: ASGIApplication | None, *, behind_proxy: bool) -> None:
+    def __init__(
+        self, site: LoopBoundServer, other: ASGIApplication | None, *, behind_proxy: bool
+    ) -> None:
         self._site = site
         self._other = other
         self._behind_proxy = behind_proxy

@@ -17,7 +17,7 @@ AuthFunction = Callable[[str | None], str | bool | None]
 MAXIMUM_TOKEN = 16 * 1024
 
 
-class Refusal(Exception):
+class Rejected(Exception):
     """A connection is not let in.
 
     Args:
@@ -29,7 +29,7 @@ class Refusal(Exception):
         self.code = code
 
 
-class Gate:
+class Authenticator:
     """Checks what a client presents against the user's `auth` function, if there is one.
 
     Raises:
@@ -47,11 +47,11 @@ class Gate:
         self._free: asyncio.Semaphore | None = None
 
     async def check(self, peer_id: str, token: str | None) -> None:
-        """Let pass or raise `Refusal`."""
+        """Let pass or raise `Rejected`."""
         if self._auth is None:
             return
         if token is not None and not _is_presentable(token):
-            raise Refusal("unauthorized")
+            raise Rejected("unauthorized")
         if self._free is None:
             self._free = asyncio.Semaphore(self._places)
         try:
@@ -64,11 +64,11 @@ class Gate:
                 verdict: object = await asyncio.shield(asking)
         except TimeoutError:
             logger.warning("auth did not decide within %g s", self._timeout)
-            raise Refusal("unauthorized") from None
+            raise Rejected("unauthorized") from None
         except Exception:
             # Without the traceback's locals, but the user has to see the fault in the function.
             logger.exception("unexpected error in auth; the client is refused")
-            raise Refusal("unauthorized") from None
+            raise Rejected("unauthorized") from None
         self._judge(verdict, peer_id)
 
     def _on_asked(self, asking: asyncio.Future[str | bool | None]) -> None:
@@ -84,11 +84,11 @@ class Gate:
             return
         if isinstance(verdict, str) and verdict:
             if verdict != peer_id:
-                raise Refusal("invalid-id")
+                raise Rejected("invalid-id")
             return
         if verdict is not None and verdict is not False:
             logger.error("auth returned %s; the client is refused", type(verdict).__name__)
-        raise Refusal("unauthorized")
+        raise Rejected("unauthorized")
 
 
 def _is_presentable(token: str) -> bool:

@@ -15,7 +15,7 @@ from artico_sync._protocol.token_bucket import TokenBucket
 from artico_sync.server.events import Event
 from artico_sync.server.limits import ServerLimits
 from artico_sync.server.limits.address_limits import Address
-from artico_sync.server.limits.send_budget import TotalBacklog
+from artico_sync.server.limits.send_budget import TotalSendBudget
 from artico_sync.server.registry import Peer
 
 logger = logging.getLogger("artico_sync.server")
@@ -58,7 +58,7 @@ class Link:
         send: Send,
         address: Address,
         limits: ServerLimits,
-        total: TotalBacklog,
+        total: TotalSendBudget,
         emit: Emit,
         on_dropped: Callable[[Link], None],
     ) -> None:
@@ -79,7 +79,7 @@ class Link:
         #: Who this is, once admitted.
         self.peer: Peer | None = None
         #: Whether it has ended the connection itself, so that it will not come back for its calls.
-        self.said_goodbye = False
+        self.closed_cleanly = False
 
     # -- the hub's side ------------------------------------------------------------------
 
@@ -90,7 +90,7 @@ class Link:
         await self._emit(self.sid, event.packet)
         return not self._dropped.done()
 
-    def complain(self, message: str, *arguments: object) -> None:
+    def log_misbehaviour(self, message: str, *arguments: object) -> None:
         """Log what this peer did wrong, as often as its address deserves."""
         self._address.complaints.say(message, *arguments)
 
@@ -102,9 +102,9 @@ class Link:
 
     def _give_up(self) -> None:
         # At once: what waits for it takes the memory that is wanted.
-        self.drop("it does not read what it is sent", farewell=0.0)
+        self.drop("it does not read what it is sent", drain_timeout=0.0)
 
-    def drop(self, reason: str, farewell: float = FAREWELL_TIMEOUT) -> None:
+    def drop(self, reason: str, drain_timeout: float = FAREWELL_TIMEOUT) -> None:
         """End the connection after what was delivered so far; harmless when it has ended.
 
         Args:
@@ -114,7 +114,7 @@ class Link:
             logger.debug("dropping a connection: %s", reason)
             self._dropped.set_result(None)
             self._backlog.end()
-            self._cut_off = asyncio.get_running_loop().time() + farewell
+            self._cut_off = asyncio.get_running_loop().time() + drain_timeout
             if self._sending is not None and not self._sending.expired():
                 self._sending.reschedule(self._cut_off)
             self._on_dropped(self)
@@ -139,13 +139,13 @@ class Link:
                 break
             frame = _fit(text)
             if frame in GOODBYES:
-                self.said_goodbye = True
+                self.closed_cleanly = True
             if frame == CLOSE:
                 # Ended here: the Socket.IO server would go on reading without knowing the peer.
                 self.drop("it said good-bye")
                 break
             if frame is None:
-                self.complain("dropped a frame that is not of the protocol")
+                self.log_misbehaviour("dropped a frame that is not of the protocol")
             await self._pace()
             if frame is not None:
                 return {"type": "websocket.receive", "text": frame}

@@ -15,7 +15,7 @@ from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
 from artico_sync.server.limits import ServerLimits
-from artico_sync.server.limits.connection_limit import ConnectionCount
+from artico_sync.server.limits.connection_limit import ConnectionLimit
 
 logger = logging.getLogger("artico_sync.server")
 
@@ -60,7 +60,7 @@ class Listener:
         peers = limits.max_peers_per_address if limits is not None else math.inf
         # As many again may be under way to become peers, or look at a page.
         timeout = limits.handshake_timeout if limits is not None else None
-        self._count = ConnectionCount(peers + max(peers, SPARE_CONNECTIONS), timeout)
+        self._count = ConnectionLimit(peers + max(peers, SPARE_CONNECTIONS), timeout)
         self._runner: web.AppRunner | None = None
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []

@@ -25,7 +25,7 @@ GONE = "gone"
 BACK = "back"
 
 
-class Absences:
+class Presence:
     """Who had to do with whom, and who is away.
 
     Args:
@@ -60,7 +60,7 @@ class Absences:
         """A peer's connection has ended; it may come back, unless it said good-bye."""
         if not peer.contacts:
             return
-        if peer.connection.said_goodbye:
+        if peer.connection.closed_cleanly:
             self._tell(Event(GONE, peer.id), peer.contacts)
             return
         if len(self._away) >= self._limits.max_peers:

@@ -1,6 +1,6 @@
 """Who is connected, who is in which room, and who hears what; independent of who serves it.
 
-All of it runs on the one loop that serves; only `Hub.peers` may be read from any thread.
+All of it runs on the one loop that serves; only `Registry.peers` may be read from any thread.
 """
 
 from __future__ import annotations
@@ -10,11 +10,11 @@ import secrets
 from dataclasses import dataclass, field
 from typing import Protocol
 
-from artico_sync.server.auth import Gate, Refusal
+from artico_sync.server.auth import Authenticator, Rejected
 from artico_sync.server.events import Event
 from artico_sync.server.limits import ServerLimits
 from artico_sync.server.messages import MalformedError, is_valid_id, parse_join, parse_signal
-from artico_sync.server.presence import Absences, is_same
+from artico_sync.server.presence import Presence, is_same
 
 logger = logging.getLogger("artico_sync.server")
 
@@ -25,7 +25,7 @@ class Connection(Protocol):
     #: Set when the connection is admitted.
     peer: Peer | None
     #: Whether the peer has ended it itself.
-    said_goodbye: bool
+    closed_cleanly: bool
 
     async def deliver(self, event: Event) -> bool:
         """Send an event; False when the peer does not take it."""
@@ -34,12 +34,12 @@ class Connection(Protocol):
     def drop(self, reason: str) -> None:
         """End the connection after what was delivered so far."""
 
-    def complain(self, message: str, *arguments: object) -> None:
+    def log_misbehaviour(self, message: str, *arguments: object) -> None:
         """Log what the peer did wrong, now and then."""
 
 
 @dataclass(frozen=True)
-class Introduction:
+class Hello:
     """What a new connection says of itself."""
 
     id: str | None
@@ -60,7 +60,7 @@ class Peer:
     contacts: dict[str, bool] = field(default_factory=dict)
 
 
-class Hub:
+class Registry:
     """The peers of one signalling server.
 
     Args:
@@ -68,28 +68,28 @@ class Hub:
         gate: Decides who may come in under which id.
     """
 
-    def __init__(self, limits: ServerLimits, gate: Gate) -> None:
+    def __init__(self, limits: ServerLimits, gate: Authenticator) -> None:
         self.limits = limits
         self._gate = gate
         self._peers: dict[str, Peer] = {}
         self._rooms: dict[str, dict[str, Peer]] = {}
-        self._absences = Absences(limits, self._peers)
+        self._absences = Presence(limits, self._peers)
 
     @property
     def peers(self) -> tuple[str, ...]:
         """Ids of the connected peers, in the order they came; any thread."""
         return tuple(self._peers)
 
-    async def admit(self, connection: Connection, introduction: Introduction) -> bool:
+    async def admit(self, connection: Connection, introduction: Hello) -> bool:
         """Let a connection in and tell it so, or tell it why not and drop it; whether it is in."""
         peer_id = introduction.id
         try:
             if peer_id is None or not is_valid_id(peer_id, self.limits):
-                raise Refusal("invalid-id")
+                raise Rejected("invalid-id")
             await self._gate.check(peer_id, introduction.token)
             # From here to the entry below nothing awaits, so two cannot take one id.
             self._make_room_for(peer_id, introduction.resume)
-        except Refusal as refusal:
+        except Rejected as refusal:
             logger.info("refused %r: %s", _shown(peer_id), refusal.code)
             await connection.deliver(Event("error", refusal.code))
             connection.drop(refusal.code)
@@ -109,10 +109,10 @@ class Hub:
         holder = self._peers.get(peer_id)
         if holder is None:
             if len(self._peers) >= self.limits.max_peers:
-                raise Refusal("server-full")
+                raise Rejected("server-full")
             return
         if not is_same(holder, resume):
-            raise Refusal("id-taken")
+            raise Rejected("id-taken")
         logger.info("%r is back, its old connection is dropped", peer_id)
         self.remove(holder)
         holder.connection.drop("taken over by a newer connection of the same client")
@@ -136,7 +136,7 @@ class Hub:
         try:
             signal = parse_signal(arguments, peer.id, self.limits)
         except MalformedError as error:
-            peer.connection.complain("dropped a signal of %r: it %s", peer.id, error)
+            peer.connection.log_misbehaviour("dropped a signal of %r: it %s", peer.id, error)
             return {"delivered": False}
         target = self._peers.get(signal.target)
         if target is None:
@@ -156,7 +156,7 @@ class Hub:
             if peer.id not in room and len(room) >= self.limits.max_peers_per_room:
                 raise MalformedError("goes to a full room")
         except MalformedError as error:
-            peer.connection.complain("dropped a join of %r: it %s", peer.id, error)
+            peer.connection.log_misbehaviour("dropped a join of %r: it %s", peer.id, error)
             return 0
         others = [other for other in room.values() if other is not peer]
         self._rooms.setdefault(join.room, room)[peer.id] = peer

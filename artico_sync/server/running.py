@@ -5,7 +5,7 @@ from __future__ import annotations
 import ssl
 
 from artico_sync.server.aiohttp import make_application
-from artico_sync.server.app import Site
+from artico_sync.server.app import LoopBoundServer
 from artico_sync.server.limits import ServerLimits
 from artico_sync.server.listener import Listener
 
@@ -23,7 +23,7 @@ class RunningServer:
 
     def __init__(
         self,
-        site: Site,
+        site: LoopBoundServer,
         limits: ServerLimits,
         host: str,
         port: int,

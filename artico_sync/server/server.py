@@ -9,13 +9,13 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
 from artico_sync._bridge.fork import ForkGuard
-from artico_sync._bridge.portal import LoopLease, assert_not_loop_thread, lease
-from artico_sync._bridge.waiting.deadline import MAIN_SLICE, Deadline
-from artico_sync._not_copyable import Unique
-from artico_sync._stop_signals import until_asked_to_end
+from artico_sync._bridge.portal import Portal, assert_not_loop_thread, lease
+from artico_sync._bridge.waiting.deadline import MAIN_THREAD_POLL_INTERVAL, Deadline
+from artico_sync._not_copyable import NotCopyable
+from artico_sync._stop_signals import stop_on_signals
 from artico_sync.errors import ArticoTimeoutError
-from artico_sync.server.app import Site
-from artico_sync.server.auth import AuthFunction, Gate
+from artico_sync.server.app import LoopBoundServer
+from artico_sync.server.auth import AuthFunction, Authenticator
 from artico_sync.server.limits import ServerLimits
 from artico_sync.server.origins import OriginPolicy, is_loopback
 
@@ -25,14 +25,14 @@ if TYPE_CHECKING:
 
     from artico_sync.server.asgi import ASGIApplication
     from artico_sync.server.running import RunningServer
-    from artico_sync.server.socketio_server import Carrier
+    from artico_sync.server.socketio_server import SocketIOServer
 
 __all__ = ["ArticoServer", "AuthFunction", "ServerLimits", "serve_forever"]
 
 logger = logging.getLogger("artico_sync.server")
 
 
-class ArticoServer(Unique):
+class ArticoServer(NotCopyable):
     """Artico's signalling server; JavaScript and Python clients use it alike, from any thread.
 
     Creating one starts nothing; `start()` or `with` does, and `asgi_app` or `aiohttp_app` put it
@@ -69,7 +69,7 @@ class ArticoServer(Unique):
         OSError: A certificate file cannot be read.
     """
 
-    _INSTEAD = "one server has the port; give others its `url`."
+    _copy_hint = "one server has the port; give others its `url`."
 
     def __init__(
         self,
@@ -105,16 +105,16 @@ class ArticoServer(Unique):
             else tuple(allowed_origins)
         )
         # Both are made once here, so that what is wrong with them shows at once.
-        Gate(auth, self._limits)
+        Authenticator(auth, self._limits)
         self._policy(alone=False)
         self._tls = _tls_context(certfile, keyfile, ssl)
-        self._alone = Site(lambda: self._make_carrier(alone=True))
-        self._mounted = Site(lambda: self._make_carrier(alone=False))
+        self._alone = LoopBoundServer(lambda: self._make_carrier(alone=True))
+        self._mounted = LoopBoundServer(lambda: self._make_carrier(alone=False))
         # Held while starting and stopping, so that these follow one another; no callback runs and
         # no other lock is taken under it but the bridge's own.
         self._transition = threading.Lock()
         self._running: RunningServer | None = None
-        self._lease: LoopLease | None = None
+        self._lease: Portal | None = None
         self._guard: ForkGuard | None = None
         self._stopped = threading.Event()
         self._stopped.set()
@@ -123,13 +123,13 @@ class ArticoServer(Unique):
         loopback_only = alone and is_loopback(self._host) and not self._behind_proxy
         return OriginPolicy(self._allowed_origins, loopback_only=loopback_only)
 
-    def _make_carrier(self, alone: bool) -> Carrier:
-        from artico_sync.server.registry import Hub
-        from artico_sync.server.socketio_server import Carrier
+    def _make_carrier(self, alone: bool) -> SocketIOServer:
+        from artico_sync.server.registry import Registry
+        from artico_sync.server.socketio_server import SocketIOServer
 
-        hub = Hub(self._limits, Gate(self._auth, self._limits))
+        hub = Registry(self._limits, Authenticator(self._auth, self._limits))
         ping_interval, ping_timeout = self._ping
-        return Carrier(
+        return SocketIOServer(
             hub,
             self._policy(alone),
             self._limits,
@@ -338,14 +338,14 @@ def serve_forever(server: ArticoServer, *, on_started: Callable[[], object] | No
         ForkError: It was started in the parent of this process.
         RuntimeError: On the library's loop thread.
     """
-    with until_asked_to_end() as asked:
+    with stop_on_signals() as asked:
         try:
             server.start()
             if on_started is not None:
                 on_started()
             while not asked.is_set():
                 try:
-                    server.wait_stopped(MAIN_SLICE)
+                    server.wait_stopped(MAIN_THREAD_POLL_INTERVAL)
                 except ArticoTimeoutError:
                     continue
                 break

@@ -15,11 +15,11 @@ import socketio.packet
 from artico_sync._protocol.strict_socketio import QuietLogger, strict_packet_class
 from artico_sync.server.connection import Link, Message, Receive, Send
 from artico_sync.server.limits import ServerLimits
-from artico_sync.server.limits.address_limits import Address, AddressBook
-from artico_sync.server.limits.log_throttle import Complaints
-from artico_sync.server.limits.send_budget import TotalBacklog
+from artico_sync.server.limits.address_limits import Address, AddressLimits
+from artico_sync.server.limits.log_throttle import LogThrottle
+from artico_sync.server.limits.send_budget import TotalSendBudget
 from artico_sync.server.origins import OriginPolicy
-from artico_sync.server.registry import Hub, Introduction, Peer
+from artico_sync.server.registry import Registry, Hello, Peer
 
 logger = logging.getLogger("artico_sync.server")
 
@@ -87,7 +87,7 @@ class Request:
         self.is_websocket = parameters.get("transport") == ["websocket"]
 
 
-class Carrier:
+class SocketIOServer:
     """Serves a hub's peers over WebSockets, whichever web server has accepted them.
 
     Args:
@@ -99,7 +99,7 @@ class Carrier:
 
     def __init__(
         self,
-        hub: Hub,
+        hub: Registry,
         origins: OriginPolicy,
         limits: ServerLimits,
         *,
@@ -109,8 +109,8 @@ class Carrier:
         self.hub = hub
         self._origins = origins
         self._limits = limits
-        self._addresses = AddressBook(limits)
-        self._backlog = TotalBacklog(limits.max_unsent_total)
+        self._addresses = AddressLimits(limits)
+        self._backlog = TotalSendBudget(limits.max_unsent_total)
         self._links: dict[Link, asyncio.Task[Any] | None] = {}
         self._sessions: dict[str, Link] = {}
         self._stopping = False
@@ -118,7 +118,7 @@ class Carrier:
         # an answer, it could no longer let in.
         self._silence = min(limits.handshake_timeout, ping_interval + ping_timeout)
         # Packets are parsed where it is not known whose they are.
-        self._complaints = Complaints()
+        self._complaints = LogThrottle()
         quiet = QuietLogger(logger)
         self._server: Any = _SocketServer(
             async_mode="asgi",
@@ -151,17 +151,17 @@ class Carrier:
         if not request.is_websocket or not request.is_engineio_4:
             return 400, "Socket.IO over WebSocket only (EIO=4, transport=websocket)"
         address = self._addresses[request.address]
-        complain = address.complaints.say
+        log_misbehaviour = address.complaints.say
         if not self._origins.allows(request.origin, request.host):
-            complain("refused a page from %.200r: not an allowed origin", request.origin)
+            log_misbehaviour("refused a page from %.200r: not an allowed origin", request.origin)
             return 403, "this origin is not allowed"
         if self._stopping:
             return 503, "the server is stopping"
         if not address.connecting.try_take():
-            complain("refused %r: too many new connections", request.address)
+            log_misbehaviour("refused %r: too many new connections", request.address)
             return 429, "too many new connections from this address"
         if address.connections >= self._limits.max_peers_per_address:
-            complain("refused %r: too many connections", request.address)
+            log_misbehaviour("refused %r: too many connections", request.address)
             return 429, "too many connections from this address"
         # Connections that have not presented themselves yet count as well.
         if len(self._links) >= 2 * self._limits.max_peers:
@@ -231,7 +231,7 @@ class Carrier:
         self._sessions[sid] = link
         fields = auth if isinstance(auth, dict) else {}
         token, resume = fields.get("token"), fields.get("resume")
-        introduction = Introduction(
+        introduction = Hello(
             request.id,
             token if isinstance(token, str) else request.token,
             resume if isinstance(resume, str) else None,

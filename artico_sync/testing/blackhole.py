@@ -5,14 +5,14 @@ from __future__ import annotations
 
 import threading
 
-from artico_sync._bridge.call import CallPort
+from artico_sync._bridge.call import CallBridge
 from artico_sync._bridge.waiting.deadline import Deadline
 
 # Seconds the loop gets to take the order.
 LIMIT = 5.0
 
 
-def fall_silent(port: CallPort) -> None:
+def blackhole(port: CallBridge) -> None:
     """Have the call fall silent; returns when it has.
 
     Raises:
@@ -26,8 +26,8 @@ def fall_silent(port: CallPort) -> None:
             raise deadline.error("the call to fall silent", port.session_id, port.target)
 
 
-def _cut(port: CallPort, done: threading.Event) -> None:
-    from artico_sync._webrtc.ice.blackhole import fall_silent as cut
+def _cut(port: CallBridge, done: threading.Event) -> None:
+    from artico_sync._webrtc.ice.blackhole import blackhole as cut
 
     session = port.engine
     if session is not None and session.connection is not None:

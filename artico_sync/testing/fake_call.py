@@ -6,11 +6,11 @@ import logging
 import threading
 from collections.abc import Callable
 
-from artico_sync._bridge.call import CallPort
+from artico_sync._bridge.call import CallBridge
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync.call import Call
 from artico_sync.errors import ArticoTimeoutError, CallClosedError, InvalidStateError
-from artico_sync.testing.blackhole import fall_silent
+from artico_sync.testing.blackhole import blackhole
 from artico_sync.testing.fake_signaling import FakeSignaling
 from artico_sync.testing.leaks import THREAD_PREFIX
 
@@ -44,7 +44,7 @@ class FakeCall:
         ('nothing',)
     """
 
-    def __init__(self, call: Call, port: CallPort, signaling: FakeSignaling) -> None:
+    def __init__(self, call: Call, port: CallBridge, signaling: FakeSignaling) -> None:
         self._call = call
         self._port = port
         self._signaling = signaling
@@ -238,7 +238,7 @@ class FakeCall:
         if self._call.open:
             self._call.flush(STEP_LIMIT)
         self._signaling.mute(self._call.session)
-        fall_silent(self._port)
+        blackhole(self._port)
         self._silent = True
 
     # for the test

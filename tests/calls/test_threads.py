@@ -28,7 +28,7 @@ from artico_sync import (
 from artico_sync._bridge import portal as loop_module
 from artico_sync._bridge.frame_reader import FrameReader
 from artico_sync._bridge.waiting.deadline import Deadline
-from artico_sync._engine.call_state import Phase
+from artico_sync._engine.call_state import CallState
 from tests.blocking import OURS, WaitWatch
 from tests.command_line import running
 from tests.conftest import RTC_CONFIG, TIME_UNIT, MakeArtico
@@ -213,7 +213,7 @@ def test_ctrl_c_in_a_close_ends_the_calls_all_the_same(
 
     def press() -> None:
         # It tries to deliver, for ever.
-        wait_until(lambda: call._port.phase is Phase.CLOSING, "the close", TIMEOUT)
+        wait_until(lambda: call._port.phase is CallState.CLOSING, "the close", TIMEOUT)
         signal.pthread_kill(main, signal.SIGINT)
 
     thread = threading.Thread(target=press)
@@ -386,16 +386,16 @@ def test_hanging_up_while_the_client_closes_is_harmless(monkeypatch: pytest.Monk
         for name in ("alice", "bob")
     )
     call = alice.call("bob")
-    run = loop_module.LoopLease.run
+    run = loop_module.Portal.run
 
-    def run_later(lease: loop_module.LoopLease, *arguments: Any, **options: Any) -> Any:
+    def run_later(lease: loop_module.Portal, *arguments: Any, **options: Any) -> Any:
         monkeypatch.undo()
         alice.close()
         bob.close()
         assert lease.is_over
         return run(lease, *arguments, **options)
 
-    monkeypatch.setattr(loop_module.LoopLease, "run", run_later)
+    monkeypatch.setattr(loop_module.Portal, "run", run_later)
     call.hangup()
     assert call.closed
 

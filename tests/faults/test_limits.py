@@ -9,7 +9,7 @@ from typing import Any
 import pytest
 
 from artico_sync import Call, MessageTooLargeError
-from artico_sync._bridge.events.mailbox import KEPT_LIMIT
+from artico_sync._bridge.events.mailbox import PENDING_LIMIT
 from artico_sync._engine.rate_limit import RateLimits
 from artico_sync._protocol.settings import Settings
 from tests.fuzz.test_signals import CHROMIUM
@@ -122,7 +122,7 @@ def test_calls_that_come_and_go_while_a_handler_is_busy() -> None:
     with Victim(**limits, ring_timeout=60.0) as victim:
         victim.victim.on("call", busy)
         try:
-            for number in range(KEPT_LIMIT + 100):
+            for number in range(PENDING_LIMIT + 100):
                 session = f"call:{number:010}"
                 victim.signal(OFFER, session)
                 victim.signal({"type": "bye", "agent": "artico_sync"}, session)
@@ -130,7 +130,7 @@ def test_calls_that_come_and_go_while_a_handler_is_busy() -> None:
                     victim.check()
             assert entered.wait(LIMIT)
             victim.check()
-            assert victim.victim._port.mailbox.kept("call") <= KEPT_LIMIT
+            assert victim.victim._port.mailbox.kept("call") <= PENDING_LIMIT
         finally:
             go_on.set()
         # The newest are among those that were kept.

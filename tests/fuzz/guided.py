@@ -68,7 +68,7 @@ class Target:
 
 
 @dataclass
-class Findings:
+class Report:
     """What came of fuzzing one target."""
 
     inputs: int = 0
@@ -77,12 +77,12 @@ class Findings:
     wrong: list[str] = field(default_factory=list)
 
 
-def fuzz(target: Target, seconds: float, seed: int = 1) -> Findings:
+def fuzz(target: Target, seconds: float, seed: int = 1) -> Report:
     """Fuzz one target; stops at the first thing that is wrong."""
     chance = random.Random(seed)
     seen: set[tuple[str, int]] = set()
     corpus = [b"", *target.seeds]
-    findings = Findings()
+    findings = Report()
     queue = list(corpus)
     end = time.monotonic() + seconds
     while time.monotonic() < end and not findings.wrong:

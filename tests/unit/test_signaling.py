@@ -27,7 +27,7 @@ from artico_sync import (
     SignalingError,
     SocketSignaling,
 )
-from artico_sync._bridge.portal import LoopLease
+from artico_sync._bridge.portal import Portal
 from artico_sync._engine.signaling.socket import SocketTransport
 from tests.blocking import Blocked
 from tests.conftest import RTC_CONFIG, MakeArtico
@@ -314,14 +314,14 @@ def test_socket_signaling_disconnected_before_it_began_to_connect(
     server: ArticoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     alice = SocketSignaling(server.url, "alice")
-    run = LoopLease.run
+    run = Portal.run
 
-    def run_later(lease: LoopLease, *arguments: Any, **options: Any) -> Any:
+    def run_later(lease: Portal, *arguments: Any, **options: Any) -> Any:
         monkeypatch.undo()
         alice.disconnect()
         return run(lease, *arguments, **options)
 
-    monkeypatch.setattr(LoopLease, "run", run_later)
+    monkeypatch.setattr(Portal, "run", run_later)
     with pytest.raises(SignalingError):
         alice.connect()
     assert alice.state == "disconnected"

@@ -18,7 +18,7 @@ from artico_sync._bridge.waiting.interrupt_safe import Condition, PriorityQueue
 logger = logging.getLogger("artico_sync._bridge.events.dispatcher")
 
 #: Before all others, which are still delivered.
-NOBODYS_TURN = -1
+STOP_FIRST = -1
 
 
 class Dispatchable(Protocol):
@@ -45,7 +45,7 @@ class Dispatcher:
         self._thread: threading.Thread | None = None
         self._stopping = False
 
-    def next_turn(self) -> int:
+    def next_sequence(self) -> int:
         """The turn of an event that happens now: its place among those of all objects; any
         thread."""
         return next(self._turns)
@@ -126,7 +126,7 @@ class Dispatcher:
         with self._lock:
             self._stopping = True
             if self._thread is not None:
-                self._queue.sync_q.put_nowait((NOBODYS_TURN, next(self._entries), None, ""))
+                self._queue.sync_q.put_nowait((STOP_FIRST, next(self._entries), None, ""))
 
     def wait_ended(self, deadline: Deadline) -> bool:
         """Wait for the end that was ordered, except inside a handler, or until it is taken back.

@@ -20,7 +20,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from artico_sync._bridge.events.dispatcher import Dispatcher
-from artico_sync._bridge.events.pending_events import Event, KeptEvents
+from artico_sync._bridge.events.pending_events import Event, PendingEvents
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync._bridge.waiting.waiter import Waiter
 from artico_sync.errors import ArticoTimeoutError
@@ -30,7 +30,7 @@ logger = logging.getLogger("artico_sync.events")
 Handler = Callable[..., Any]
 
 #: Kept events of an object, messages aside; beyond that the oldest is dropped.
-KEPT_LIMIT = 1000
+PENDING_LIMIT = 1000
 
 
 @dataclass(frozen=True, slots=True)
@@ -117,7 +117,7 @@ class Mailbox:
         self._lock = threading.Lock()
         # An object has many events, of which few are ever of interest to anybody.
         self._handlers: defaultdict[str, list[Registration]] = defaultdict(list)
-        self._queues: dict[str, KeptEvents] = {}
+        self._queues: dict[str, PendingEvents] = {}
         #: Threads that take the next event, threads that see it beside the handlers, and threads
         #: that wait for the handlers to go.
         self._takers: defaultdict[str, list[_Wait]] = defaultdict(list)
@@ -149,8 +149,8 @@ class Mailbox:
         with self._lock:
             if self._finished:
                 return
-            next_turn = self._dispatcher.next_turn
-            events = [Event(arguments, next_turn(), consumed) for arguments in batch]
+            next_sequence = self._dispatcher.next_sequence
+            events = [Event(arguments, next_sequence(), consumed) for arguments in batch]
             handled = bool(self._handlers[name])
             waiters = self._observers[name] if handled else self._takers[name]
             woken = _hand_over(events[:1] * len(waiters) if handled else events, waiters)
@@ -178,10 +178,10 @@ class Mailbox:
         with self._lock:
             self._finished = False
 
-    def _queue(self, name: str) -> KeptEvents:
+    def _queue(self, name: str) -> PendingEvents:
         queue = self._queues.get(name)
         if queue is None:
-            queue = self._queues[name] = KeptEvents()
+            queue = self._queues[name] = PendingEvents()
         return queue
 
     def _make_due(self, name: str) -> None:
@@ -202,7 +202,7 @@ class Mailbox:
 
     def _drop_oldest(self) -> None:
         kept = [queue for name, queue in self._queues.items() if name not in self._unbounded]
-        for _ in range(sum(len(queue.events) for queue in kept) - KEPT_LIMIT):
+        for _ in range(sum(len(queue.events) for queue in kept) - PENDING_LIMIT):
             min((queue for queue in kept if queue.events), key=lambda q: q.events[0].turn).take()
             if not self._warned:
                 self._warned = True
@@ -210,7 +210,7 @@ class Mailbox:
                     "%s: more than %d events that nobody handles, or not soon enough;"
                     " the oldest are dropped",
                     self._owner,
-                    KEPT_LIMIT,
+                    PENDING_LIMIT,
                 )
 
     # the user's side

@@ -29,7 +29,7 @@ class Event:
             self.consumed(*self.arguments)
 
 
-class KeptEvents(Queue[Iterable[Event]]):
+class PendingEvents(Queue[Iterable[Event]]):
     """A janus queue that takes events by the batch and gives them one at a time."""
 
     def _init(self, maxsize: int) -> None:

@@ -19,7 +19,7 @@ T = TypeVar("T")
 
 # Python runs signal handlers on its main thread. A signal just before that thread goes to
 # sleep does not wake it, and on Windows none does: there, waits are cut into slices this long.
-MAIN_SLICE = 0.1 if sys.platform == "win32" else 0.2
+MAIN_THREAD_POLL_INTERVAL = 0.1 if sys.platform == "win32" else 0.2
 OTHER_SLICE = 3600.0
 
 # Seconds that stand for ever where a number is needed: 31 years.
@@ -64,7 +64,7 @@ class Deadline:
     def slice(self) -> float:
         """Seconds the next wait may take before the thread must look up."""
         main = threading.main_thread().ident == threading.get_ident()
-        longest = MAIN_SLICE if main else OTHER_SLICE
+        longest = MAIN_THREAD_POLL_INTERVAL if main else OTHER_SLICE
         remaining = self.remaining()
         return longest if remaining is None else min(longest, remaining)
 

@@ -42,7 +42,7 @@ class Condition(threading.Condition):
             raise
 
 
-class _Secure:
+class InterruptSafe:
     """What janus made with locks of its own gets these conditions, before anybody uses it."""
 
     def _secure(self) -> None:
@@ -53,7 +53,7 @@ class _Secure:
         self._sync_tasks_done = Condition(lock)
 
 
-class Queue(_Secure, janus.Queue[T]):  # type: ignore[misc]
+class Queue(InterruptSafe, janus.Queue[T]):  # type: ignore[misc]
     """First in, first out."""
 
     def __init__(self) -> None:
@@ -61,7 +61,7 @@ class Queue(_Secure, janus.Queue[T]):  # type: ignore[misc]
         self._secure()
 
 
-class PriorityQueue(_Secure, janus.PriorityQueue[T]):  # type: ignore[misc]
+class PriorityQueue(InterruptSafe, janus.PriorityQueue[T]):  # type: ignore[misc]
     """The smallest first."""
 
     def __init__(self) -> None:

@@ -72,7 +72,7 @@ class PlainRecords:
         return self._connection.recv(len(record))
 
 
-class HeldRecords:
+class GilHeldRecords:
     """Calls OpenSSL, pyOpenSSL's, without giving up the interpreter's lock."""
 
     def __init__(self, connection: SSL.Connection, functions: _Functions) -> None:
@@ -159,4 +159,4 @@ def _functions() -> _Functions | None:
 def records_of(connection: SSL.Connection, *, accelerate: bool) -> Records:
     """The fastest way there is through `connection`, once its handshake is over."""
     functions = _functions() if accelerate else None
-    return PlainRecords(connection) if functions is None else HeldRecords(connection, functions)
+    return PlainRecords(connection) if functions is None else GilHeldRecords(connection, functions)

@@ -24,7 +24,7 @@ from artico_sync._webrtc.ice import stun_binding as binding
 from artico_sync._webrtc.ice.check_scheduler import Pacer
 from artico_sync._webrtc.ice.gatherer import Gathering, IceServers
 from artico_sync._webrtc.ice.remote_candidates import is_address, is_usable
-from artico_sync._webrtc.ice.selected_pair import SelectedPath
+from artico_sync._webrtc.ice.selected_pair import SelectedPair
 from artico_sync._webrtc.net.udp import Inbox
 
 if TYPE_CHECKING:
@@ -56,7 +56,7 @@ def _random_letters(octets: int) -> str:
     return base64.b64encode(os.urandom(octets)).decode()
 
 
-class IceConnection(Connection):
+class IceAgent(Connection):
     """An aioice connection that trickles, and never gives up by itself.
 
     It fails only when it is closed; how long to try is its owner's to decide.
@@ -99,7 +99,7 @@ class IceConnection(Connection):
         self._check_tasks: set[asyncio.Task[None]] = set()
         self._name_tasks: set[asyncio.Task[None]] = set()
         #: The pair in use, and what is heard over it.
-        self.path = SelectedPath(self)
+        self.path = SelectedPair(self)
         self._broken_at = -TELL_AGAIN
         #: Called when the system says that the pair in use cannot be used any more.
         self.on_broken: Callable[[], None] | None = None
@@ -310,7 +310,7 @@ class IceConnection(Connection):
         if self.on_role is not None:
             self.on_role(ice_controlling)
 
-    def share_role(self, other: IceConnection) -> None:
+    def share_role(self, other: IceAgent) -> None:
         """Be of one agent with `other` (RFC 8445 section 7.3.1.1): two that settle who nominates
         each for itself would have the peer change sides for ever."""
         self.ice_controlling, self._tie_breaker = other.ice_controlling, other._tie_breaker

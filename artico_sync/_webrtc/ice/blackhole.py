@@ -5,18 +5,18 @@ from __future__ import annotations
 
 from typing import Any
 
-from artico_sync._webrtc.ice.agent import IceConnection
+from artico_sync._webrtc.ice.agent import IceAgent
 from artico_sync._webrtc.ice.transport import IceTransport
 
 
-def fall_silent(transport: IceTransport) -> None:
+def blackhole(transport: IceTransport) -> None:
     """Neither send nor hear anything any more, on every socket there is now."""
     for connection in (transport._connection, transport._next):
         if connection is not None:
             _cut(connection)
 
 
-def _cut(connection: IceConnection) -> None:
+def _cut(connection: IceAgent) -> None:
     for protocol in connection._protocols:
         # On the objects themselves, so that whoever holds one of them meets the silence.
         setattr(protocol, "datagram_received", _discard)

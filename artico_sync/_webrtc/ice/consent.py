@@ -9,7 +9,7 @@ from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 if TYPE_CHECKING:
-    from artico_sync._webrtc.ice.agent import IceConnection
+    from artico_sync._webrtc.ice.agent import IceAgent
 
 logger = logging.getLogger(__name__)
 
@@ -57,12 +57,12 @@ class Consent:
         self._timeout = timeout
         self._on_silence = on_silence
         self._on_lost = on_lost
-        self._connection: IceConnection | None = None
+        self._connection: IceAgent | None = None
         self._timer: asyncio.TimerHandle | None = None
         self._due = 0.0
         self._told = False
 
-    def watch(self, connection: IceConnection) -> None:
+    def watch(self, connection: IceAgent) -> None:
         """Watch `connection`, which has just connected, and nothing else from now on."""
         self.stop()
         self._connection = connection
@@ -77,7 +77,7 @@ class Consent:
             self._timer.cancel()
             self._timer = None
 
-    def _ask_after(self, connection: IceConnection) -> float:
+    def _ask_after(self, connection: IceAgent) -> float:
         return self._timeout * ASK_AFTER[0 if connection.ice_controlling else 1]
 
     def _sleep_until(self, due: float) -> None:

@@ -19,12 +19,12 @@ from aiortc.rtcicetransport import parse_stun_turn_uri
 
 from artico_sync._webrtc.ice.keep_alive import KeepAlive
 from artico_sync._webrtc.ice.resolver import get_resolver
-from artico_sync._webrtc.ice.socket import IceProtocol
+from artico_sync._webrtc.ice.socket import IceSocket
 from artico_sync._webrtc.ice.turn import TurnClient
 from artico_sync._webrtc.net.udp import open_socket
 
 if TYPE_CHECKING:
-    from artico_sync._webrtc.ice.agent import IceConnection
+    from artico_sync._webrtc.ice.agent import IceAgent
 
 logger = logging.getLogger(__name__)
 
@@ -142,7 +142,7 @@ class Gathering:
 
     def __init__(
         self,
-        connection: IceConnection,
+        connection: IceAgent,
         servers: IceServers,
         *,
         relay_only: bool,
@@ -155,7 +155,7 @@ class Gathering:
         self._accelerate = accelerate
         self._timeout = timeout
         self._tasks: set[asyncio.Task[None]] = set()
-        self._hosts: list[IceProtocol] = []
+        self._hosts: list[IceSocket] = []
         self._addresses: list[str] | None = None
         #: Set with the first relayed candidate, or when no more candidate can come.
         self._usable = asyncio.Event()
@@ -211,7 +211,7 @@ class Gathering:
             self._connection.gathered()
 
     async def _open_host(self, host: str, *, preference: int) -> None:
-        protocol = IceProtocol(self._connection)
+        protocol = IceSocket(self._connection)
         try:
             transport = await open_socket(protocol, host, accelerate=self._accelerate)
         except OSError as exc:
@@ -242,7 +242,7 @@ class Gathering:
         if not self._tasks:
             self._finish()
 
-    async def _query(self, protocol: IceProtocol, host: str, port: int) -> None:
+    async def _query(self, protocol: IceSocket, host: str, port: int) -> None:
         """Ask a STUN server how the peer would see the socket of `protocol`."""
         base = protocol.local_candidate
         version = ipaddress.ip_address(base.host).version
@@ -254,7 +254,7 @@ class Gathering:
         await self._ask(protocol, address)
         self._keep_alive.add(lambda: self._ask(protocol, address))
 
-    async def _ask(self, protocol: IceProtocol, address: tuple[str, int]) -> None:
+    async def _ask(self, protocol: IceSocket, address: tuple[str, int]) -> None:
         base = protocol.local_candidate
         request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
         response, _ = await protocol.request(request, address)
@@ -278,7 +278,7 @@ class Gathering:
         else:
             connection = self._connection
             _, protocol = await turn.create_turn_endpoint(
-                lambda: IceProtocol(connection),
+                lambda: IceSocket(connection),
                 # TLS checks the certificate against the name.
                 server_addr=(server.host, server.port) if server.tls else addresses[0],
                 username=server.username,
@@ -295,7 +295,7 @@ class Gathering:
         self._connection.add_local(protocol, protocol.local_candidate)
         self._usable.set()
 
-    async def _allocate_over_udp(self, server: TurnServer, address: tuple[str, int]) -> IceProtocol:
+    async def _allocate_over_udp(self, server: TurnServer, address: tuple[str, int]) -> IceSocket:
         """What aioice does, on a socket of ours.
 
         uvloop would never close one that it was opening when it was told to stop.
@@ -307,7 +307,7 @@ class Gathering:
             lifetime=turn.DEFAULT_ALLOCATION_LIFETIME,
             channel_refresh_time=turn.DEFAULT_CHANNEL_REFRESH_TIME,
         )
-        protocol, transport = IceProtocol(self._connection), turn.TurnTransport(inner)
+        protocol, transport = IceSocket(self._connection), turn.TurnTransport(inner)
         await open_socket(inner, None, accelerate=self._accelerate, remote=address)
         try:
             await transport._connect(protocol)

@@ -16,16 +16,16 @@ from artico_sync._webrtc.ice import stun_binding as binding
 from artico_sync._webrtc.net.udp import BatchedDatagramTransport
 
 if TYPE_CHECKING:
-    from artico_sync._webrtc.ice.agent import IceConnection
+    from artico_sync._webrtc.ice.agent import IceAgent
 
 #: Questions without an answer that are remembered.
 QUESTIONS_MAXIMUM = 64
 
 
-class SelectedPath:
+class SelectedPair:
     """The pair a connection uses at present, with what is known of the peer behind it."""
 
-    def __init__(self, connection: IceConnection) -> None:
+    def __init__(self, connection: IceAgent) -> None:
         self._connection = connection
         self.now = asyncio.get_running_loop().time
         self.pair: CandidatePair | None = None

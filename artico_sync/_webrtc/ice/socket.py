@@ -12,7 +12,7 @@ from aioice.ice import StunProtocol
 from aioice.turn import TurnTransport
 
 if TYPE_CHECKING:
-    from artico_sync._webrtc.ice.agent import IceConnection
+    from artico_sync._webrtc.ice.agent import IceAgent
 
 logger = logging.getLogger(__name__)
 
@@ -22,12 +22,12 @@ STUN_FIRST_BYTE_MAXIMUM = 3
 TURN_DELETE_TIMEOUT = 0.5
 
 
-class IceProtocol(StunProtocol):
+class IceSocket(StunProtocol):
     """A socket of an IceConnection, its own or one relayed over TURN."""
 
-    receiver: IceConnection
+    receiver: IceAgent
 
-    def __init__(self, receiver: IceConnection) -> None:
+    def __init__(self, receiver: IceAgent) -> None:
         super().__init__(receiver)
         self._closing: asyncio.Task[None] | None = None
 

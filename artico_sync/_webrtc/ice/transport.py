@@ -24,7 +24,7 @@ from aiortc.rtcicetransport import (
     candidate_to_aioice,
 )
 
-from artico_sync._webrtc.ice.agent import IceConnection
+from artico_sync._webrtc.ice.agent import IceAgent
 from artico_sync._webrtc.ice.consent import Consent
 from artico_sync._webrtc.ice.gatherer import IceServers
 from artico_sync._webrtc.net.udp import Inbox
@@ -32,7 +32,7 @@ from artico_sync._webrtc.net.udp import Inbox
 if TYPE_CHECKING:
     from artico_sync._protocol.settings import Settings
 
-__all__ = ["IceConnection", "IceGatherer", "IceTransport", "create_ice_transport"]
+__all__ = ["IceAgent", "IceGatherer", "IceTransport", "create_ice_transport"]
 
 logger = logging.getLogger(__name__)
 
@@ -66,7 +66,7 @@ def create_ice_transport(
 class IceGatherer(RTCIceGatherer):
     """Holds the connection that descriptions carry."""
 
-    _connection: IceConnection
+    _connection: IceAgent
 
     def __init__(
         self,
@@ -88,11 +88,9 @@ class IceGatherer(RTCIceGatherer):
         self.inbox = Inbox()
         self._connection = self.new_connection(username, password)
 
-    def new_connection(
-        self, username: str | None = None, password: str | None = None
-    ) -> IceConnection:
+    def new_connection(self, username: str | None = None, password: str | None = None) -> IceAgent:
         """A connection that is not gathered yet; fresh credentials unless they are given."""
-        connection: IceConnection
+        connection: IceAgent
 
         def found(candidate: Candidate) -> None:
             if connection is self._connection:
@@ -102,7 +100,7 @@ class IceGatherer(RTCIceGatherer):
             if connection is self._connection:
                 self.set_state("completed")
 
-        connection = IceConnection(
+        connection = IceAgent(
             settings=self._settings,
             inbox=self.inbox,
             servers=self._servers,
@@ -123,7 +121,7 @@ class IceGatherer(RTCIceGatherer):
             self.set_state("gathering")
         await self._connection.gather_candidates()
 
-    def present(self, connection: IceConnection) -> None:
+    def present(self, connection: IceAgent) -> None:
         """Let descriptions carry `connection` from now on."""
         self._connection = connection
         self.set_state("completed" if connection.is_gathered else "new")
@@ -139,7 +137,7 @@ class IceTransport(RTCIceTransport):
     It owns its connections, the watch over the path in use, and the restart under way.
     """
 
-    _connection: IceConnection
+    _connection: IceAgent
 
     def __init__(self, gatherer: IceGatherer, settings: Settings) -> None:
         super().__init__(gatherer)
@@ -148,11 +146,11 @@ class IceTransport(RTCIceTransport):
         self._inbox = gatherer.inbox
         self._started: asyncio.Event | None = None
         #: The connection of a restart that is offered or under way.
-        self._next: IceConnection | None = None
+        self._next: IceAgent | None = None
         self._restart: asyncio.Task[None] | None = None
         #: When it was prepared, and then when the peer took part in it (the loop's time).
         self._restart_began = 0.0
-        self._retiring: dict[asyncio.Task[None], IceConnection] = {}
+        self._retiring: dict[asyncio.Task[None], IceAgent] = {}
         self._consent = Consent(
             settings.silence_timeout, on_silence=self._silent, on_lost=self._lost
         )
@@ -222,7 +220,7 @@ class IceTransport(RTCIceTransport):
         for connection in (*retiring.values(), *self._connections()):
             await connection.close()
 
-    def _connections(self) -> list[IceConnection]:
+    def _connections(self) -> list[IceAgent]:
         """All that are open."""
         connections = [*self._retiring.values(), self._connection]
         return connections if self._next is None else [*connections, self._next]
@@ -249,7 +247,7 @@ class IceTransport(RTCIceTransport):
         """
         self._inbox.consumer = consumer
 
-    def _established(self, connection: IceConnection) -> None:
+    def _established(self, connection: IceAgent) -> None:
         connection.on_broken = self._broken
         self._consent.watch(connection)
         self._set_state("completed")
@@ -363,7 +361,7 @@ class IceTransport(RTCIceTransport):
             await connection.close()
 
     async def _change_over(
-        self, connection: IceConnection, remote: RTCIceParameters, patience: float
+        self, connection: IceAgent, remote: RTCIceParameters, patience: float
     ) -> None:
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
@@ -382,13 +380,13 @@ class IceTransport(RTCIceTransport):
         self._retiring[retiring] = old
         retiring.add_done_callback(self._retiring.pop)
 
-    async def _retire(self, connection: IceConnection) -> None:
+    async def _retire(self, connection: IceAgent) -> None:
         connection.on_broken = None
         await asyncio.sleep(LINGER)
         await connection.close()
 
 
-async def _connect(connection: IceConnection, remote: RTCIceParameters) -> None:
+async def _connect(connection: IceAgent, remote: RTCIceParameters) -> None:
     connection.remote_is_lite = remote.iceLite
     connection.remote_username = remote.usernameFragment
     connection.remote_password = remote.password

@@ -44,7 +44,7 @@ class Encoded:
     audio_level: int | None = None
 
 
-class _FreeVp8Encoder(Vp8Encoder):
+class UnclampedVp8Encoder(Vp8Encoder):
     """VP8 at any bitrate; aiortc holds it between 250 and 1500 kbit/s."""
 
     _Vp8Encoder__target_bitrate: int
@@ -53,7 +53,7 @@ class _FreeVp8Encoder(Vp8Encoder):
         self._Vp8Encoder__target_bitrate = bitrate
 
 
-class _FreeH264Encoder(H264Encoder):
+class UnclampedH264Encoder(H264Encoder):
     """H.264 at any bitrate; aiortc holds it between 500 and 3000 kbit/s."""
 
     _H264Encoder__target_bitrate: int
@@ -97,8 +97,8 @@ class VideoEncoder:
     def __init__(self, codec: RTCRtpCodecParameters) -> None:
         self._codec = codec
         self._even = codec.name.upper() == "H264"
-        self._encoder: _FreeH264Encoder | _FreeVp8Encoder = (
-            _FreeH264Encoder() if self._even else _FreeVp8Encoder()
+        self._encoder: UnclampedH264Encoder | UnclampedVp8Encoder = (
+            UnclampedH264Encoder() if self._even else UnclampedVp8Encoder()
         )
 
     def set_bitrate(self, wanted: int | None, allowed: int | None) -> None:

@@ -71,7 +71,7 @@ class FrameSource(Protocol):
         """Stop producing until the next `attach`."""
 
 
-class Hub(ABC):
+class TrackFanout(ABC):
     """Frames of one local track for any number of consumers; produces only while it has one."""
 
     #: Whether the frames are ours alone, so that an encoder may mark them.
@@ -140,7 +140,7 @@ class Hub(ABC):
         """Produce nothing until the next consumer comes."""
 
 
-class SourceHub(Hub):
+class SourceFanout(TrackFanout):
     """The hub of a track of ours: passes each frame on when it is due."""
 
     def __init__(self, source: FrameSource) -> None:
@@ -234,7 +234,7 @@ class SourceHub(Hub):
         self._timer = self.loop.call_later(max(0.0, moment - monotonic()), self._pass_on, run)
 
 
-class TrackHub(Hub):
+class AiortcTrackFanout(TrackFanout):
     """The hub of any other aiortc track: reads it, and brings its clock to ours.
 
     aiortc's `MediaPlayer` plays on, whether anybody reads its tracks or not: it is read to its end,

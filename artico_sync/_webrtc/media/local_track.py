@@ -12,7 +12,12 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from av import Packet
 from av.frame import Frame
 
-from artico_sync._webrtc.media.fanout import FrameSource, Hub, SourceHub, TrackHub
+from artico_sync._webrtc.media.fanout import (
+    FrameSource,
+    TrackFanout,
+    SourceFanout,
+    AiortcTrackFanout,
+)
 from artico_sync.errors import MediaError
 
 # Frames kept for an asyncio reader of a shared track; the oldest are dropped.
@@ -35,7 +40,9 @@ class SharedTrack(MediaStreamTrack):
     Stopping it ends the sharing with this call only.
     """
 
-    def __init__(self, hub: Hub, on_error: Callable[[MediaError], None] | None = None) -> None:
+    def __init__(
+        self, hub: TrackFanout, on_error: Callable[[MediaError], None] | None = None
+    ) -> None:
         super().__init__()
         self.kind = hub.kind
         self._id = hub.id
@@ -79,13 +86,15 @@ class SharedTrack(MediaStreamTrack):
         return self._frames.popleft()
 
 
-def hub_of(track: FrameSource | MediaStreamTrack) -> Hub:
+def hub_of(track: FrameSource | MediaStreamTrack) -> TrackFanout:
     """The hub of a track, made when first asked for."""
     if isinstance(track, SharedTrack):
         return track.hub
     hub = getattr(track, HUB_ATTRIBUTE, None)
-    if not isinstance(hub, Hub) or hub.loop is not asyncio.get_running_loop():
-        hub = TrackHub(track) if isinstance(track, MediaStreamTrack) else SourceHub(track)
+    if not isinstance(hub, TrackFanout) or hub.loop is not asyncio.get_running_loop():
+        hub = (
+            AiortcTrackFanout(track) if isinstance(track, MediaStreamTrack) else SourceFanout(track)
+        )
         setattr(track, HUB_ATTRIBUTE, hub)
     return hub
 

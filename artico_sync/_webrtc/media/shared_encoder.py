@@ -19,7 +19,7 @@ from av import AudioFrame, Packet, VideoFrame
 from av.frame import Frame
 
 from artico_sync._webrtc.media.encoders import AudioEncoder, Encoded, VideoEncoder
-from artico_sync._webrtc.media.fanout import Hub
+from artico_sync._webrtc.media.fanout import TrackFanout
 from artico_sync._webrtc.media.timeline import VIDEO_RATE, copy_audio, copy_video
 from artico_sync.errors import MediaError
 
@@ -67,19 +67,19 @@ def _key_of(codec: RTCRtpCodecParameters) -> object:
     return codec.mimeType.lower(), codec.clockRate, codec.channels, parameters
 
 
-def encoding_for(hub: Hub, codec: RTCRtpCodecParameters) -> Encoding:
+def encoding_for(hub: TrackFanout, codec: RTCRtpCodecParameters) -> SharedEncoder:
     """The encoding of a track with a codec; shared by all that ask with the same codec."""
     key = _key_of(codec)
     encoding = hub.encodings.get(key)
-    if not isinstance(encoding, Encoding):
-        encoding = hub.encodings[key] = Encoding(hub, codec, key)
+    if not isinstance(encoding, SharedEncoder):
+        encoding = hub.encodings[key] = SharedEncoder(hub, codec, key)
     return encoding
 
 
-class Encoding:
+class SharedEncoder:
     """One encoder and the senders it works for."""
 
-    def __init__(self, hub: Hub, codec: RTCRtpCodecParameters, key: object) -> None:
+    def __init__(self, hub: TrackFanout, codec: RTCRtpCodecParameters, key: object) -> None:
         self._hub = hub
         self._codec = codec
         self._key = key

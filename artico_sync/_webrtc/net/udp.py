@@ -9,7 +9,7 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from artico_sync._speedups.gso import NO_RUNS, RunSender, make_run_sender
+from artico_sync._speedups.gso import NO_RUNS, BatchSender, make_batch_sender
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
         self._read_errors = 0
         self._read_at = 0.0
         #: Made for the first run; None where the system cannot send any.
-        self._run_sender: RunSender | None = None
+        self._run_sender: BatchSender | None = None
         self._can_send_runs = True
         # Not the socket: a selector that does not know it yet would first describe it at length.
         loop.add_reader(sock.fileno(), self._on_readable)
@@ -157,7 +157,7 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
         sender = self._run_sender
         if sender is None:
             # Few calls ever send one, and its buffers are many objects.
-            sender = self._run_sender = make_run_sender(self._sock)
+            sender = self._run_sender = make_batch_sender(self._sock)
             if sender is None:
                 self._can_send_runs = False
                 return False

@@ -22,7 +22,7 @@ logger = logging.getLogger("artico_sync._webrtc.rtp.decoder")
 BACKLOG = 60
 
 
-class Decoding:
+class DecoderWorker:
     """A decoder while somebody reads; `close()` forgets it.
 
     Args:

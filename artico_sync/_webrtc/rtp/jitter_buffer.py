@@ -76,7 +76,7 @@ class TimestampUnwrapper:
         self._value += elapsed
 
 
-class FrameAssembler:
+class JitterBuffer:
     """Frames of one RTP stream, in order.
 
     `hunting` is True while a video stream waits for a key frame to start with.

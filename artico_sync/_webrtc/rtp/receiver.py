@@ -34,8 +34,8 @@ from aiortc.rtp import (
 
 from artico_sync._webrtc.media.depacketizer import parse_payload
 from artico_sync._webrtc.media.remote_track import ReceivedTrack
-from artico_sync._webrtc.rtp.decoder import Decoding
-from artico_sync._webrtc.rtp.jitter_buffer import FrameAssembler, Packet
+from artico_sync._webrtc.rtp.decoder import DecoderWorker
+from artico_sync._webrtc.rtp.jitter_buffer import JitterBuffer, Packet
 
 logger = logging.getLogger("artico_sync._webrtc.rtp.receiver")
 
@@ -80,8 +80,8 @@ class RtpReceiver(RTCRtpReceiver):
     def __init__(self, kind: str, transport: RTCDtlsTransport) -> None:
         self._kind = kind
         self._received: ReceivedTrack | None = None
-        self._assembler = FrameAssembler(video=kind == "video")
-        self._decoding: Decoding | None = None
+        self._assembler = JitterBuffer(video=kind == "video")
+        self._decoding: DecoderWorker | None = None
         self._ssrc: int | None = None
         self._announced: list[int] = []
         self._last_packet = 0.0
@@ -143,7 +143,7 @@ class RtpReceiver(RTCRtpReceiver):
         if track is None or self._decoding is not None:
             return
         self._assembler.restart()
-        self._decoding = Decoding(track.deliver, self._decoder_failed)
+        self._decoding = DecoderWorker(track.deliver, self._decoder_failed)
         self._last_key_request = 0.0
         if self._last_packet:
             # Something was sent already, so the key frame it began with has gone by.

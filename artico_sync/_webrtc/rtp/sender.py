@@ -31,7 +31,7 @@ from aiortc.rtp import (
 from aiortc.utils import random32, uint16_add
 
 from artico_sync._webrtc.media.local_track import SharedTrack, hub_of
-from artico_sync._webrtc.media.shared_encoder import EncodedMedia, Encoding, encoding_for
+from artico_sync._webrtc.media.shared_encoder import EncodedMedia, SharedEncoder, encoding_for
 from artico_sync.errors import MediaError
 
 logger = logging.getLogger("artico_sync._webrtc.rtp.sender")
@@ -61,7 +61,7 @@ class RtpSender(RTCRtpSender):
     def __init__(self, trackOrKind: MediaStreamTrack | str, transport: Any) -> None:
         self._codecs: list[RTCRtpCodecParameters] = []
         self._codec: RTCRtpCodecParameters | None = None
-        self._encoding: Encoding | None = None
+        self._encoding: SharedEncoder | None = None
         self._consumed: MediaStreamTrack | None = None
         self._queue: deque[EncodedMedia] = deque()
         self._wake = asyncio.Event()

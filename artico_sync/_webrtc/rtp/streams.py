@@ -23,8 +23,8 @@ from artico_sync._webrtc.rtp.receiver import RtpReceiver
 from artico_sync._webrtc.rtp.sender import RtpSender
 from artico_sync._webrtc.sdp.media_sections import (
     LocalTrack,
-    MediaLine,
-    PlannedLine,
+    MediaSection,
+    PlannedSection,
     RemoteChange,
     RemoteTrackAdded,
     RemoteTrackRemoved,
@@ -32,13 +32,13 @@ from artico_sync._webrtc.sdp.media_sections import (
     payload_types,
     random_id,
 )
-from artico_sync._webrtc.sdp.parser import RemoteLine
-from artico_sync._webrtc.transports import TransportStack
+from artico_sync._webrtc.sdp.parser import RemoteSection
+from artico_sync._webrtc.transports import Transports
 
 logger = logging.getLogger(__name__)
 
 
-class Streams:
+class RtpStreams:
     """Carries out what was negotiated for the audio and video m-lines.
 
     Every remote track gets a receiver of its own, every local one that comes to an m-line a
@@ -51,7 +51,7 @@ class Streams:
 
     def __init__(
         self,
-        transports: TransportStack,
+        transports: Transports,
         transceivers: list[RTCRtpTransceiver],
         cname: str,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
@@ -71,7 +71,9 @@ class Streams:
 
     # What was negotiated
 
-    def accept(self, index: int, planned: PlannedLine, remote: RemoteLine) -> list[RemoteChange]:
+    def accept(
+        self, index: int, planned: PlannedSection, remote: RemoteSection
+    ) -> list[RemoteChange]:
         """The m-line is in use, in the directions the description says."""
         line = planned.line
         line.codecs, line.extensions = planned.codecs, planned.extensions
@@ -97,7 +99,7 @@ class Streams:
         transceiver._setCurrentDirection(direction(line.sending, line.receiving))
         return changes
 
-    def reject(self, planned: PlannedLine) -> list[RemoteChange]:
+    def reject(self, planned: PlannedSection) -> list[RemoteChange]:
         """The m-line is out of use, by the peer's will or ours."""
         line = planned.line
         if planned.local is not None:
@@ -113,7 +115,7 @@ class Streams:
             self._spawn(transceiver.stop())
         return removed
 
-    def _follow_remote(self, line: MediaLine, remote: RemoteLine) -> list[RemoteChange]:
+    def _follow_remote(self, line: MediaSection, remote: RemoteSection) -> list[RemoteChange]:
         name = (remote.stream_ids, remote.track_id) if remote.sends else None
         if name == line.remote_name:
             return []
@@ -122,7 +124,7 @@ class Streams:
             changes.append(self._add_remote(line, remote))
         return changes
 
-    def _add_remote(self, line: MediaLine, remote: RemoteLine) -> RemoteTrackAdded:
+    def _add_remote(self, line: MediaSection, remote: RemoteSection) -> RemoteTrackAdded:
         transceiver = line.transceiver
         assert transceiver is not None
         if transceiver.receiver.track is not None:
@@ -139,7 +141,7 @@ class Streams:
         line.remote_name = (remote.stream_ids, remote.track_id)
         return line.remote
 
-    def _remove_remote(self, line: MediaLine) -> list[RemoteChange]:
+    def _remove_remote(self, line: MediaSection) -> list[RemoteChange]:
         gone, line.remote, line.remote_name = line.remote, None, None
         if gone is None or line.transceiver is None:
             return []
@@ -151,7 +153,7 @@ class Streams:
     # Transceivers
 
     def _new_transceiver(
-        self, line: MediaLine, index: int, sender: RtpSender | None
+        self, line: MediaSection, index: int, sender: RtpSender | None
     ) -> RTCRtpTransceiver:
         dtls = self._transports.dtls
         transceiver = RTCRtpTransceiver(
@@ -176,7 +178,7 @@ class Streams:
 
     # Running
 
-    async def start(self, lines: list[MediaLine]) -> None:
+    async def start(self, lines: list[MediaSection]) -> None:
         """Start what has been negotiated and does not run yet; tell the others what is new."""
         async with self._starting:
             for line in lines:
@@ -187,7 +189,7 @@ class Streams:
                 if line.receiving and line.remote is not None:
                     await self._start_receiver(line, line.transceiver.receiver)
 
-    async def _start_receiver(self, line: MediaLine, receiver: Any) -> None:
+    async def _start_receiver(self, line: MediaSection, receiver: Any) -> None:
         await receiver.receive(receive_parameters(line))
         assert line.remote_line is not None
         # aiortc leaves the sources of retransmissions out; it finds those by their payload
@@ -199,7 +201,7 @@ class Streams:
             mid=line.mid,
         )
 
-    def _send_parameters(self, line: MediaLine) -> RTCRtpSendParameters:
+    def _send_parameters(self, line: MediaSection) -> RTCRtpSendParameters:
         assert line.transceiver is not None
         parameters = RTCRtpSendParameters(
             codecs=line.codecs, headerExtensions=line.extensions, muxId=line.mid
@@ -210,7 +212,7 @@ class Streams:
         return parameters
 
 
-def receive_parameters(line: MediaLine) -> RTCRtpReceiveParameters:
+def receive_parameters(line: MediaSection) -> RTCRtpReceiveParameters:
     """How to receive what the peer sends on a line, from its description."""
     assert line.remote_line is not None
     media = line.remote_line.media

@@ -16,7 +16,7 @@ from artico_sync._webrtc.sctp.congestion import window_floor
 from artico_sync._webrtc.sctp.cookie import Handshake, Peer
 from artico_sync._webrtc.sctp.handshake import SETUP_CHUNKS, Setup, State
 from artico_sync._webrtc.sctp.outbound_queue import OutboundMessage
-from artico_sync._webrtc.sctp.packet_reader import Inbound
+from artico_sync._webrtc.sctp.packet_reader import PacketReader
 from artico_sync._webrtc.sctp.packets import (
     ABORT,
     CAUSE_STALE_COOKIE,
@@ -36,9 +36,9 @@ from artico_sync._webrtc.sctp.packets import (
     decode_parameters,
     encode_parameters,
 )
-from artico_sync._webrtc.sctp.path_mtu import PathSize
+from artico_sync._webrtc.sctp.path_mtu import PathMtuDiscovery
 from artico_sync._webrtc.sctp.receive_queue import Message, ReceiveQueue
-from artico_sync._webrtc.sctp.sack_scheduler import Acknowledger
+from artico_sync._webrtc.sctp.sack_scheduler import SackScheduler
 from artico_sync._webrtc.sctp.send_queue import SendQueue
 from artico_sync._webrtc.sctp.timer import Timer
 
@@ -113,7 +113,7 @@ class Association:
         #: Both sides count what is acknowledged, so acknowledgements may wait and be few.
         self.patient = False
         #: Bytes of a packet that chunks may fill.
-        self.path = PathSize()
+        self.path = PathMtuDiscovery()
         self.room = self.path.room
         self.sends = SendQueue(initial_tsn, self.room)
         self.receives = ReceiveQueue(capacity, maximum_message)
@@ -124,8 +124,8 @@ class Association:
         self._flush_due = False
         self._progressed = False
         self._replies = 0
-        self._acknowledger = Acknowledger(self._loop, self.receives, self.acknowledge_soon)
-        self._inbound = Inbound(self, tag, owner.on_delivered)
+        self._acknowledger = SackScheduler(self._loop, self.receives, self.acknowledge_soon)
+        self._inbound = PacketReader(self, tag, owner.on_delivered)
         self._retransmission_timer = Timer(self._loop, self._on_retransmission_timeout)
         self._pace_timer = Timer(self._loop, self.flush_soon)
 

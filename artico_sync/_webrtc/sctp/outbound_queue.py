@@ -88,7 +88,7 @@ class OutboundChunk:
             parts.append(padding(self.size))
 
 
-class OutboundQueue:
+class OutboundMessages:
     """Messages that wait, and the numbers their chunks get."""
 
     def __init__(self, initial_tsn: int) -> None:

@@ -40,7 +40,7 @@ ALONE_AFTER = 0.0002
 _LONERS = (INIT, INIT_ACK, SHUTDOWN_COMPLETE)
 
 
-class Inbound:
+class PacketReader:
     """Part of an association, which hands it every packet."""
 
     def __init__(

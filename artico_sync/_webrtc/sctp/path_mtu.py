@@ -37,7 +37,7 @@ _INFO_PARAMETER = 1
 _INFO = Struct("!8sH")
 
 
-class PathSize:
+class PathMtuDiscovery:
     """The search for the largest packet. Sizes are of SCTP packets, in bytes."""
 
     def __init__(self) -> None:

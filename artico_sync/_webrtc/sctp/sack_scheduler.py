@@ -19,7 +19,7 @@ FLOOD = 12
 SACK_DELAY = 0.002
 
 
-class Acknowledger:
+class SackScheduler:
     """Part of an association, and ended by it."""
 
     def __init__(

@@ -18,7 +18,7 @@ from artico_sync._webrtc.sctp.outbound_queue import (
     OVERHEAD,
     OutboundChunk,
     OutboundMessage,
-    OutboundQueue,
+    OutboundMessages,
     SendCounters,
 )
 from artico_sync._webrtc.sctp.packets import DATA_HEADER_LENGTH, TSN_MODULO, Sack, unwrap
@@ -55,7 +55,7 @@ class SendQueue:
         self.failures = 0
         #: Silences since the earliest chunk without acknowledgement is the same.
         self.stalls = 0
-        self.outbound = OutboundQueue(initial_tsn)
+        self.outbound = OutboundMessages(initial_tsn)
         self._queue = self.outbound.messages
         self._acknowledged = self.outbound.next_tsn - 1
         self._flying: dict[int, OutboundChunk] = {}

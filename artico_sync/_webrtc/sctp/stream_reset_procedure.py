@@ -22,7 +22,7 @@ ATTEMPTS = 10
 PAUSE_MAXIMUM = 10.0
 
 
-class StreamCloser:
+class StreamResetManager:
     """Part of the transport, and ended by it.
 
     Args:

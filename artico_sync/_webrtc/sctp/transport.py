@@ -26,7 +26,7 @@ from artico_sync._webrtc.sctp.outbound_queue import OutboundMessage
 from artico_sync._webrtc.sctp.packets import COMMON_HEADER_LENGTH
 from artico_sync._webrtc.sctp.path_mtu import ANYBODY, RECORD
 from artico_sync._webrtc.sctp.receive_queue import OVERHEAD, Message
-from artico_sync._webrtc.sctp.stream_reset_procedure import StreamCloser
+from artico_sync._webrtc.sctp.stream_reset_procedure import StreamResetManager
 
 logger = logging.getLogger(__name__)
 
@@ -74,7 +74,7 @@ class SctpTransport(RTCSctpTransport):
             packet_maximum=RECORD if isinstance(transport, DtlsTransport) else ANYBODY,
             accelerate=settings.accelerate,
         )
-        self._closer = StreamCloser(
+        self._closer = StreamResetManager(
             self._association,
             self._loop,
             self._local_tsn,

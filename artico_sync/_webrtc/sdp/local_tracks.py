@@ -10,8 +10,8 @@ from aiortc.exceptions import InvalidStateError
 from aiortc.mediastreams import MediaStreamTrack
 
 from artico_sync._webrtc.rtp.sender import RtpSender
-from artico_sync._webrtc.sdp.media_sections import LocalTrack, MediaLine, PlannedLine
-from artico_sync._webrtc.sdp.rtp_ids import Identifiers
+from artico_sync._webrtc.sdp.media_sections import LocalTrack, MediaSection, PlannedSection
+from artico_sync._webrtc.sdp.rtp_ids import RtpIdAllocator
 
 logger = logging.getLogger(__name__)
 
@@ -52,7 +52,7 @@ class LocalTracks:
         return True
 
     def replace(
-        self, old: MediaStreamTrack, new: MediaStreamTrack, plan: Iterable[PlannedLine]
+        self, old: MediaStreamTrack, new: MediaStreamTrack, plan: Iterable[PlannedSection]
     ) -> bool:
         """Send another track under the name of the old one. False: that one was not there.
 
@@ -79,8 +79,8 @@ class LocalTracks:
 
     def plan(
         self,
-        plan: list[PlannedLine],
-        identifiers: Identifiers,
+        plan: list[PlannedSection],
+        identifiers: RtpIdAllocator,
         new_mid: Callable[[], str],
         maximum: int,
     ) -> None:
@@ -103,8 +103,8 @@ class LocalTracks:
                 return
             kind = local.track.kind
             plan[index : index + 1] = [
-                PlannedLine(
-                    MediaLine(new_mid(), kind, ours=True),
+                PlannedSection(
+                    MediaSection(new_mid(), kind, ours=True),
                     identifiers.codecs(kind),
                     identifiers.extensions(kind),
                     local,

@@ -10,7 +10,7 @@ from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpHeaderExtension
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
 
 from artico_sync._webrtc.rtp.sender import RtpSender
-from artico_sync._webrtc.sdp.parser import RemoteLine
+from artico_sync._webrtc.sdp.parser import RemoteSection
 
 
 @dataclass(frozen=True)
@@ -46,12 +46,12 @@ class LocalTrack:
     stream_id: str
     #: What the peer knows it by, also after another track took its place.
     track_id: str
-    line: MediaLine | None = None
+    line: MediaSection | None = None
     removed: bool = False
 
 
 @dataclass(eq=False)
-class MediaLine:
+class MediaSection:
     """One m-line as negotiated."""
 
     mid: str
@@ -74,7 +74,7 @@ class MediaLine:
     #: The remote track on it now, and how the peer named it.
     remote: RemoteTrackAdded | None = None
     remote_name: tuple[tuple[str, ...], str | None] | None = None
-    remote_line: RemoteLine | None = None
+    remote_line: RemoteSection | None = None
 
     @property
     def is_media(self) -> bool:
@@ -82,10 +82,10 @@ class MediaLine:
 
 
 @dataclass(eq=False)
-class PlannedLine:
+class PlannedSection:
     """What an m-line becomes when the offer it stands in is answered."""
 
-    line: MediaLine
+    line: MediaSection
     codecs: list[RTCRtpCodecParameters] = field(default_factory=list)
     extensions: list[RTCRtpHeaderExtensionParameters] = field(default_factory=list)
     #: A local track to put on the line, with a sender of its own.

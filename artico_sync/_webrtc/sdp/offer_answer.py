@@ -12,14 +12,16 @@ from aiortc.codecs import CODECS, HEADER_EXTENSIONS, is_rtx
 from aiortc.rtcpeerconnection import find_common_header_extensions, is_codec_compatible
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
-from artico_sync._webrtc.sdp.media_sections import MediaLine, PlannedLine, payload_types
-from artico_sync._webrtc.sdp.parser import DescriptionError, RemoteDescription, RemoteLine
-from artico_sync._webrtc.sdp.rtp_ids import PAYLOAD_TYPES, SHORT_EXTENSION_IDS, Identifiers
+from artico_sync._webrtc.sdp.media_sections import MediaSection, PlannedSection, payload_types
+from artico_sync._webrtc.sdp.parser import DescriptionError, RemoteDescription, RemoteSection
+from artico_sync._webrtc.sdp.rtp_ids import PAYLOAD_TYPES, SHORT_EXTENSION_IDS, RtpIdAllocator
 
 
-def identifiers_in_use(lines: Sequence[MediaLine], remote: RemoteDescription | None) -> Identifiers:
+def identifiers_in_use(
+    lines: Sequence[MediaSection], remote: RemoteDescription | None
+) -> RtpIdAllocator:
     """The payload types and header-extension ids that have a meaning already."""
-    identifiers = Identifiers()
+    identifiers = RtpIdAllocator()
     for line in lines:
         identifiers.note(line.codecs, line.extensions)
     for theirs in remote.lines if remote is not None else ():
@@ -27,7 +29,7 @@ def identifiers_in_use(lines: Sequence[MediaLine], remote: RemoteDescription | N
     return identifiers
 
 
-def plan_answer(lines: Sequence[MediaLine], offer: RemoteDescription) -> list[PlannedLine]:
+def plan_answer(lines: Sequence[MediaSection], offer: RemoteDescription) -> list[PlannedSection]:
     """What we make of an offer.
 
     Raises:
@@ -35,7 +37,7 @@ def plan_answer(lines: Sequence[MediaLine], offer: RemoteDescription) -> list[Pl
     """
     if len(offer.lines) < len(lines):
         raise DescriptionError("the offer has fewer m-lines than before")
-    plan: list[PlannedLine] = []
+    plan: list[PlannedSection] = []
     known = {line.mid: index for index, line in enumerate(lines)}
     with_data = False
     for index, remote in enumerate(offer.lines):
@@ -45,10 +47,10 @@ def plan_answer(lines: Sequence[MediaLine], offer: RemoteDescription) -> list[Pl
         if line is None:
             if remote.mid in known:
                 raise DescriptionError("a mid moved to another m-line")
-            line = MediaLine(remote.mid, remote.kind, ours=False)
+            line = MediaSection(remote.mid, remote.kind, ours=False)
         elif line.mid != remote.mid or line.kind != remote.kind:
             raise DescriptionError("an m-line changed its mid or its kind")
-        planned = PlannedLine(line, line.codecs, line.extensions)
+        planned = PlannedSection(line, line.codecs, line.extensions)
         planned.accepted = not remote.rejected and is_carried(remote, offer)
         if line.kind == "application":
             planned.accepted = planned.accepted and not with_data and is_data(remote)
@@ -61,7 +63,7 @@ def plan_answer(lines: Sequence[MediaLine], offer: RemoteDescription) -> list[Pl
     return plan
 
 
-def apply_answer(plan: Sequence[PlannedLine], answer: RemoteDescription) -> None:
+def apply_answer(plan: Sequence[PlannedSection], answer: RemoteDescription) -> None:
     """Narrow an offer's plan down to what the answer leaves of it.
 
     Raises:
@@ -82,7 +84,7 @@ def apply_answer(plan: Sequence[PlannedLine], answer: RemoteDescription) -> None
             narrow(planned, remote, offered=set(payload_types(planned.codecs)))
 
 
-def narrow(planned: PlannedLine, remote: RemoteLine, *, offered: set[int] | None) -> None:
+def narrow(planned: PlannedSection, remote: RemoteSection, *, offered: set[int] | None) -> None:
     """Keep the codecs and header extensions both sides have; without any, give up the m-line."""
     if not planned.accepted:
         return
@@ -140,7 +142,7 @@ def _base_of(codec: RTCRtpCodecParameters) -> int:
     return base if isinstance(base, int) else -1
 
 
-def is_carried(remote: RemoteLine, description: RemoteDescription) -> bool:
+def is_carried(remote: RemoteSection, description: RemoteDescription) -> bool:
     """Whether an m-line shares the one transport; without BUNDLE only one m-line can."""
     if description.bundle:
         return remote.mid in description.bundle
@@ -149,7 +151,7 @@ def is_carried(remote: RemoteLine, description: RemoteDescription) -> bool:
     return remote is (data or usable)[0]
 
 
-def is_data(remote: RemoteLine) -> bool:
+def is_data(remote: RemoteSection) -> bool:
     """Whether an application m-line is one of data channels."""
     profile, formats = remote.media.profile, remote.media.fmt
     if profile == "DTLS/SCTP":

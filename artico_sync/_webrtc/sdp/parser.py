@@ -47,7 +47,7 @@ class DescriptionError(ValueError):
 
 
 @dataclass
-class RemoteLine:
+class RemoteSection:
     """One m-line of a remote description."""
 
     mid: str
@@ -74,7 +74,7 @@ class RemoteDescription:
     """A remote offer or answer that is well formed in itself."""
 
     type: str
-    lines: list[RemoteLine]
+    lines: list[RemoteSection]
     bundle: tuple[str, ...]
     #: None when every m-line is rejected.
     ice: RTCIceParameters | None
@@ -227,7 +227,7 @@ def _assemble(
     kind: str, parsed: sdp.SessionDescription, sections: list[list[str]]
 ) -> RemoteDescription:
     bundle = next((group.items for group in parsed.group if group.semantic == "BUNDLE"), [])
-    lines: list[RemoteLine] = []
+    lines: list[RemoteSection] = []
     seen: set[str] = set()
     for media, section in zip(parsed.media, sections, strict=True):
         mid = media.rtp.muxId
@@ -237,7 +237,7 @@ def _assemble(
         rejected = media.port == 0 and "a=bundle-only" not in section
         stream_ids, track_id = _read_msid(section, media)
         lines.append(
-            RemoteLine(
+            RemoteSection(
                 mid=mid,
                 kind=media.kind,
                 media=media,
@@ -262,7 +262,7 @@ def _assemble(
     return description
 
 
-def _transport_line(lines: list[RemoteLine], bundle: tuple[str, ...]) -> RemoteLine | None:
+def _transport_line(lines: list[RemoteSection], bundle: tuple[str, ...]) -> RemoteSection | None:
     """The m-line whose transport carries all: the first of the BUNDLE group still in use."""
     usable = {line.mid: line for line in lines if not line.rejected}
     ordered = [usable[mid] for mid in bundle if mid in usable] or list(usable.values())
@@ -307,7 +307,10 @@ def _read_msid(
 
 
 def _read_candidates(
-    sections: list[list[str]], lines: list[RemoteLine], bundle: tuple[str, ...], tagged: RemoteLine
+    sections: list[list[str]],
+    lines: list[RemoteSection],
+    bundle: tuple[str, ...],
+    tagged: RemoteSection,
 ) -> list[RTCIceCandidate]:
     found: list[RTCIceCandidate] = []
     seen: set[str] = set()

@@ -14,14 +14,14 @@ from __future__ import annotations
 
 from collections.abc import Sequence
 
-from artico_sync._webrtc.sdp.media_sections import PlannedLine
+from artico_sync._webrtc.sdp.media_sections import PlannedSection
 from artico_sync._webrtc.sdp.parser import RemoteDescription
 
 #: M-lines of each kind left for tracks that a page adds while an offer is on its way to it.
 SPARE_LINES = 8
 
 
-def retire_in_answer(plan: Sequence[PlannedLine], offer: RemoteDescription) -> None:
+def retire_in_answer(plan: Sequence[PlannedSection], offer: RemoteDescription) -> None:
     """Reject those on which the peer, who has used them, sends no more, and we do not."""
     accepted = {planned.line.mid for planned in plan if planned.accepted}
     group = [mid for mid in offer.bundle if mid in accepted]
@@ -31,7 +31,7 @@ def retire_in_answer(plan: Sequence[PlannedLine], offer: RemoteDescription) -> N
             planned.accepted = False
 
 
-def retire_in_offer(plan: Sequence[PlannedLine], *, peer_is_ours: bool) -> None:
+def retire_in_offer(plan: Sequence[PlannedSection], *, peer_is_artico_sync: bool) -> None:
     """Reject those that carry nothing any more, but for a few.
 
     Args:
@@ -43,13 +43,13 @@ def retire_in_offer(plan: Sequence[PlannedLine], *, peer_is_ours: bool) -> None:
         line = planned.line
         if line.transceiver is None or not _may_go(planned, group):
             continue
-        if not line.used_by_peer and not peer_is_ours and spare[line.kind]:
+        if not line.used_by_peer and not peer_is_artico_sync and spare[line.kind]:
             spare[line.kind] -= 1
         elif planned.carried is None and not line.sending and not line.receiving:
             planned.accepted = False
 
 
-def _may_go(planned: PlannedLine, group: Sequence[str]) -> bool:
+def _may_go(planned: PlannedSection, group: Sequence[str]) -> bool:
     """Whether it is for media, and not the one that stands for the transport of all (RFC 9143,
     section 7)."""
     return planned.accepted and planned.line.is_media and planned.line.mid in group[1:]

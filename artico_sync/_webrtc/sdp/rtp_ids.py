@@ -39,7 +39,7 @@ _PAYLOAD_TYPES = {
 _SPARE_PAYLOAD_TYPES = (*reversed(DYNAMIC_PAYLOAD_TYPES), *range(63, 34, -1))
 
 
-class Identifiers:
+class RtpIdAllocator:
     """Which payload types and header-extension ids are taken, and by what.
 
     Numbers that no packet can carry are not remembered, so there are never more than fit a packet.
@@ -70,16 +70,16 @@ class Identifiers:
         self._extensions[uri] = number
         self._extension_ids.add(number)
 
-    def recall(self, earlier: Identifiers) -> None:
+    def recall(self, earlier: RtpIdAllocator) -> None:
         """Take down what had a meaning before, where that does not contradict what has one now."""
         self.note(
             earlier._codecs.values(),
             [RTCRtpHeaderExtensionParameters(id=n, uri=u) for u, n in earlier._extensions.items()],
         )
 
-    def copy(self) -> Identifiers:
+    def copy(self) -> RtpIdAllocator:
         """The same, to be changed by an offer that may come to nothing."""
-        same = Identifiers()
+        same = RtpIdAllocator()
         same.recall(self)
         return same
 

@@ -5,16 +5,16 @@ from __future__ import annotations
 from collections.abc import Sequence
 from dataclasses import dataclass, field
 
-from artico_sync._webrtc.sdp.media_sections import MediaLine, PlannedLine
+from artico_sync._webrtc.sdp.media_sections import MediaSection, PlannedSection
 
 
 @dataclass(frozen=True)
-class UnansweredOffer:
+class StaleOffer:
     """What was offered last: the peer may have applied it all the same, and answer late."""
 
-    plan: list[PlannedLine] = field(default_factory=list)
+    plan: list[PlannedSection] = field(default_factory=list)
     #: The m-lines there were before it.
-    lines: list[MediaLine] = field(default_factory=list)
+    lines: list[MediaSection] = field(default_factory=list)
     #: The ICE username it carried.
     username: str | None = None
 
@@ -26,11 +26,11 @@ class UnansweredOffer:
             for planned, line in zip(self.plan, self.lines, strict=False)
         )
 
-    def follows(self, lines: Sequence[MediaLine]) -> bool:
+    def follows(self, lines: Sequence[MediaSection]) -> bool:
         """Whether no other m-lines came into use since."""
         return self.lines == lines
 
-    def repeat(self, plan: Sequence[PlannedLine]) -> list[PlannedLine]:
+    def repeat(self, plan: Sequence[PlannedSection]) -> list[PlannedSection]:
         """Put what was offered before on the same m-lines, for a peer that may have applied it.
 
         A track that was removed since leaves its m-line empty.
@@ -38,7 +38,7 @@ class UnansweredOffer:
         repeated = list(plan)
         for index, before in enumerate(self.plan):
             if index >= len(repeated) or repeated[index].line is not before.line:
-                again = PlannedLine(before.line, before.codecs, before.extensions)
+                again = PlannedSection(before.line, before.codecs, before.extensions)
                 repeated[index : index + 1] = [again]
             repeated[index].accepted = before.accepted
             local = before.local

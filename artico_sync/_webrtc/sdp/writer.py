@@ -12,9 +12,14 @@ from aiortc.rtcicetransport import RTCIceParameters
 from aiortc.rtcpeerconnection import create_media_description_for_sctp
 from aiortc.rtcrtpparameters import RTCRtpParameters
 
-from artico_sync._webrtc.sdp.media_sections import MediaLine, PlannedLine, direction, payload_types
-from artico_sync._webrtc.sdp.parser import RemoteDescription, RemoteLine
-from artico_sync._webrtc.transports import TransportStack
+from artico_sync._webrtc.sdp.media_sections import (
+    MediaSection,
+    PlannedSection,
+    direction,
+    payload_types,
+)
+from artico_sync._webrtc.sdp.parser import RemoteDescription, RemoteSection
+from artico_sync._webrtc.transports import Transports
 
 #: What the origin line of our descriptions begins with, by which we know our own kind.
 ORIGIN = "artico_sync"
@@ -32,23 +37,23 @@ class DescriptionWriter:
         cname: The name that ties the RTP streams of this end together.
     """
 
-    def __init__(self, transports: TransportStack, cname: str) -> None:
+    def __init__(self, transports: Transports, cname: str) -> None:
         self._transports = transports
         self._cname = cname
         self._origin = f"{ORIGIN} {secrets.randbits(62)}"
         self._versions = itertools.count(1)
 
-    def offer(self, plan: list[PlannedLine]) -> RTCSessionDescription:
+    def offer(self, plan: list[PlannedSection]) -> RTCSessionDescription:
         return self._write("offer", plan, [planned.line.remote_line for planned in plan], None)
 
-    def answer(self, plan: list[PlannedLine], offer: RemoteDescription) -> RTCSessionDescription:
+    def answer(self, plan: list[PlannedSection], offer: RemoteDescription) -> RTCSessionDescription:
         return self._write("answer", plan, list(offer.lines), offer)
 
     def _write(
         self,
         kind: str,
-        plan: list[PlannedLine],
-        known: list[RemoteLine | None],
+        plan: list[PlannedSection],
+        known: list[RemoteSection | None],
         offer: RemoteDescription | None,
     ) -> RTCSessionDescription:
         description = sdp.SessionDescription()
@@ -72,7 +77,7 @@ class DescriptionWriter:
         return RTCSessionDescription(sdp=str(description), type=kind)
 
     def _section(
-        self, planned: PlannedLine, remote: RemoteLine | None, answering: bool
+        self, planned: PlannedSection, remote: RemoteSection | None, answering: bool
     ) -> sdp.MediaDescription:
         if not planned.accepted:
             return _rejected_section(planned.line, remote)
@@ -112,7 +117,7 @@ class DescriptionWriter:
         )
 
 
-def _media_section(planned: PlannedLine, *, receives: bool, cname: str) -> sdp.MediaDescription:
+def _media_section(planned: PlannedSection, *, receives: bool, cname: str) -> sdp.MediaDescription:
     """An audio or video m-line, but for its transport."""
     line = planned.line
     media = sdp.MediaDescription(
@@ -138,7 +143,7 @@ def _media_section(planned: PlannedLine, *, receives: bool, cname: str) -> sdp.M
     return media
 
 
-def _rejected_section(line: MediaLine, remote: RemoteLine | None) -> sdp.MediaDescription:
+def _rejected_section(line: MediaSection, remote: RemoteSection | None) -> sdp.MediaDescription:
     """An m-line we do not use: port 0, and no transport."""
     profile, formats = RTP_PROFILE, ["0"]
     if remote is not None:

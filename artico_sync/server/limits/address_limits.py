@@ -9,7 +9,7 @@ from dataclasses import dataclass, field
 
 from artico_sync._protocol.token_bucket import TokenBucket
 from artico_sync.server.limits import ServerLimits
-from artico_sync.server.limits.log_throttle import Complaints
+from artico_sync.server.limits.log_throttle import LogThrottle
 
 # Addresses remembered without a connection, until the oldest are forgotten.
 REMEMBERED_ADDRESSES = 4096
@@ -22,10 +22,10 @@ class Address:
     connecting: TokenBucket
     signals: TokenBucket
     connections: int = 0
-    complaints: Complaints = field(default_factory=Complaints)
+    complaints: LogThrottle = field(default_factory=LogThrottle)
 
 
-class AddressBook:
+class AddressLimits:
     """The addresses that are connected, and those seen lately, with their rates."""
 
     def __init__(self, limits: ServerLimits) -> None:

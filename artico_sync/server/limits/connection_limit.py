@@ -11,13 +11,13 @@ from collections.abc import Callable
 from typing import cast
 
 from artico_sync.server.limits.address_limits import network_of
-from artico_sync.server.limits.log_throttle import Complaints
+from artico_sync.server.limits.log_throttle import LogThrottle
 
 # Ends the head of a request.
 BLANK_LINE = b"\r\n\r\n"
 
 
-class ConnectionCount:
+class ConnectionLimit:
     """Lets so many connections of one address be open at once.
 
     Args:
@@ -29,7 +29,7 @@ class ConnectionCount:
         self.timeout = timeout
         self._limit = limit
         self._open: Counter[str] = Counter()
-        self._complaints = Complaints()
+        self._complaints = LogThrottle()
 
     def factory(self, make: Callable[[], asyncio.Protocol]) -> Callable[[], asyncio.Protocol]:
         """The protocol factory to listen with, for the protocols that `make` makes."""
@@ -53,7 +53,7 @@ class ConnectionCount:
 class _CountedProtocol(asyncio.Protocol):
     """Hands everything on, to a protocol that is made if the connection may stay."""
 
-    def __init__(self, count: ConnectionCount, make: Callable[[], asyncio.Protocol]) -> None:
+    def __init__(self, count: ConnectionLimit, make: Callable[[], asyncio.Protocol]) -> None:
         self._count = count
         self._make = make
         self._address = ""

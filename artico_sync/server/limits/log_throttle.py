@@ -12,7 +12,7 @@ PER_SECOND = 1 / 60
 BURST = 3
 
 
-class Complaints:
+class LogThrottle:
     """Warns now and then, and says the rest at debug level: anybody could fill the disk with it."""
 
     __slots__ = ("_rate",)

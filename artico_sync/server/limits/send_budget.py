@@ -8,7 +8,7 @@ from collections.abc import Callable
 PACKET_OVERHEAD = 256
 
 
-class TotalBacklog:
+class TotalSendBudget:
     """What waits for all peers of a server together.
 
     Args:
@@ -18,11 +18,11 @@ class TotalBacklog:
     def __init__(self, limit: float) -> None:
         self._limit = limit
         self._size = 0
-        self._parts: set[Backlog] = set()
+        self._parts: set[SendBudget] = set()
 
-    def part(self, limit: float, on_overflow: Callable[[], None]) -> Backlog:
-        """The backlog of one more peer; see `Backlog`."""
-        part = Backlog(self, limit, on_overflow)
+    def part(self, limit: float, on_overflow: Callable[[], None]) -> SendBudget:
+        """The backlog of one more peer; see `SendBudget`."""
+        part = SendBudget(self, limit, on_overflow)
         self._parts.add(part)
         return part
 
@@ -32,13 +32,13 @@ class TotalBacklog:
         while self._size > self._limit:
             max(self._parts, key=lambda part: part.size).overflow()
 
-    def ended(self, part: Backlog) -> None:
+    def ended(self, part: SendBudget) -> None:
         """Nothing of a part waits any more."""
         self._parts.discard(part)
         self._size -= part.size
 
 
-class Backlog:
+class SendBudget:
     """What waits for one peer.
 
     Args:
@@ -47,7 +47,9 @@ class Backlog:
         on_overflow: Called once when too many do, here or in all; nothing is counted any more.
     """
 
-    def __init__(self, total: TotalBacklog, limit: float, on_overflow: Callable[[], None]) -> None:
+    def __init__(
+        self, total: TotalSendBudget, limit: float, on_overflow: Callable[[], None]
+    ) -> None:
         self._total = total
         self._limit = limit
         self._on_overflow = on_overflow

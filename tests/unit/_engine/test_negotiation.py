@@ -291,7 +291,7 @@ def test_a_peer_that_is_away_is_waited_for() -> None:
 
     async def test(caller: End, callee: End) -> None:
         deliver = caller.deliver
-        caller.deliver = lambda signal: caller.negotiation.on_told(False)
+        caller.deliver = lambda signal: caller.negotiation.on_delivery_report(False)
         track = Still("video")
         caller.negotiation.add_track(track, "one")
         offers = len(caller.descriptions("offer")) + 2 * HASTY.offer_attempts
@@ -308,7 +308,7 @@ def test_a_peer_that_is_away_is_waited_for() -> None:
 def test_the_news_that_a_peer_is_away_grows_old(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(caller: End, callee: End) -> None:
         monkeypatch.setattr(negotiation, "PEER_RETURN", 2 * HASTY.offer_timeout)
-        caller.deliver = lambda signal: caller.negotiation.on_told(False)
+        caller.deliver = lambda signal: caller.negotiation.on_delivery_report(False)
         caller.negotiation.add_track(Still("video"), "one")
         await until(lambda: caller.errors)
         caller.deliver = None

@@ -10,7 +10,7 @@ import pytest
 from aiortc import RTCIceCandidate
 
 from artico_sync._protocol.settings import Settings
-from artico_sync._webrtc.ice.transport import IceConnection
+from artico_sync._webrtc.ice.transport import IceAgent
 from artico_sync._webrtc.sctp.transport import SctpTransport
 from tests.negotiating import (
     End,
@@ -53,13 +53,13 @@ def test_a_path_told_to_be_gone_again_and_again_makes_one_restart(
         transport = caller.connection.ice_transport
         first, offers = transport._connection, len(caller.descriptions("offer"))
         arrives = asyncio.Event()
-        connect = IceConnection.connect
+        connect = IceAgent.connect
 
-        async def connect_slowly(connection: IceConnection) -> None:
+        async def connect_slowly(connection: IceAgent) -> None:
             await arrives.wait()
             await connect(connection)
 
-        monkeypatch.setattr(IceConnection, "connect", connect_slowly)
+        monkeypatch.setattr(IceAgent, "connect", connect_slowly)
         assert first.on_broken is not None
         first.on_broken()
         await until(lambda: transport._restart is not None)
@@ -70,7 +70,7 @@ def test_a_path_told_to_be_gone_again_and_again_makes_one_restart(
         assert len(caller.descriptions("offer")) == offers + 1
         with monkeypatch.context() as elsewhere:
             # The addresses that one was offered with are gone: it cannot come to anything.
-            elsewhere.setattr(IceConnection, "is_outdated", True)
+            elsewhere.setattr(IceAgent, "is_outdated", True)
             first.on_broken()
             await until(lambda: len(caller.descriptions("offer")) == offers + 2)
         await settle(caller, callee)
@@ -93,7 +93,7 @@ def test_addresses_that_change_while_a_restart_is_offered_make_another(
         assert len(caller.descriptions("offer")) == offers + 1
         caller.negotiation.restart_ice()
         with monkeypatch.context() as elsewhere:
-            elsewhere.setattr(IceConnection, "is_outdated", True)
+            elsewhere.setattr(IceAgent, "is_outdated", True)
             caller.negotiation.restart_ice()
         callee.deliver = deliver
         for signal in held:
@@ -198,16 +198,16 @@ def test_a_restart_that_came_to_nothing_for_one_side_only_is_made_again(
     async def test(caller: End, callee: End) -> None:
         transports = [end.connection.ice_transport for end in (caller, callee)]
         first = [transport._connection for transport in transports]
-        connect = IceConnection.connect
+        connect = IceAgent.connect
 
-        async def connect_for_one(connection: IceConnection) -> None:
+        async def connect_for_one(connection: IceAgent) -> None:
             if connection is transports[1]._next:
                 await until(lambda: transports[0]._connection is not first[0])
                 raise ConnectionError("not this one")
             await connect(connection)
 
         with monkeypatch.context() as meanwhile:
-            meanwhile.setattr(IceConnection, "connect", connect_for_one)
+            meanwhile.setattr(IceAgent, "connect", connect_for_one)
             meanwhile.setattr(callee.connection, "on_restart_needed", None)
             caller.negotiation.restart_ice()
             await until(lambda: transports[0]._connection is not first[0])

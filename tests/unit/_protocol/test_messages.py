@@ -46,7 +46,7 @@ def test_what_peers_send_passes_unchanged(body: dict[str, Any]) -> None:
     signal = parse(body, metadata="about")
     assert signal.body == body
     assert (signal.source, signal.session) == ("bob", "call:0123456789")
-    assert (signal.metadata, signal.type, signal.from_ours) == ("about", body["type"], False)
+    assert (signal.metadata, signal.type, signal.from_artico_sync) == ("about", body["type"], False)
 
 
 @pytest.mark.parametrize(
@@ -77,7 +77,7 @@ def test_characters_are_those_of_the_text() -> None:
 
 def test_a_goodbye_says_why_where_it_does() -> None:
     signal = parse(wire.bye("rejected", "not now"))
-    assert (signal.reason, signal.detail, signal.from_ours) == ("rejected", "not now", True)
+    assert (signal.reason, signal.detail, signal.from_artico_sync) == ("rejected", "not now", True)
     for data in (None, 5, {}, {"reason": 5, "detail": []}):
         signal = parse({"type": "bye", "data": data})
         assert (signal.reason, signal.detail) == ("", None)

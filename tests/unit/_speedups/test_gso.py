@@ -14,10 +14,10 @@ import pytest
 
 from artico_sync._speedups import gso as datagram_run
 from artico_sync._speedups.gso import (
-    HeldRunSender,
-    PlainRunSender,
-    RunSender,
-    make_run_sender,
+    GilHeldBatchSender,
+    PlainBatchSender,
+    BatchSender,
+    make_batch_sender,
     socket_address,
 )
 from artico_sync._webrtc.net import udp as datagram
@@ -49,7 +49,7 @@ def bound(host: str) -> socket.socket:
     return sock
 
 
-def send_run(sender: RunSender, kind: type, address: tuple[str, int] | None) -> None:
+def send_run(sender: BatchSender, kind: type, address: tuple[str, int] | None) -> None:
     data = b"".join(PIECES)
     sender.send(memoryview(bytearray(data)) if kind is memoryview else data, SIZE, address)
 
@@ -60,8 +60,8 @@ def send_run(sender: RunSender, kind: type, address: tuple[str, int] | None) -> 
 @pytest.mark.parametrize("held", [True, False])
 def test_a_run_arrives_in_pieces_wherever_it_goes(host: str, held: bool, kind: type) -> None:
     with bound(host) as sock, bound(host) as one, bound(host) as other:
-        sender = make_run_sender(sock) if held else PlainRunSender(sock)
-        assert isinstance(sender, HeldRunSender if held else PlainRunSender)
+        sender = make_batch_sender(sock) if held else PlainBatchSender(sock)
+        assert isinstance(sender, GilHeldBatchSender if held else PlainBatchSender)
         for receiver in (one, other, one):
             send_run(sender, kind, receiver.getsockname()[:2])
             assert [receiver.recv(2 * SIZE) for _ in PIECES] == PIECES
@@ -71,7 +71,7 @@ def test_a_run_arrives_in_pieces_wherever_it_goes(host: str, held: bool, kind: t
 def test_a_connected_socket_needs_no_address() -> None:
     with bound("127.0.0.1") as sock, bound("127.0.0.1") as receiver:
         sock.connect(receiver.getsockname())
-        for sender in (make_run_sender(sock), PlainRunSender(sock)):
+        for sender in (make_batch_sender(sock), PlainBatchSender(sock)):
             assert sender is not None
             send_run(sender, memoryview, None)
             assert [receiver.recv(2 * SIZE) for _ in PIECES] == PIECES
@@ -81,7 +81,7 @@ def test_a_connected_socket_needs_no_address() -> None:
 @pytest.mark.parametrize("held", [True, False])
 def test_what_the_system_refuses_is_told_as_it_says_it(held: bool) -> None:
     with bound("127.0.0.1") as sock:
-        sender = make_run_sender(sock) if held else PlainRunSender(sock)
+        sender = make_batch_sender(sock) if held else PlainBatchSender(sock)
         assert sender is not None
         with pytest.raises(OSError) as refused:
             # More pieces than it cuts.
@@ -106,8 +106,8 @@ def test_without_the_c_library_pythons_sockets_send(
     monkeypatch.setattr(ctypes, "PyDLL", missing)
     with caplog.at_level(logging.INFO, "artico_sync"):
         with bound("127.0.0.1") as sock:
-            assert isinstance(make_run_sender(sock), PlainRunSender)
-            assert isinstance(make_run_sender(sock), PlainRunSender)
+            assert isinstance(make_batch_sender(sock), PlainBatchSender)
+            assert isinstance(make_batch_sender(sock), PlainBatchSender)
     assert caplog.text.count("no such library") == 1
 
 
@@ -141,7 +141,7 @@ def test_what_cannot_leave_as_a_run_leaves_piece_by_piece(
     monkeypatch: pytest.MonkeyPatch, error: int, asked: int
 ) -> None:
     refusing = Refusing(error)
-    monkeypatch.setattr(datagram, "make_run_sender", lambda sock: refusing)
+    monkeypatch.setattr(datagram, "make_batch_sender", lambda sock: refusing)
 
     async def main() -> None:
         recorder = Recorder()

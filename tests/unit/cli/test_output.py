@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from artico_sync import CallRejectedError
-from artico_sync.cli.doctor import Findings, Ill
+from artico_sync.cli.doctor import Report, CheckFailed
 from artico_sync.cli.exit_status import ExitStatus
 from artico_sync.cli.output import Output
 
@@ -59,9 +59,9 @@ def test_json_holds_no_control_characters(capsys: pytest.CaptureFixture[str]) ->
 
 def test_what_the_doctor_found_stays_one_harmless_line(capsys: pytest.CaptureFixture[str]) -> None:
     def check() -> str:
-        raise Ill(f"it answers {STRANGE}", f"ask {STRANGE}")
+        raise CheckFailed(f"it answers {STRANGE}", f"ask {STRANGE}")
 
-    findings = Findings(Output())
+    findings = Report(Output())
     findings.step("the server", check)
     findings.step("the name", lambda: STRANGE)
     lines = capsys.readouterr().out.split("\n")

@@ -16,7 +16,7 @@ from hypothesis import strategies as st
 
 from artico_sync import ArticoServer
 from artico_sync._protocol.token_bucket import TokenBucket
-from artico_sync.server.limits.address_limits import REMEMBERED_ADDRESSES, AddressBook
+from artico_sync.server.limits.address_limits import REMEMBERED_ADDRESSES, AddressLimits
 from artico_sync.server.server import ServerLimits
 from tests.unit.server.deaf_peer import PING, PONG, deaf_peer, websocket_frame
 from tests.unit.server.raw_peer import WAIT, RawPeer, two_peers
@@ -440,7 +440,7 @@ def test_token_bucket() -> None:
 
 
 def test_addresses_are_forgotten_in_the_end() -> None:
-    book = AddressBook(ServerLimits())
+    book = AddressLimits(ServerLimits())
     with book.connected("192.0.2.1") as first:
         for number in range(2 * REMEMBERED_ADDRESSES):
             assert book[f"address-{number}"].connections == 0
@@ -452,7 +452,7 @@ def test_addresses_are_forgotten_in_the_end() -> None:
 
 
 def test_an_address_is_remembered_however_many_are_connected() -> None:
-    book = AddressBook(ServerLimits(connections_per_second=0.001, connections_burst=1))
+    book = AddressLimits(ServerLimits(connections_per_second=0.001, connections_burst=1))
     with ExitStack() as stack:
         for number in range(REMEMBERED_ADDRESSES):
             stack.enter_context(book.connected(f"address-{number}"))

@@ -14,7 +14,7 @@ from typing import Any
 import pytest
 
 from artico_sync._bridge.events.dispatcher import Dispatcher
-from artico_sync._bridge.events.mailbox import KEPT_LIMIT, Mailbox
+from artico_sync._bridge.events.mailbox import PENDING_LIMIT, Mailbox
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync._bridge.waiting.waiter import Waiter
 from artico_sync.errors import ArticoTimeoutError, NotReadyError
@@ -298,18 +298,18 @@ def test_reopened_mailbox_takes_events_again(box: Box) -> None:
 def test_unhandled_events_are_bounded_with_one_warning(
     box: Box, caplog: pytest.LogCaptureFixture
 ) -> None:
-    for number in range(KEPT_LIMIT + 50):
+    for number in range(PENDING_LIMIT + 50):
         box.mailbox.emit("call", number, None)
     box.mailbox.emit("open")
     assert box.take("call")[0] == 51
-    assert box.mailbox.kept("call") + box.mailbox.kept("open") == KEPT_LIMIT - 1
+    assert box.mailbox.kept("call") + box.mailbox.kept("open") == PENDING_LIMIT - 1
     assert sum("nobody handles" in record.message for record in caplog.records) == 1
 
 
 def test_messages_are_not_bounded_by_number(box: Box) -> None:
-    for number in range(KEPT_LIMIT + 50):
+    for number in range(PENDING_LIMIT + 50):
         box.mailbox.emit("data", number)
-    assert box.mailbox.kept("data") == KEPT_LIMIT + 50
+    assert box.mailbox.kept("data") == PENDING_LIMIT + 50
 
 
 def test_events_for_a_busy_handler_are_bounded_with_one_warning(
@@ -319,13 +319,13 @@ def test_events_for_a_busy_handler_are_bounded_with_one_warning(
     box.mailbox.on("call", seen.append)
     box.mailbox.on("close", lambda: seen.append("close"))
     with box.busy():
-        for number in range(KEPT_LIMIT + 50):
+        for number in range(PENDING_LIMIT + 50):
             box.mailbox.emit("call", number, None)
         box.mailbox.emit("close")
-        assert box.mailbox.kept("call") + box.mailbox.kept("close") == KEPT_LIMIT
+        assert box.mailbox.kept("call") + box.mailbox.kept("close") == PENDING_LIMIT
         # Nor does the dispatcher keep anything of those that were dropped.
         assert box.dispatcher._queue.sync_q.qsize() <= 2
-    assert seen == [*range(51, KEPT_LIMIT + 50), "close"]
+    assert seen == [*range(51, PENDING_LIMIT + 50), "close"]
     assert sum("not soon enough" in record.message for record in caplog.records) == 1
 
 
@@ -336,9 +336,9 @@ def test_a_dropped_event_leaves_its_turn_to_nobody(box: Box) -> None:
     with box.busy():
         box.mailbox.emit("call", "dropped", None)
         box.mailbox.emit("open")
-        for number in range(KEPT_LIMIT - 1):
+        for number in range(PENDING_LIMIT - 1):
             box.mailbox.emit("call", number, None)
-    assert seen == ["open", *range(KEPT_LIMIT - 1)]
+    assert seen == ["open", *range(PENDING_LIMIT - 1)]
 
 
 def test_messages_for_a_busy_handler_are_not_bounded_by_number(box: Box) -> None:
@@ -347,10 +347,10 @@ def test_messages_for_a_busy_handler_are_not_bounded_by_number(box: Box) -> None
     box.mailbox.on("open", lambda: seen.append("open"))
     with box.busy():
         box.mailbox.emit("data", 0)
-        for _ in range(KEPT_LIMIT + 50):
+        for _ in range(PENDING_LIMIT + 50):
             box.mailbox.emit("open")
-        box.mailbox.emit_all("data", [(number,) for number in range(1, KEPT_LIMIT + 50)])
-    assert seen == [0, *["open"] * KEPT_LIMIT, *range(1, KEPT_LIMIT + 50)]
+        box.mailbox.emit_all("data", [(number,) for number in range(1, PENDING_LIMIT + 50)])
+    assert seen == [0, *["open"] * PENDING_LIMIT, *range(1, PENDING_LIMIT + 50)]
 
 
 def test_events_of_several_objects_come_in_the_order_in_which_they_happened(box: Box) -> None:

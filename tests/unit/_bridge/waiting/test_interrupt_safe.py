@@ -14,7 +14,7 @@ import pytest
 from artico_sync._bridge.events.dispatcher import Dispatcher
 from artico_sync._bridge.events.mailbox import Mailbox
 from artico_sync._bridge.portal import lease
-from artico_sync._bridge.send_buffer import Outgoing
+from artico_sync._bridge.send_buffer import SendBuffer
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync._bridge.waiting.interrupt_safe import Condition, PriorityQueue, Queue
 from artico_sync.errors import ArticoTimeoutError, NotReadyError
@@ -116,7 +116,7 @@ def test_a_message_accepted_before_ctrl_c_is_sent_without_another() -> None:
         nonlocal session, outgoing
         session = current = Sent()
         engine: Any = lambda: current  # noqa: E731
-        outgoing = Outgoing(leased, lock, Condition(lock), 1000, engine)
+        outgoing = SendBuffer(leased, lock, Condition(lock), 1000, engine)
         return partial(outgoing.put, "one", 3, Deadline(0), check)
 
     try:
@@ -143,7 +143,7 @@ def test_a_signal_handler_may_send_whatever_it_interrupts() -> None:
         nonlocal session, outgoing
         session = current = Sent()
         engine: Any = lambda: current  # noqa: E731
-        outgoing = Outgoing(leased, lock, Condition(lock), 1000, engine)
+        outgoing = SendBuffer(leased, lock, Condition(lock), 1000, engine)
         return partial(put, "message")
 
     try:

@@ -15,7 +15,7 @@ from artico_sync._bridge.waiting import waiter as waiter_module
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync._bridge.waiting.waiter import Waiter
 from artico_sync._protocol.settings import Settings
-from artico_sync._speedups.timer_slack import be_punctual
+from artico_sync._speedups.timer_slack import minimise_timer_slack
 
 LIMIT = 10.0
 
@@ -122,7 +122,7 @@ def test_a_punctual_thread_leaves_the_others_as_they_are() -> None:
     before, during = slack(), []
 
     def run() -> None:
-        be_punctual()
+        minimise_timer_slack()
         during.append(slack())
 
     thread = threading.Thread(target=run)

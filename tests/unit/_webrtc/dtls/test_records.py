@@ -18,7 +18,7 @@ from artico_sync._webrtc.dtls import records as dtls_records
 from artico_sync._webrtc.dtls.records import (
     HEADER,
     RECORD_OVERHEAD,
-    HeldRecords,
+    GilHeldRecords,
     PlainRecords,
     records_of,
     runs,
@@ -67,7 +67,7 @@ def test_what_one_end_encrypts_the_other_decrypts(accelerate: bool) -> None:
     client, server = handshake()
     sender = records_of(client, accelerate=accelerate)
     receiver = records_of(server, accelerate=not accelerate)
-    assert isinstance(sender, HeldRecords if accelerate else PlainRecords)
+    assert isinstance(sender, GilHeldRecords if accelerate else PlainRecords)
     for packets in (PACKETS[-1:], PACKETS, PACKETS[1:]):
         records = split(bytes(sender.encrypt(packets)))
         assert [receiver.decrypt(record) for record in records] == packets

@@ -16,9 +16,9 @@ from hypothesis import strategies as st
 
 from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc.ice import stun_binding as binding
-from artico_sync._webrtc.ice.agent import IceConnection
+from artico_sync._webrtc.ice.agent import IceAgent
 from artico_sync._webrtc.ice.gatherer import IceServers, make_candidate
-from artico_sync._webrtc.ice.socket import IceProtocol
+from artico_sync._webrtc.ice.socket import IceSocket
 from artico_sync._webrtc.net import udp as datagram
 from artico_sync._webrtc.net.udp import BatchedDatagramTransport, Inbox, open_socket
 
@@ -291,7 +291,7 @@ def _hostile() -> st.SearchStrategy[bytes]:
 @given(st.lists(_hostile(), max_size=10), st.booleans())
 def test_hostile_datagrams_are_survived(datagrams: list[bytes], authentic: bool) -> None:
     async def main() -> None:
-        connection = IceConnection(
+        connection = IceAgent(
             settings=Settings(maximum_candidates=4),
             inbox=Inbox(),
             servers=IceServers(),
@@ -300,7 +300,7 @@ def test_hostile_datagrams_are_survived(datagrams: list[bytes], authentic: bool)
             on_gathered=lambda: None,
         )
         connection.remote_username, connection.remote_password = "abcd", "p" * 22
-        protocol = IceProtocol(connection)
+        protocol = IceSocket(connection)
         await open_socket(protocol, LOOPBACK, accelerate=True)
         sockname = protocol.transport.get_extra_info("sockname")
         protocol.local_candidate = make_candidate("host", sockname)
@@ -320,7 +320,7 @@ def test_hostile_datagrams_are_survived(datagrams: list[bytes], authentic: bool)
     asyncio.run(main())
 
 
-def _sign(data: bytes, connection: IceConnection) -> bytes:
+def _sign(data: bytes, connection: IceAgent) -> bytes:
     """The same message as the peer, who knows the password, would send it."""
     name = f"{connection.local_username}:abcd".encode()
     username = b"\x00\x06" + len(name).to_bytes(2, "big") + name + bytes(-len(name) % 4)

@@ -16,7 +16,7 @@ from artico_sync._webrtc.rtp.jitter_buffer import (
     NACK_INTERVALS,
     VIDEO_PATIENCE,
     EncodedFrame,
-    FrameAssembler,
+    JitterBuffer,
     Packet,
     TimestampUnwrapper,
 )
@@ -39,7 +39,7 @@ def packets(frames: int, size: int, start: int = 65530, keys: tuple[int, ...] = 
     return sent
 
 
-def give(assembler: FrameAssembler, sent: Sent, now: float = 0.0) -> list[EncodedFrame]:
+def give(assembler: JitterBuffer, sent: Sent, now: float = 0.0) -> list[EncodedFrame]:
     number, frame, last, key = sent
     payload = Payload(bytes([frame & 0xFF, number & 0xFF, number >> 8]), key)
     return assembler.add(number, Packet(frame * 3000 & 0xFFFFFFFF, last, payload, VP8, now))
@@ -50,7 +50,7 @@ def timestamps(frames: list[EncodedFrame]) -> list[int]:
 
 
 def test_a_frame_goes_on_with_its_last_packet() -> None:
-    assembler = FrameAssembler(video=True)
+    assembler = JitterBuffer(video=True)
     sent = packets(2, 3)
     assert give(assembler, sent[0]) == [] and give(assembler, sent[1]) == []
     (frame,) = give(assembler, sent[2])
@@ -59,7 +59,7 @@ def test_a_frame_goes_on_with_its_last_packet() -> None:
 
 
 def test_without_marker_bits_a_frame_goes_on_with_the_next_one() -> None:
-    assembler = FrameAssembler(video=True)
+    assembler = JitterBuffer(video=True)
     got = []
     for number, frame, _, key in packets(3, 2):
         got += give(assembler, (number, frame, False, key))
@@ -67,14 +67,14 @@ def test_without_marker_bits_a_frame_goes_on_with_the_next_one() -> None:
 
 
 def test_what_comes_before_a_key_frame_is_left_out() -> None:
-    assembler = FrameAssembler(video=True)
+    assembler = JitterBuffer(video=True)
     got = [f for sent in packets(6, 2, keys=(3,)) for f in give(assembler, sent)]
     assert len(got) == 3 and not assembler.hunting
     assert {frame.data[0] for frame in got} == {3, 4, 5}
 
 
 def test_packets_that_overtake_each_other_make_the_same_frames() -> None:
-    assembler = FrameAssembler(video=True)
+    assembler = JitterBuffer(video=True)
     sent = packets(4, 3)
     sent[1], sent[2] = sent[2], sent[1]
     sent[5], sent[8] = sent[8], sent[5]
@@ -84,7 +84,7 @@ def test_packets_that_overtake_each_other_make_the_same_frames() -> None:
 
 
 def test_a_lost_packet_is_asked_for_again_and_again_and_completes_what_waits() -> None:
-    assembler = FrameAssembler(video=True)
+    assembler = JitterBuffer(video=True)
     sent = packets(4, 3)
     got = [f for index, one in enumerate(sent) if index != 4 for f in give(assembler, one)]
     assert timestamps(got) == [0]
@@ -99,7 +99,7 @@ def test_a_lost_packet_is_asked_for_again_and_again_and_completes_what_waits() -
 
 
 def test_lost_video_is_given_up_for_the_next_key_frame() -> None:
-    assembler = FrameAssembler(video=True)
+    assembler = JitterBuffer(video=True)
     sent = packets(6, 2, keys=(0, 4))
     for index, one in enumerate(sent[:6]):
         if index != 2:
@@ -112,7 +112,7 @@ def test_lost_video_is_given_up_for_the_next_key_frame() -> None:
 
 
 def test_a_key_frame_already_here_ends_the_wait_for_what_was_lost() -> None:
-    assembler = FrameAssembler(video=True)
+    assembler = JitterBuffer(video=True)
     sent = packets(6, 2, keys=(0, 4))
     for index, one in enumerate(sent):
         if index != 2:
@@ -123,7 +123,7 @@ def test_a_key_frame_already_here_ends_the_wait_for_what_was_lost() -> None:
 
 
 def test_lost_sound_is_left_out_after_a_moment() -> None:
-    assembler = FrameAssembler(video=False)
+    assembler = JitterBuffer(video=False)
     sent = packets(5, 1)
     got = [f for index, one in enumerate(sent) if index != 2 for f in give(assembler, one)]
     assert timestamps(got) == [0, 1]
@@ -132,7 +132,7 @@ def test_lost_sound_is_left_out_after_a_moment() -> None:
 
 
 def test_padding_makes_no_frame() -> None:
-    assembler = FrameAssembler(video=True)
+    assembler = JitterBuffer(video=True)
     first, second = packets(2, 1)
     give(assembler, first)
     padding = Packet(0, False, Payload(b"", False), VP8, 0.0)
@@ -142,7 +142,7 @@ def test_padding_makes_no_frame() -> None:
 
 
 def test_a_jump_in_the_numbers_begins_anew() -> None:
-    assembler = FrameAssembler(video=True)
+    assembler = JitterBuffer(video=True)
     for one in packets(2, 2, start=100):
         give(assembler, one)
     assert give(assembler, packets(1, 2, start=30000, keys=())[0]) == []
@@ -152,7 +152,7 @@ def test_a_jump_in_the_numbers_begins_anew() -> None:
 
 
 def test_no_more_is_held_than_the_capacity() -> None:
-    assembler = FrameAssembler(video=True)
+    assembler = JitterBuffer(video=True)
     for number in range(CAPACITY * 3):
         give(assembler, (number & 0xFFFF, number, False, False))
     assert len(assembler._packets) <= CAPACITY + 1
@@ -168,7 +168,7 @@ def test_no_more_is_held_than_the_capacity() -> None:
     lost=st.sets(st.integers(min_value=1, max_value=23), max_size=4),
 )
 def test_any_order_gives_whole_frames_in_order(order: list[int], lost: set[int]) -> None:
-    assembler = FrameAssembler(video=True)
+    assembler = JitterBuffer(video=True)
     sent = packets(8, 3)
     got = give(assembler, sent[0])
     for index in order:
@@ -194,7 +194,7 @@ def test_any_order_gives_whole_frames_in_order(order: list[int], lost: set[int])
 def test_nothing_a_peer_sends_raises(
     items: list[tuple[int, int, bool, bytes, bool, float]], video: bool
 ) -> None:
-    assembler = FrameAssembler(video=video)
+    assembler = JitterBuffer(video=video)
     now = 0.0
     for number, timestamp, marker, data, key, pause in items:
         now += pause

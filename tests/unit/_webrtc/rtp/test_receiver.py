@@ -20,7 +20,7 @@ from aiortc.rtp import RtpPacket
 
 from artico_sync._bridge import frame_reader as frames
 from artico_sync._webrtc.media.local_track import hub_of
-from artico_sync._webrtc.media.shared_encoder import Encoding
+from artico_sync._webrtc.media.shared_encoder import SharedEncoder
 from artico_sync._webrtc.rtp import receiver as rtp_receiver
 from artico_sync._webrtc.rtp.receiver import RtpReceiver, TolerantExtensionsMap
 from artico_sync.errors import MediaError
@@ -150,7 +150,7 @@ def test_a_track_shared_with_several_calls_is_encoded_once() -> None:
             assert shows(remote.read(timeout=10), RED)
         hub = one.run_on_loop(lambda: hub_of(track._frame_source()))
         (encoding,) = hub.encodings.values()
-        assert isinstance(encoding, Encoding)
+        assert isinstance(encoding, SharedEncoder)
 
         def counts() -> tuple[int, list[int]]:
             return encoding.frames_encoded, [pair.senders()[0].frames_sent for pair in pairs]

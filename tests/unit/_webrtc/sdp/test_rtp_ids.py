@@ -7,7 +7,7 @@ from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpHeaderExtension
 
 from artico_sync._webrtc.peer_connection import PeerConnection
 from artico_sync._webrtc.sdp.parser import parse_description
-from artico_sync._webrtc.sdp.rtp_ids import EXTENSION_IDS, PAYLOAD_TYPES, Identifiers
+from artico_sync._webrtc.sdp.rtp_ids import EXTENSION_IDS, PAYLOAD_TYPES, RtpIdAllocator
 from tests.descriptions import (
     AUDIO,
     DATA,
@@ -33,7 +33,7 @@ def codec(number: int, name: str = "x") -> RTCRtpCodecParameters:
 
 
 def test_what_had_a_meaning_first_keeps_it() -> None:
-    identifiers = Identifiers()
+    identifiers = RtpIdAllocator()
     identifiers.note([codec(96, "first")], [extension(5, "first"), extension(6, MID_URI)])
     identifiers.note([codec(96, "second")], [extension(5, "second"), extension(7, MID_URI)])
     assert identifiers._codecs[96].mimeType == "video/first"
@@ -45,7 +45,7 @@ def test_what_had_a_meaning_first_keeps_it() -> None:
 
 @pytest.mark.parametrize("number", [1, 14, 15, 16, 200, 255])
 def test_every_id_a_header_can_carry_is_remembered(number: int) -> None:
-    before, after = Identifiers(), Identifiers()
+    before, after = RtpIdAllocator(), RtpIdAllocator()
     before.note([], [extension(number, MID_URI)])
     after.recall(before)
     offered = {template.uri: template.id for template in after.extensions("video")}
@@ -54,9 +54,9 @@ def test_every_id_a_header_can_carry_is_remembered(number: int) -> None:
 
 
 def test_numbers_no_packet_can_carry_are_not_remembered() -> None:
-    identifiers = Identifiers()
+    identifiers = RtpIdAllocator()
     for round_ in range(5):
-        later = Identifiers()
+        later = RtpIdAllocator()
         numbers = range(-10, 3000)
         later.note(
             [codec(number) for number in numbers],

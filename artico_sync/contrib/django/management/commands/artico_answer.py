@@ -8,8 +8,8 @@ from typing import Any
 from django.core.management.base import BaseCommand, CommandError, CommandParser
 from django.utils.module_loading import import_string
 
-from artico_sync._bridge.waiting.deadline import MAIN_SLICE
-from artico_sync._stop_signals import until_asked_to_end
+from artico_sync._bridge.waiting.deadline import MAIN_THREAD_POLL_INTERVAL
+from artico_sync._stop_signals import stop_on_signals
 from artico_sync.contrib.django.answering import Answering
 from artico_sync.contrib.django.client import make_artico, read_settings
 from artico_sync.errors import ArticoError
@@ -45,12 +45,12 @@ class Command(BaseCommand):
             answering = Answering(rtco, handler, options["calls"])
         except TypeError as error:
             raise CommandError(f"{options['handler']}: {error}.") from error
-        with until_asked_to_end() as asked:
+        with stop_on_signals() as asked:
             try:
                 rtco.connect(read_settings()["CONNECT_TIMEOUT"])
                 self.stdout.write(f"Answering calls to {rtco.id} (Ctrl-C ends it).")
                 self.stdout.flush()
-                while not asked.wait(MAIN_SLICE):
+                while not asked.wait(MAIN_THREAD_POLL_INTERVAL):
                     continue
             except ArticoError as error:
                 raise CommandError(str(error)) from error
