@@ -20,7 +20,7 @@ from artico_sync._bridge.portal import Portal, assert_not_loop_thread
 from artico_sync._bridge.send_buffer import SendBuffer
 from artico_sync._bridge.waiting.deadline import Deadline, wait_until
 from artico_sync._bridge.waiting.interrupt_safe import Condition
-from artico_sync._engine.call_state import CloseReason, CallState, closed_error
+from artico_sync._engine.call_state import CallState, CloseReason, closed_error
 from artico_sync._protocol.settings import KIB, Settings
 from artico_sync._protocol.sizes import OVERHEAD, message_size
 from artico_sync._speedups.switch_interval import switch_interval

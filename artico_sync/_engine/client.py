@@ -12,7 +12,7 @@ from typing import Protocol
 
 from aiortc import RTCConfiguration
 
-from artico_sync._engine.call_state import CloseReason, CallState
+from artico_sync._engine.call_state import CallState, CloseReason
 from artico_sync._engine.rate_limit import RateLimits
 from artico_sync._engine.session import Session
 from artico_sync._engine.session_listener import SessionListener

@@ -13,7 +13,7 @@ from typing import Any
 
 from aiortc import RTCConfiguration, RTCDataChannel
 
-from artico_sync._engine.call_state import BYE_REASONS, CloseReason, CallState
+from artico_sync._engine.call_state import BYE_REASONS, CallState, CloseReason
 from artico_sync._engine.data_channel import DataChannel
 from artico_sync._engine.graceful_close import deliver_and_close
 from artico_sync._engine.local_media import LocalMedia

@@ -15,7 +15,7 @@ from artico_sync.server.http import Page, page
 
 if TYPE_CHECKING:
     from artico_sync.server.connection import Receive, Send
-    from artico_sync.server.socketio_server import SocketIOServer, Request
+    from artico_sync.server.socketio_server import Request, SocketIOServer
 
 
 class LoopBoundServer:

@@ -15,7 +15,7 @@ from artico_sync._not_copyable import NotCopyable
 from artico_sync._stop_signals import stop_on_signals
 from artico_sync.errors import ArticoTimeoutError
 from artico_sync.server.app import LoopBoundServer
-from artico_sync.server.auth import AuthFunction, Authenticator
+from artico_sync.server.auth import Authenticator, AuthFunction
 from artico_sync.server.limits import ServerLimits
 from artico_sync.server.origins import OriginPolicy, is_loopback
 

@@ -19,7 +19,7 @@ from artico_sync.server.limits.address_limits import Address, AddressLimits
 from artico_sync.server.limits.log_throttle import LogThrottle
 from artico_sync.server.limits.send_budget import TotalSendBudget
 from artico_sync.server.origins import OriginPolicy
-from artico_sync.server.registry import Registry, Hello, Peer
+from artico_sync.server.registry import Hello, Peer, Registry
 
 logger = logging.getLogger("artico_sync.server")
 

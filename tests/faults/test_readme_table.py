@@ -14,7 +14,7 @@ def test_every_fault_has_its_test() -> None:
     rows = section.split("   * - ")[2:]
     assert len(rows) > 10
     for row in rows:
-        named = re.findall(r"``((?:\w+/)?test_\w+|fuzz)``", row.rsplit("\n     - ", 1)[1])
+        named = re.findall(r"``((?:\w+/)*test_\w+|fuzz)``", row.rsplit("\n     - ", 1)[1])
         assert named, row
         for name in named:
             places = (ROOT / "tests" / "faults", ROOT / "tests", ROOT)

@@ -13,10 +13,10 @@ from av import Packet
 from av.frame import Frame
 
 from artico_sync._webrtc.media.fanout import (
-    FrameSource,
-    TrackFanout,
-    SourceFanout,
     AiortcTrackFanout,
+    FrameSource,
+    SourceFanout,
+    TrackFanout,
 )
 from artico_sync.errors import MediaError
 

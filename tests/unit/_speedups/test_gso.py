@@ -14,9 +14,9 @@ import pytest
 
 from artico_sync._speedups import gso as datagram_run
 from artico_sync._speedups.gso import (
+    BatchSender,
     GilHeldBatchSender,
     PlainBatchSender,
-    BatchSender,
     make_batch_sender,
     socket_address,
 )

@@ -9,7 +9,7 @@ import sys
 import pytest
 
 from artico_sync import CallRejectedError
-from artico_sync.cli.doctor import Report, CheckFailed
+from artico_sync.cli.doctor import CheckFailed, Report
 from artico_sync.cli.exit_status import ExitStatus
 from artico_sync.cli.output import Output
 
