@@ -74,7 +74,7 @@ def test_another_order_than_the_documented_one_is_found() -> None:
     inner, outer = make(order, "_bridge.events.mailbox", "_bridge.call")
     with inner, outer:
         assert order.circle() is None
-    with pytest.raises(AssertionError, match="mailbox:1 then .*call_port"):
+    with pytest.raises(AssertionError, match="mailbox:1 then .*_bridge.call:1"):
         order.check()
 
 
@@ -87,7 +87,7 @@ def test_a_wait_under_a_lock_is_found() -> None:
     order.check()
     with outer, condition:
         condition.wait(0.001)
-    with pytest.raises(AssertionError, match="while holding .*call_port"):
+    with pytest.raises(AssertionError, match="while holding .*_bridge.call:1"):
         order.check()
 
 
