@@ -3,7 +3,7 @@
 import sys
 
 from artico_sync import Artico, ArticoError
-from artico_sync.files import FileProgress, send_file
+from artico_sync.file_transfer import FileProgress, send_file
 
 if len(sys.argv) != 3:
     sys.exit(__doc__)

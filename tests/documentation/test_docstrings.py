@@ -16,7 +16,7 @@ MODULES = (
     "artico_sync.server.server",
     "artico_sync.contrib.django",
     "artico_sync.contrib.flask",
-    "artico_sync.files",
+    "artico_sync.file_transfer",
     "artico_sync.media",
     "artico_sync.testing",
     "artico_sync.testing.scripts",
