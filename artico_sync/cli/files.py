@@ -11,7 +11,7 @@ from artico_sync.cli.byte_sizes import format_size
 from artico_sync.cli.output import Output
 from artico_sync.errors import ArticoTimeoutError, CallError
 from artico_sync.files import FileProgress, FileReceiver, FileSender, FileTransferError
-from artico_sync.files.messages import build, parse
+from artico_sync.files.messages import build_message, parse_message
 
 # Seconds between two looks at how far a file is: on a terminal, and in JSON.
 REDRAW = 0.1
@@ -56,12 +56,12 @@ class Files:
             return True
         if self._sender.take(message):
             return True
-        body = parse(message)
+        body = parse_message(message)
         if body is None:
             return False
         if body.get("cmd") == "offer":
             self._output.note(f"refusing a file of {self._call.target}: there is no --receive-to")
-            answer = build("refuse", str(body.get("id"))[:64], reason="it takes no files")
+            answer = build_message("refuse", str(body.get("id"))[:64], reason="it takes no files")
             try:
                 self._call.send(answer, timeout=0)
             except (CallError, ArticoTimeoutError) as error:

@@ -1,7 +1,4 @@
-"""A file on its way onto this disk: a safe name, a partial file, and the move when it is whole.
-
-User threads; one object belongs to one thread at a time.
-"""
+"""Files being received: safe names, partial files that can be resumed, cached digests."""
 
 from __future__ import annotations
 
@@ -16,71 +13,131 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from artico_sync.files.digests import Digests
-
-# Windows forbids these, and names that begin like its devices; nobody misses them.
-_FORBIDDEN = re.compile(r'[<>:"|?*]')
-_DEVICE = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
-# Bytes of a name, and characters of what counts as its suffix.
-_LONGEST = 200
-_LONGEST_SUFFIX = 20
+# Windows forbids these characters, and names that begin like its devices.
+_FORBIDDEN_CHARACTERS = re.compile(r'[<>:"|?*]')
+_DEVICE_NAME = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
+_MAX_NAME_BYTES = 200
+# A longer "suffix" is part of the name.
+_MAX_SUFFIX_CHARACTERS = 20
+_READ_BYTES = 1024 * 1024
+#: Number of files whose digest is cached.
+MAX_CACHED_DIGESTS = 1000
 
 
 def safe_name(name: str) -> str:
-    """What a stranger's file name becomes here: never a path, never hidden, valid everywhere."""
+    """Return a file name made from a peer's: never a path, never hidden, valid on any system."""
     base = re.split(r"[/\\]", name)[-1]
     # Control and format characters can make a name look like another one.
     visible = "".join(c for c in base if unicodedata.category(c) not in ("Cc", "Cf", "Cs"))
-    plain = _FORBIDDEN.sub("_", visible).strip(" .")
+    plain = _FORBIDDEN_CHARACTERS.sub("_", visible).strip(" .")
     plain = _shorten(plain)
-    if _DEVICE.match(plain):
+    if _DEVICE_NAME.match(plain):
         plain = f"_{plain}"
     return plain or "file"
 
 
 def _shorten(name: str) -> str:
-    if len(name.encode()) <= _LONGEST:
+    if len(name.encode()) <= _MAX_NAME_BYTES:
         return name
     stem, suffix = os.path.splitext(name)
-    if len(suffix) >= _LONGEST_SUFFIX:
+    if len(suffix) >= _MAX_SUFFIX_CHARACTERS:
         stem, suffix = name, ""
-    kept = stem.encode()[: _LONGEST - len(suffix.encode())].decode(errors="ignore")
-    return f"{kept}{suffix}".rstrip(" .")
+    stem = stem.encode()[: _MAX_NAME_BYTES - len(suffix.encode())].decode(errors="ignore")
+    return f"{stem}{suffix}".rstrip(" .")
+
+
+def hash_file(file: BinaryIO) -> tuple[int, hashlib._Hash]:
+    """Read a file from its start; return the number of bytes read and their SHA-256."""
+    digest = hashlib.sha256()
+    count = 0
+    file.seek(0)
+    while block := file.read(_READ_BYTES):
+        digest.update(block)
+        count += len(block)
+    return count, digest
+
+
+class DigestCache:
+    """Caches the digests of unchanged files, so that offers repeated by a peer cost no reading.
+
+    Used by one thread at a time.
+    """
+
+    def __init__(self) -> None:
+        # Device and inode -> size and times of the file when it was hashed, and its digest.
+        self._entries: dict[tuple[int, int], tuple[tuple[int, int, int], hashlib._Hash]] = {}
+
+    def digest_of(self, file: BinaryIO) -> tuple[int, hashlib._Hash]:
+        """Return the size of an open file and its SHA-256, which the caller may update."""
+        identity, version = _identify(file)
+        entry = self._entries.get(identity)
+        if entry is not None and entry[0] == version:
+            return version[0], entry[1].copy()
+        size, digest = hash_file(file)
+        if size == version[0]:
+            self._store(identity, version, digest)
+        return size, digest
+
+    def store(self, file: BinaryIO, size: int, digest: hashlib._Hash) -> None:
+        """Cache the digest of the first `size` bytes of a file if the file is not longer."""
+        identity, version = _identify(file)
+        if size == version[0]:
+            self._store(identity, version, digest)
+
+    def _store(
+        self, identity: tuple[int, int], version: tuple[int, int, int], digest: hashlib._Hash
+    ) -> None:
+        self._entries.pop(identity, None)
+        self._entries[identity] = (version, digest.copy())
+        if len(self._entries) > MAX_CACHED_DIGESTS:
+            del self._entries[next(iter(self._entries))]
+
+
+def _identify(file: BinaryIO) -> tuple[tuple[int, int], tuple[int, int, int]]:
+    """Return which file it is, and the values that differ after a write to it."""
+    status = os.fstat(file.fileno())
+    return (status.st_dev, status.st_ino), (
+        status.st_size,
+        status.st_mtime_ns,
+        status.st_ctime_ns,
+    )
 
 
 class ReceivedFile:
-    """What has come of a file so far, kept under a temporary name until it is whole.
+    """The received part of a file, kept under a temporary name until it is complete.
+
+    Used by one thread at a time.
 
     Args:
-        folder: Where it goes, and nowhere else.
-        name: As the sender calls it.
-        size: Bytes it will have.
-        sha256: Of its content, in hexadecimal.
-        digests: What the files there hash to, as far as that is known.
+        folder: The only folder that is written to.
+        name: The name given by the sender.
+        size: Size of the complete file in bytes.
+        sha256: SHA-256 of the complete file, in hexadecimal.
+        digests: Cached digests of the files in the folder.
 
     Attributes:
-        offset: Bytes that are there.
-        added: Those of them that came this time; none where all are gone again.
+        offset: Bytes present, including those of an earlier attempt.
+        bytes_added: Bytes written by this object; 0 after they were discarded.
 
     Raises:
-        OSError: It cannot be written there; BlockingIOError when another receiver is at it.
+        OSError: The file cannot be written; BlockingIOError if another receiver is writing it.
     """
 
     def __init__(
-        self, folder: Path, name: str, size: int, sha256: str, digests: Digests | None = None
+        self, folder: Path, name: str, size: int, sha256: str, digests: DigestCache | None = None
     ) -> None:
         self.name = safe_name(name)
         self.size = size
         self._folder = folder
         self._sha256 = sha256
-        self._digests = digests or Digests()
-        self._part = folder / f".{self.name}.{sha256[:16]}.part"
+        self._digests = digests or DigestCache()
+        self._part_path = folder / f".{self.name}.{sha256[:16]}.part"
         self._existing = self._find_existing()
         self._digest = hashlib.sha256()
-        self.added = 0
+        self.bytes_added = 0
         self.offset = size if self._existing is not None else 0
         if self._existing is None:
-            self._file = _open_part(self._part)
+            self._file = _open_part(self._part_path)
             try:
                 self._resume()
             except BaseException:
@@ -93,7 +150,7 @@ class ReceivedFile:
             if path.is_symlink() or not path.is_file() or path.stat().st_size != self.size:
                 return None
             with open(path, "rb") as file:
-                digest = self._digests.of(file)[1]
+                digest = self._digests.digest_of(file)[1]
                 return path if digest.hexdigest() == self._sha256 else None
         except OSError:
             return None
@@ -101,7 +158,7 @@ class ReceivedFile:
     def _resume(self) -> None:
         if os.fstat(self._file.fileno()).st_size > self.size:
             self._file.truncate(self.size)
-        self.offset, self._digest = self._digests.of(self._file)
+        self.offset, self._digest = self._digests.digest_of(self._file)
         self._file.seek(self.offset)
         missing = self.size - self.offset
         if missing > shutil.disk_usage(self._folder).free:
@@ -109,34 +166,34 @@ class ReceivedFile:
 
     @property
     def complete(self) -> bool:
-        """Whether every byte has come."""
+        """True once every byte has been received."""
         return self.offset == self.size
 
     def write(self, data: bytes) -> None:
-        """Add what came next.
+        """Append the bytes received next.
 
         Raises:
-            ValueError: More than the file has.
-            OSError: It cannot be written.
+            ValueError: The file would become longer than announced.
+            OSError: The bytes cannot be written.
         """
         if self.offset + len(data) > self.size:
-            raise ValueError("more came than the file has")
+            raise ValueError("more content arrived than was announced")
         rest = memoryview(data)
         while rest:
             written = self._file.write(rest)
-            self.added += written
+            self.bytes_added += written
             rest = rest[written:]
         self._digest.update(data)
         self.offset += len(data)
 
     def finish(self) -> Path | None:
-        """Check it and give it its name, or a numbered one where that is taken.
+        """Check the hash and move the file to its name, or to a numbered one if that is taken.
 
         Returns:
-            Where it is, or None where its content is not what was announced; it is gone then.
+            The path of the file, or None if the hash is wrong; the partial file is deleted then.
 
         Raises:
-            OSError: It cannot be moved.
+            OSError: The file cannot be moved.
         """
         if self._existing is not None:
             return self._existing
@@ -144,14 +201,14 @@ class ReceivedFile:
             self._discard()
             return None
         os.fsync(self._file.fileno())
-        target = self._reserve()
+        target = self._reserve_name()
         if sys.platform == "win32":
             self._file.close()
-        os.replace(self._part, target)
+        os.replace(self._part_path, target)
         self._file.close()
         return target
 
-    def _reserve(self) -> Path:
+    def _reserve_name(self) -> Path:
         stem, suffix = os.path.splitext(self.name)
         number = 1
         while True:
@@ -165,34 +222,35 @@ class ReceivedFile:
                 return path
 
     def suspend(self) -> None:
-        """Keep what has come for another time, nothing where that is none.
+        """Keep the partial file for another attempt, or delete it if it is empty.
 
-        Harmless after `finish`.
+        Has no effect after `finish`.
         """
         if self._existing is not None or self._file.closed:
             return
         if os.fstat(self._file.fileno()).st_size == 0:
-            # Where it cannot be removed an empty file stays behind, and does no harm.
+            # An empty file that cannot be deleted stays; the next attempt uses it.
             with suppress(OSError):
                 self._discard()
         else:
-            self._digests.remember(self._file, self.offset, self._digest)
+            self._digests.store(self._file, self.offset, self._digest)
             self._file.close()
 
     def _discard(self) -> None:
-        self.added = 0
-        # Where a system allows it removed before the lock goes: later it may be another one's.
+        self.bytes_added = 0
+        # Deleted before the lock is released if the system permits: afterwards the file may
+        # belong to another receiver.
         with self._file:
             if sys.platform != "win32":
-                self._part.unlink()
+                self._part_path.unlink()
         if sys.platform == "win32":
-            self._part.unlink()
+            self._part_path.unlink()
 
 
 def _open_part(path: Path) -> BinaryIO:
-    # Never through a link that somebody put there.
+    # O_NOFOLLOW: never write through a symbolic link.
     flags = os.O_RDWR | os.O_CREAT | getattr(os, "O_NOFOLLOW", 0) | getattr(os, "O_BINARY", 0)
-    # Without a buffer, which on a full disk would fail once more when the file is closed.
+    # Unbuffered: on a full disk, flushing a buffer would fail again when the file is closed.
     file = open(os.open(path, flags, 0o666), "r+b", buffering=0)
     try:
         if not stat.S_ISREG(os.fstat(file.fileno()).st_mode):
@@ -202,7 +260,7 @@ def _open_part(path: Path) -> BinaryIO:
 
             fcntl.flock(file, fcntl.LOCK_EX | fcntl.LOCK_NB)
             if not os.path.samestat(os.fstat(file.fileno()), os.lstat(path)):
-                raise BlockingIOError(f"{path} was another one's until just now")
+                raise BlockingIOError(f"another receiver has just moved {path}")
     except BaseException:
         file.close()
         raise

@@ -1,4 +1,4 @@
-"""The receiving side of a file transfer; user threads."""
+"""Receiving files: `FileReceiver`, and `receive_file` for one blocking call."""
 
 from __future__ import annotations
 
@@ -8,44 +8,56 @@ import threading
 from collections import deque
 from pathlib import Path
 
+from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync.call import Call
 from artico_sync.errors import ArticoTimeoutError, CallError
-from artico_sync.files.digests import Digests
-from artico_sync.files.messages import ANSWERS, ID_BYTES, Body, OnProgress, Report, build, parse
-from artico_sync.files.received_file import ReceivedFile
+from artico_sync.files.messages import (
+    ID_BYTES,
+    REPLY_COMMANDS,
+    Body,
+    FileProgress,
+    FileTransferError,
+    OnMessage,
+    OnProgress,
+    ProgressNotifier,
+    build_message,
+    parse_message,
+    pass_on,
+)
+from artico_sync.files.received_file import DigestCache, ReceivedFile
 
-logger = logging.getLogger("artico_sync.files")
+logger = logging.getLogger(__name__)
 
-#: Ended transfers whose late bytes are still known for what they are.
-REMEMBERED = 16
-#: Answers that wait for a peer that does not read them, before its offers go unanswered.
-UNREAD = 16
+#: Number of ended transfers whose late content is still recognized.
+MAX_ENDED_TRANSFERS = 16
+#: Replies waiting for a peer that does not read, after which its offers are ignored.
+MAX_UNSENT_REPLIES = 16
 
 
 class FileReceiver:
-    """Takes files of one call into a folder and never writes outside it.
+    """Receives the files of one call into a folder and never writes outside it.
 
-    Whoever reads the call's messages gives each to `take`; `receive_file` does so by itself.
+    The thread that reads the call's messages passes each to `take`; `receive_file` does so itself.
 
     Example:
         >>> from pathlib import Path
         >>> receiver = FileReceiver(incoming, "inbox", maximum_size=1_000_000)
-        >>> taking = incoming.on("data", receiver.take)
+        >>> handler = incoming.on("data", receiver.take)
         >>> send_file(call, "letter.txt")
         >>> Path("inbox/letter.txt").read_text()
         'Dear Bob, '
 
     Args:
-        call: The call the files come on.
-        folder: An existing folder. A file keeps its name, made safe, or gets a numbered one where
-            that is taken; until it is whole it has a hidden name that ends in `.part`.
-        maximum_size: Bytes; larger files are refused.
-        maximum_total: Bytes that all files together may bring, also those that stay unfinished;
-            a file with which it would be more is refused.
-        on_progress: Told how far each file is.
+        call: The call the files arrive on.
+        folder: An existing folder. A file keeps its name, made safe, or gets a numbered one if
+            that is taken; until it is complete it has a hidden name that ends in `.part`.
+        maximum_size: Largest size of a file in bytes; larger files are refused.
+        maximum_total: Total bytes of all files, including incomplete ones; a file that would
+            exceed it is refused.
+        on_progress: Called with a `FileProgress`, on the thread that calls `take`.
 
     Raises:
-        NotADirectoryError: There is no such folder.
+        NotADirectoryError: The folder does not exist.
     """
 
     def __init__(
@@ -60,19 +72,19 @@ class FileReceiver:
         self._folder = Path(folder).resolve()
         if not self._folder.is_dir():
             raise NotADirectoryError(f"{folder} is not a folder")
-        self._maximum = maximum_size
+        self._maximum_size = maximum_size
         self._maximum_total = maximum_total
-        self._taken = 0
+        self._bytes_received = 0
         self._on_progress = on_progress
-        self._replies = _Replies(call)
-        self._transfer: str | None = None
+        self._replies = _ReplySender(call)
+        self._transfer_id: str | None = None
         self._file: ReceivedFile | None = None
-        self._digests = Digests()
-        self._report = Report(None, "", 0)
-        self._ended: deque[bytes] = deque(maxlen=REMEMBERED)
+        self._digests = DigestCache()
+        self._progress = ProgressNotifier(None, "", 0)
+        self._ended_ids: deque[bytes] = deque(maxlen=MAX_ENDED_TRANSFERS)
 
     def take(self, message: str | bytes) -> bool:
-        """Take an offer or a part of a file, from the thread that reads the call's messages.
+        """Handle a message of the call if it is an offer or a part of a file.
 
         Example:
             >>> FileReceiver(incoming, "inbox").take("hello")
@@ -82,60 +94,62 @@ class FileReceiver:
             message: Any message of the call.
 
         Returns:
-            Whether it was one; any other is not the receiver's business.
+            True if it was about a file. Any other message is left to the caller.
         """
         if isinstance(message, bytes):
-            return self._take_content(message)
-        body = parse(message)
-        if body is None or body.get("cmd") in ANSWERS:
+            return self._on_content(message)
+        body = parse_message(message)
+        if body is None or body.get("cmd") in REPLY_COMMANDS:
             return False
         if body.get("cmd") == "offer":
-            self._take_offer(body)
-        elif body.get("cmd") == "abort" and body.get("id") == self._transfer:
-            self._fail("the sender gave up", tell=False)
+            self._on_offer(body)
+        elif body.get("cmd") == "abort" and body.get("id") == self._transfer_id:
+            self._fail("the sender gave up", notify_peer=False)
         return True
 
     def close(self) -> None:
-        """The call is over: keep what came of an unfinished file for the next attempt.
+        """Keep an incomplete file for the next attempt; called when the call has ended.
 
         Example:
             >>> receiver = FileReceiver(incoming, "inbox")
             >>> handler = incoming.on("close", receiver.close)
         """
         if self._file is not None:
-            self._fail("the call ended", tell=False)
+            self._fail("the call ended", notify_peer=False)
 
-    def _take_offer(self, body: Body) -> None:
-        if self._replies.waiting >= UNREAD:
-            logger.debug("ignoring an offered file: the peer does not read the answers")
+    def _on_offer(self, body: Body) -> None:
+        if self._replies.unsent >= MAX_UNSENT_REPLIES:
+            logger.debug("ignoring an offered file: the peer does not read the replies")
             return
-        transfer = body.get("id")
-        problem = self._refusal(body)
-        if problem is None:
+        transfer_id = body.get("id")
+        reason = self._refusal_reason(body)
+        if reason is None:
             try:
                 self._file = ReceivedFile(
                     self._folder, body["name"], body["size"], body["sha256"], self._digests
                 )
             except BlockingIOError:
-                problem = "it is being received already"
+                reason = "it is being received already"
             except OSError as error:
-                problem = error.strerror or str(error)
+                reason = error.strerror or str(error)
             else:
-                problem = self._excess(self._file)
-        if problem is not None or self._file is None:
-            logger.info("refusing an offered file: %s", problem)
-            self._replies.send(build("refuse", str(transfer)[:64], reason=problem))
+                reason = self._check_total(self._file)
+        if reason is not None or self._file is None:
+            logger.info("refusing an offered file: %s", reason)
+            self._replies.send_reply(build_message("refuse", str(transfer_id)[:64], reason=reason))
             return
-        self._transfer = transfer
-        self._report = Report(self._on_progress, self._file.name, self._file.size)
-        self._replies.send(build("accept", str(transfer), offset=self._file.offset))
-        self._report("begun", self._file.offset)
+        self._transfer_id = transfer_id
+        self._progress = ProgressNotifier(self._on_progress, self._file.name, self._file.size)
+        self._replies.send_reply(
+            build_message("accept", str(transfer_id), offset=self._file.offset)
+        )
+        self._progress.notify("begun", self._file.offset)
         if self._file.complete:
             self._finish(self._file)
 
-    def _refusal(self, body: Body) -> str | None:
+    def _refusal_reason(self, body: Body) -> str | None:
         if self._file is not None:
-            return "another file is on its way"
+            return "another file is being received"
         size = body.get("size")
         if (
             not _is_hexadecimal(body.get("id"), 2 * ID_BYTES)
@@ -145,28 +159,29 @@ class FileReceiver:
             or size < 0
         ):
             return "the offer is malformed"
-        if self._maximum is not None and size > self._maximum:
-            return f"it is larger than {self._maximum} bytes"
+        if self._maximum_size is not None and size > self._maximum_size:
+            return f"it is larger than {self._maximum_size} bytes"
         return None
 
-    def _excess(self, file: ReceivedFile) -> str | None:
+    def _check_total(self, file: ReceivedFile) -> str | None:
+        """Drop a file that would exceed the total; return the reason, or None if it fits."""
         maximum = self._maximum_total
-        if maximum is None or self._taken + file.size - file.offset <= maximum:
+        if maximum is None or self._bytes_received + file.size - file.offset <= maximum:
             return None
         file.suspend()
         self._file = None
-        return f"no more than {maximum} bytes are taken in all"
+        return f"no more than {maximum} bytes are accepted in total"
 
-    def _take_content(self, message: bytes) -> bool:
+    def _on_content(self, message: bytes) -> bool:
         prefix = message[:ID_BYTES]
-        if self._file is None or self._transfer is None or prefix.hex() != self._transfer:
-            return prefix in self._ended
+        if self._file is None or self._transfer_id is None or prefix.hex() != self._transfer_id:
+            return prefix in self._ended_ids
         try:
             self._file.write(message[ID_BYTES:])
         except (ValueError, OSError) as error:
-            self._fail(getattr(error, "strerror", None) or str(error), tell=True)
+            self._fail(getattr(error, "strerror", None) or str(error), notify_peer=True)
             return True
-        self._report("moving", self._file.offset)
+        self._progress.notify("moving", self._file.offset)
         if self._file.complete:
             self._finish(self._file)
         return True
@@ -175,30 +190,30 @@ class FileReceiver:
         try:
             path = file.finish()
         except OSError as error:
-            self._fail(error.strerror or str(error), tell=True)
+            self._fail(error.strerror or str(error), notify_peer=True)
             return
         if path is None:
-            self._fail("hash", tell=True)
+            self._fail("hash", notify_peer=True)
             return
-        assert self._transfer is not None
-        self._replies.send(build("done", self._transfer))
-        self._end()
-        self._report("done", file.size, path=path)
+        assert self._transfer_id is not None
+        self._replies.send_reply(build_message("done", self._transfer_id))
+        self._end_transfer()
+        self._progress.notify("done", file.size, path=path)
 
-    def _fail(self, reason: str, *, tell: bool) -> None:
-        assert self._file is not None and self._transfer is not None
+    def _fail(self, reason: str, *, notify_peer: bool) -> None:
+        assert self._file is not None and self._transfer_id is not None
         moved = self._file.offset
         self._file.suspend()
-        if tell:
-            self._replies.send(build("failed", self._transfer, reason=reason))
-        self._end()
-        self._report("failed", moved, reason=reason)
+        if notify_peer:
+            self._replies.send_reply(build_message("failed", self._transfer_id, reason=reason))
+        self._end_transfer()
+        self._progress.notify("failed", moved, reason=reason)
 
-    def _end(self) -> None:
-        assert self._file is not None and self._transfer is not None
-        self._taken += self._file.added
-        self._ended.append(bytes.fromhex(self._transfer))
-        self._file = self._transfer = None
+    def _end_transfer(self) -> None:
+        assert self._file is not None and self._transfer_id is not None
+        self._bytes_received += self._file.bytes_added
+        self._ended_ids.append(bytes.fromhex(self._transfer_id))
+        self._file = self._transfer_id = None
 
 
 def _is_hexadecimal(text: object, length: int) -> bool:
@@ -207,45 +222,111 @@ def _is_hexadecimal(text: object, length: int) -> bool:
     )
 
 
-class _Replies:
-    """Sends answers without blocking: two peers that both send files would wait for each other."""
+class _ReplySender:
+    """Sends replies without blocking; two peers that send files to each other could deadlock."""
 
     def __init__(self, call: Call) -> None:
         self._call = call
-        # Guards the two below; nothing blocks under it.
+        # Guards the two below; nothing blocks while it is held.
         self._lock = threading.Lock()
-        self._waiting: deque[str] = deque()
-        self._busy = False
+        self._unsent: deque[str] = deque()
+        self._draining = False
 
     @property
-    def waiting(self) -> int:
-        """How many are not sent yet."""
-        return len(self._waiting)
+    def unsent(self) -> int:
+        """Number of replies not sent yet."""
+        return len(self._unsent)
 
-    def send(self, text: str) -> None:
+    def send_reply(self, text: str) -> None:
+        """Send a reply at once if the send buffer has room, else from a thread of its own."""
         with self._lock:
-            self._waiting.append(text)
-            if self._busy:
+            self._unsent.append(text)
+            if self._draining:
                 return
-            self._busy = True
+            self._draining = True
         if not self._drain(0):
-            # It ends with the call at the latest, which `send` notices.
+            # The thread ends with the call at the latest, because `send` raises then.
             threading.Thread(
                 target=self._drain, args=(None,), name="artico_sync-file", daemon=True
             ).start()
 
     def _drain(self, timeout: float | None) -> bool:
+        """Send what is queued; return False if the timeout passed first."""
         while True:
             with self._lock:
-                if not self._waiting:
-                    self._busy = False
+                if not self._unsent:
+                    self._draining = False
                     return True
-                text = self._waiting[0]
+                text = self._unsent[0]
             try:
                 self._call.send(text, timeout)
             except ArticoTimeoutError:
                 return False
             except CallError as error:
-                logger.debug("an answer about a file was not sent: %s", error)
+                logger.debug("could not send a reply about a file: %s", error)
             with self._lock:
-                self._waiting.popleft()
+                self._unsent.popleft()
+
+
+def receive_file(
+    call: Call,
+    folder: str | os.PathLike[str],
+    *,
+    maximum_size: int | None = None,
+    on_progress: OnProgress | None = None,
+    on_message: OnMessage | None = None,
+    timeout: float | None = None,
+) -> Path:
+    """Block until one file has been received into `folder` and its hash has been checked.
+
+    Example:
+        >>> import threading
+        >>> thread = threading.Thread(target=send_file, args=(incoming, "letter.txt"))
+        >>> thread.start()
+        >>> receive_file(call, "inbox", timeout=5).name
+        'letter.txt'
+        >>> thread.join()
+
+    Args:
+        call: An open call.
+        folder: An existing folder; nothing is written outside it.
+        maximum_size: Largest size of a file in bytes; larger files are refused.
+        on_progress: Called with a `FileProgress`, on this thread.
+        on_message: Called with each message that is not about the file; without it such messages
+            are dropped, with a warning in the log.
+        timeout: Seconds for the whole transfer; None waits without limit.
+
+    Returns:
+        The path of the file.
+
+    Raises:
+        FileTransferError: The file did not arrive complete. The part received is kept, and the
+            next attempt resumes the transfer.
+        CallClosedError: The call ended first; the part received is kept.
+        ArticoTimeoutError: The time ran out; the part received is kept.
+        NotADirectoryError: The folder does not exist.
+    """
+    deadline = Deadline(timeout)
+    latest: deque[FileProgress] = deque(maxlen=1)
+
+    def on_file_progress(progress: FileProgress) -> None:
+        latest.append(progress)
+        if on_progress is not None:
+            on_progress(progress)
+
+    receiver = FileReceiver(call, folder, maximum_size=maximum_size, on_progress=on_file_progress)
+    try:
+        while True:
+            message = call.recv(deadline.remaining())
+            if not receiver.take(message):
+                pass_on(message, on_message)
+            elif latest and latest[0].path is not None:
+                return latest[0].path
+            elif latest and latest[0].state == "failed":
+                raise FileTransferError(
+                    f"{latest[0].name} was not received: {latest[0].reason}.",
+                    session=call.session,
+                    peer=call.target,
+                )
+    finally:
+        receiver.close()

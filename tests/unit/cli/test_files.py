@@ -12,7 +12,7 @@ from artico_sync import ArticoServer
 from artico_sync.cli import main
 from artico_sync.cli.byte_sizes import parse_size
 from artico_sync.files import FileProgress, send_file
-from artico_sync.files.messages import parse
+from artico_sync.files.messages import parse_message
 from tests.command_line import artico_sync
 from tests.conftest import TIME_UNIT, MakeArtico
 
@@ -147,7 +147,7 @@ def test_a_plain_chat_is_not_harmed(
     sending = ["call", "bob", "--no-stun", "--timeout", "5", "--send-file", str(path)]
     with artico_sync(*sending, url=server.url) as alice:
         messages = list(bob.wait_for("call", TIMEOUT).answer())
-        assert all(parse(message) is not None for message in messages)
+        assert all(parse_message(message) is not None for message in messages)
         assert alice.wait() == 8
 
 
