@@ -10,12 +10,12 @@ from typing import Any
 
 from aiortc import RTCConfiguration
 from aiortc.mediastreams import MediaStreamTrack
-from aiortc.rtcdatachannel import RTCDataChannel
 from av import AudioFrame, VideoFrame
 
 from artico_sync._engine.negotiation import Negotiation
 from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc.peer_connection import PeerConnection
+from artico_sync._webrtc.sctp.channels import Channel
 from artico_sync._webrtc.sdp.media_sections import (
     RemoteChange,
     RemoteTrackAdded,
@@ -62,7 +62,7 @@ class End:
         self.texts: list[str | bytes] = []
         self.sent: list[Signal] = []
         self.inbox: asyncio.Queue[Signal] = asyncio.Queue()
-        self.channel: RTCDataChannel | None = None
+        self.channel: Channel | None = None
         #: Where signals go; None drops them.
         self.deliver: Callable[[Signal], None] | None = None
         self.negotiation = Negotiation(
@@ -80,9 +80,10 @@ class End:
         self._take_channel(self.connection.createDataChannel("dc_test"))
         self.negotiation.needed()
 
-    def _take_channel(self, channel: RTCDataChannel) -> None:
+    def _take_channel(self, channel: Channel) -> None:
         self.channel = channel
-        self.connection.sctp_transport.on_messages = lambda _, texts: self.texts.extend(texts)
+        channels = self.connection.sctp_transport.channels
+        channels.on_messages = lambda _, texts: self.texts.extend(texts)
 
     def _send(self, signal: Signal) -> None:
         self.sent.append(signal)
@@ -100,7 +101,7 @@ class End:
 
     @property
     def is_open(self) -> bool:
-        return self.channel is not None and self.channel.readyState == "open"
+        return self.channel is not None and self.channel.ready_state == "open"
 
     @property
     def settled(self) -> bool:

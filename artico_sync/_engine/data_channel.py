@@ -7,10 +7,9 @@ import logging
 from collections import deque
 from typing import Any, Protocol
 
-from aiortc import RTCDataChannel
-
 from artico_sync._protocol.messages import parse_control
 from artico_sync._protocol.sizes import OVERHEAD, message_size
+from artico_sync._webrtc.sctp.channels import Channel
 from artico_sync._webrtc.sctp.transport import SctpTransport
 
 logger = logging.getLogger("artico_sync._engine.data_channel")
@@ -36,7 +35,7 @@ class DataChannel:
     """
 
     def __init__(
-        self, channel: RTCDataChannel, transport: SctpTransport, listener: DataChannelListener
+        self, channel: Channel, transport: SctpTransport, listener: DataChannelListener
     ) -> None:
         self._channel = channel
         self._transport = transport
@@ -46,27 +45,26 @@ class DataChannel:
         # count.
         self._delivered = 0
         self._reported_open = False
-        transport.on_messages = self._on_messages
+        transport.channels.on_messages = self._on_messages
         transport.on_progress = self._on_progress
-        channel.on("open", self._on_open)
-        channel.on("close", self._on_close)
+        channel.on_open, channel.on_close = self._on_open, self._on_close
         self.messages_sent = self.messages_received = 0
         self.bytes_sent = self.bytes_received = 0
         self._early: deque[str] = deque()
 
     def start(self) -> None:
         """Report an `open` that came before there was a listener."""
-        if self._channel.readyState == "open":
+        if self._channel.ready_state == "open":
             self._on_open()
 
     @property
     def is_open(self) -> bool:
-        return self._channel.readyState == "open"
+        return self._channel.ready_state == "open"
 
     @property
     def maximum_message(self) -> int:
         """Largest message the peer accepts, in bytes; 0 for any."""
-        return self._transport.remote_max_message_size
+        return self._transport.channels.remote_max_message_size
 
     @property
     def drained(self) -> bool:
@@ -76,16 +74,16 @@ class DataChannel:
     @property
     def received(self) -> int:
         """Grows with everything that comes from the peer."""
-        return self._transport.progress
+        return self._transport.received_chunks
 
     @property
     def is_held(self) -> bool:
         """Whether the peer cannot send, because what came is not read."""
-        return self._transport.is_shut
+        return self._transport.is_window_closed
 
     def patience(self, least: float) -> float:
         """Seconds, at least so many, in which something lost on the way would come again."""
-        return max(least, RETRANSMISSIONS * self._transport.retransmission_timeout)
+        return max(least, RETRANSMISSIONS * self._transport.rto)
 
     async def wait_drained(self) -> None:
         """Wait until the peer's transport has acknowledged everything, our own messages included.
@@ -99,20 +97,20 @@ class DataChannel:
         """Send user messages of `size` bytes together, as far as the peer and the path allow."""
         if not self.is_open:
             logger.debug(
-                "dropping %d messages: the channel is %s", len(messages), self._channel.readyState
+                "dropping %d messages: the channel is %s", len(messages), self._channel.ready_state
             )
             return
         self._accepted += size + len(messages) * OVERHEAD
         self.messages_sent += len(messages)
         self.bytes_sent += size
-        self._transport.queue_messages(self._channel, messages)
-        self._transport.send_now()
+        self._transport.enqueue_messages(self._channel, messages)
+        self._transport.flush_packets()
 
     def send_control(self, text: str) -> None:
         """Queue a control message; before the channel is open it waits for it."""
         if self.is_open:
             self._transport.send_message(self._channel, text)
-        elif self._channel.readyState == "connecting":
+        elif self._channel.ready_state == "connecting":
             self._early.append(text)
 
     def release(self, footprint: int) -> None:
@@ -134,9 +132,9 @@ class DataChannel:
 
     def detach(self) -> None:
         """Hear nothing more from the transport."""
-        self._transport.on_messages = None
+        self._transport.channels.on_messages = None
         self._transport.on_progress = None
-        self._channel.remove_all_listeners()
+        self._channel.on_open = self._channel.on_close = None
 
     def _on_open(self) -> None:
         if self._reported_open:
@@ -155,7 +153,7 @@ class DataChannel:
             self._delivered = delivered
             self._listener.on_channel_progress(delivered)
 
-    def _on_messages(self, channel: RTCDataChannel, messages: list[str | bytes]) -> None:
+    def _on_messages(self, channel: Channel, messages: list[str | bytes]) -> None:
         if channel is not self._channel:
             # JavaScript's peer would take another channel for a replacement; ours has exactly one.
             logger.warning("dropping messages on a second data channel %r", channel.label)

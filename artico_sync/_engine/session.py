@@ -11,7 +11,7 @@ import asyncio
 import logging
 from typing import Any
 
-from aiortc import RTCConfiguration, RTCDataChannel
+from aiortc import RTCConfiguration
 
 from artico_sync._engine.call_state import BYE_REASONS, CallState, CloseReason
 from artico_sync._engine.data_channel import DataChannel
@@ -26,6 +26,7 @@ from artico_sync._engine.stats_poller import StatsPoller
 from artico_sync._protocol import messages as wire
 from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc.peer_connection import PeerConnection
+from artico_sync._webrtc.sctp.channels import Channel
 from artico_sync._webrtc.stats import connection_stats
 from artico_sync.errors import ArticoTimeoutError, CallError, MediaError
 
@@ -235,13 +236,13 @@ class Session:
         if self.negotiation is not None:
             self.negotiation.restart_ice()
 
-    def _on_data_channel(self, channel: RTCDataChannel) -> None:
+    def _on_data_channel(self, channel: Channel) -> None:
         if self.channel is not None or self.initiator:
             logger.warning("%s: ignoring another data channel %r", self, channel.label)
             return
         self._attach(channel)
 
-    def _attach(self, channel: RTCDataChannel) -> None:
+    def _attach(self, channel: Channel) -> None:
         assert self.connection is not None
         self.channel = DataChannel(channel, self.connection.sctp_transport, self)
         self.channel.start()

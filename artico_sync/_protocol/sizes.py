@@ -16,3 +16,8 @@ def message_size(data: str | bytes) -> int:
     if isinstance(data, str) and not data.isascii():
         return len(data.encode())
     return len(data)
+
+
+def footprint(data: str | bytes) -> int:
+    """Return the bytes a message counts for in buffers: its content and the overhead."""
+    return message_size(data) + OVERHEAD

@@ -9,7 +9,6 @@ from typing import Any
 
 from aiortc import RTCConfiguration, RTCPeerConnection
 from aiortc.exceptions import InvalidStateError
-from aiortc.rtcdatachannel import RTCDataChannel
 from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsTransport
 from aiortc.rtcicetransport import RTCIceCandidate, RTCIceTransport
 from aiortc.rtcrtptransceiver import RTCRtpTransceiver
@@ -17,6 +16,8 @@ from aiortc.rtcrtptransceiver import RTCRtpTransceiver
 from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc._aiortc.construction import construct
 from artico_sync._webrtc.ice.transport import IceTransport
+from artico_sync._webrtc.sctp.channels import Channel
+from artico_sync._webrtc.sctp.dcep import ChannelParameters
 from artico_sync._webrtc.sctp.transport import SctpTransport
 from artico_sync._webrtc.transports import Transports
 
@@ -33,7 +34,6 @@ class BundledConnection(RTCPeerConnection):
     _RTCPeerConnection__dtlsTransports: set[RTCDtlsTransport]
     _RTCPeerConnection__iceTransports: set[RTCIceTransport]
     _RTCPeerConnection__isClosed: asyncio.Future[bool] | None
-    _RTCPeerConnection__sctp: SctpTransport | None
     _RTCPeerConnection__transceivers: list[RTCRtpTransceiver]
     _RTCPeerConnection__setSignalingState: Callable[[str], None]
     _RTCPeerConnection__updateConnectionState: Callable[[], None]
@@ -87,19 +87,17 @@ class BundledConnection(RTCPeerConnection):
         return self._data_transport()
 
     def _data_transport(self) -> SctpTransport:
-        if self._RTCPeerConnection__sctp is None:
-            sctp = self._transports.data()
-            self._RTCPeerConnection__sctp = sctp
+        sctp = self._transports.data()
+        if sctp.channels.on_channel is None and not self.closing:
+            sctp.channels.on_channel = self._on_channel
+        return sctp
 
-            @sctp.on("datachannel")
-            def on_datachannel(channel: RTCDataChannel) -> None:
-                self.emit("datachannel", channel)
+    def _on_channel(self, channel: Channel) -> None:
+        self.emit("datachannel", channel)
 
-        return self._transports.data()
-
-    def _RTCPeerConnection__createSctpTransport(self) -> None:
-        # aiortc's createDataChannel() comes here for its transport.
-        self._data_transport()
+    def createDataChannel(self, label: str) -> Channel:  # type: ignore[override]
+        """Open a data channel, reliable and ordered."""
+        return self._data_transport().open_channel(ChannelParameters(label=label))
 
     # State
 

@@ -141,7 +141,7 @@ class PeerConnection(BundledConnection):
         if self._unanswered.follows(self._lines):
             plan = self._unanswered.repeat(plan)
         with_data = any(p.accepted and p.line.kind == "application" for p in plan)
-        if self._RTCPeerConnection__sctp is not None and not with_data:
+        if self._transports.sctp is not None and not with_data:
             plan.append(PlannedSection(MediaSection(self._new_mid(), "application", ours=True)))
         self._local.plan(
             plan,
@@ -354,7 +354,7 @@ class PeerConnection(BundledConnection):
             elif line.is_media:
                 changes += self._streams.reject(planned)
             elif planned.accepted:
-                self._transports.negotiate_data(line.mid, theirs)
+                self._transports.negotiate_data(theirs)
                 self._data_transport()
         self._remote = remote
         identifiers = identifiers_in_use(self._lines, remote)

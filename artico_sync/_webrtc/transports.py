@@ -10,7 +10,6 @@ from aiortc import RTCConfiguration
 from aiortc.exceptions import InvalidStateError
 from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsParameters
 from aiortc.rtcicetransport import RTCIceCandidate, RTCIceParameters
-from aiortc.rtcsctptransport import RTCSctpCapabilities
 
 from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc.dtls.transport import DtlsTransport
@@ -56,7 +55,7 @@ class Transports:
         self.on_restart_needed: Callable[[], None] | None = None
         # The machine's addresses as of the last search for another path; None before the first.
         self._searched: list[str] | None = None
-        self._data_parameters: tuple[RTCSctpCapabilities, int] | None = None
+        self._data_parameters: tuple[int, int] | None = None
         self.ice.on("statechange", self._on_ice_state)
         self.ice.on_lost = self._on_lost
         self.ice.on_silence = self._on_silence
@@ -130,7 +129,7 @@ class Transports:
 
     def _on_path_change(self) -> None:
         if self.sctp is not None:
-            self.sctp.path_changed()
+            self.sctp.on_path_change()
 
     def _on_lost(self) -> None:
         self.lost = True
@@ -158,19 +157,19 @@ class Transports:
         if self.sctp is None:
             self.sctp = SctpTransport(self.dtls, self._settings)
             self.sctp.on_lost = self._on_lost
-            self.sctp._bundled = True
-            self.sctp.mid = None
         return self.sctp
 
-    def negotiate_data(self, mid: str, remote: RemoteSection) -> None:
+    def negotiate_data(self, remote: RemoteSection) -> None:
         """Take down what the peer says about its end of the data transport."""
-        self.data().mid = mid
+        self.data()
         media = remote.media
         port = media.sctp_port or DEFAULT_SCTP_PORT
         if media.profile == "DTLS/SCTP":
             port = int(media.fmt[0])
-        capabilities = media.sctpCapabilities or RTCSctpCapabilities(DEFAULT_MESSAGE_SIZE)
-        self._data_parameters = self._data_parameters or (capabilities, port)
+        size = DEFAULT_MESSAGE_SIZE
+        if media.sctpCapabilities is not None:
+            size = media.sctpCapabilities.maxMessageSize
+        self._data_parameters = self._data_parameters or (size, port)
 
     # All
 

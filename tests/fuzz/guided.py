@@ -191,19 +191,19 @@ def run_sctp(data: bytes) -> None:
         body = packet[start:end]
         try:
             if kind == DATA:
-                for message in queue.add(decode_data(packet, flags, start, end)) or ():
+                for message in queue.receive_chunk(decode_data(packet, flags, start, end)) or ():
                     sctp_channels.decode_control(message[2])
             elif kind == INIT:
                 Init.decode(body)
             elif kind == SACK:
                 Sack.decode(body)
             elif kind == FORWARD_TSN:
-                queue.forward(ForwardTsn.decode(body).cumulative)
+                queue.skip_to(ForwardTsn.decode(body).new_cumulative_tsn)
             elif kind == RECONFIG:
                 list(decode_parameters(body))
         except ValueError:
             continue
-    queue.sack(1000)
+    queue.make_sack(1000)
     assert queue.buffered <= 64 * (len(data) + 128)
 
 

@@ -107,7 +107,7 @@ def test_packets_of_the_association(victim: Victim, kinds: tuple[int, ...]) -> N
 
     def send(packet: bytes) -> None:
         nonlocal sent
-        if association.is_up:
+        if association.is_established:
             sent += 1
             dtls.send_packets([packet])
 
@@ -144,9 +144,9 @@ def test_messages_of_the_association(victim: Victim) -> None:
     )
     def attack(offset: int, flags: int, stream: int, protocol: int, payload: bytes) -> None:
         def send() -> None:
-            if not association.is_up:
+            if not association.is_established:
                 return
-            tsn = (association.sends.next_tsn + offset) % 2**32
+            tsn = (association.retransmission_queue.next_tsn + offset) % 2**32
             body = DATA_HEADER.pack(tsn, stream, 0, protocol) + payload
             dtls.send_packets([build_packet(5000, 5000, tag, [chunk(0, body, flags)])])
 

@@ -21,7 +21,7 @@ from artico_sync._webrtc.dtls.records import HEADER, RECORD_MAXIMUM, Records, re
 from artico_sync._webrtc.rtp.router import BoundedRouter
 
 if TYPE_CHECKING:
-    from aiortc.rtcdtlstransport import DataReceiver, SRTPProtectionProfile
+    from aiortc.rtcdtlstransport import SRTPProtectionProfile
 
 logger = logging.getLogger(__name__)
 
@@ -108,14 +108,23 @@ class DtlsTransport(RTCDtlsTransport):
         self._records = records = records_of(connection, accelerate=self._accelerate)
         return records
 
-    def _unregister_data_receiver(self, receiver: DataReceiver) -> None:
-        super()._unregister_data_receiver(receiver)
-        if self._data_receiver is None:
-            self._take_data = None
+    @property
+    def is_client(self) -> bool:
+        """True if this end has the DTLS role of the client."""
+        return self._role == "client"
 
-    def _register_data_receiver(self, receiver: DataReceiver) -> None:
-        super()._register_data_receiver(receiver)
-        self._take_data = getattr(receiver, "handle_data", None)
+    @property
+    def packet_maximum(self) -> int:
+        """The largest packet that fits into a record, in bytes."""
+        return RECORD_MAXIMUM
+
+    async def send_packet(self, packet: bytes) -> None:
+        """Encrypt a packet and send it. Raises ConnectionError."""
+        await self._send_data(packet)
+
+    def set_packet_receiver(self, receive: Callable[[bytes], None] | None) -> None:
+        """Hand each packet to this function once it is decrypted."""
+        self._take_data = receive
 
     async def _recv_next(self) -> None:
         try:
@@ -168,8 +177,7 @@ class DtlsTransport(RTCDtlsTransport):
         records = self._records or self._make_records(self._ssl)
         try:
             data = records.decrypt(datagram)
-            if self._data_receiver is not None:
-                self._take_data(data)
+            self._take_data(data)
         except (SSL.Error, ConnectionError) as exc:
             # Not authentic, or the path has just ended, which `_recv` tells.
             logger.debug("a datagram led to nothing: %r", exc)
@@ -207,10 +215,8 @@ class DtlsTransport(RTCDtlsTransport):
                 raise ConnectionError from None
             except SSL.Error:
                 break  # nothing more in there, or nothing authentic
-            if self._take_data is not None and self._data_receiver is not None:
+            if self._take_data is not None:
                 self._take_data(data)
-            elif self._data_receiver is not None:
-                await self._data_receiver._handle_data(data)
             if single:
                 return
         # Only what is not data makes OpenSSL answer.

@@ -1,21 +1,29 @@
-"""One SCTP association: set-up, data both ways, timers; loop thread.
+"""An SCTP association (RFC 9260), without input and output.
 
-Knows nothing of data channels, and of DTLS only a function that takes packets. Everything that is
-to be sent is sent by `_flush`, at most once in a pass of the loop, so that chunks share packets and
-acknowledgements share packets with data.
+The owner passes packets and times in and sends the packets that come out:
+
+- `receive(packet, now)` processes a packet;
+- `packets_to_send()` returns the packets that must leave at once;
+- `poll(now)` ends a pass of the event loop: it handles expired timers and returns packets with all
+  data and SACKs that may be sent, bundled. `poll_soon` and `poll_now` ask for it;
+- `next_timeout()` is the time by which `poll` must be called next.
+
+It knows nothing of data channels and DTLS. Events are reported to an `AssociationOwner`.
 """
 
 from __future__ import annotations
 
-import asyncio
 import logging
-from collections.abc import Callable
 from typing import Protocol
 
-from artico_sync._webrtc.sctp.congestion import window_floor
-from artico_sync._webrtc.sctp.cookie import Handshake, Peer
-from artico_sync._webrtc.sctp.handshake import SETUP_CHUNKS, Setup, State
-from artico_sync._webrtc.sctp.outbound_queue import OutboundMessage
+from artico_sync._webrtc.sctp.congestion import cwnd_cap
+from artico_sync._webrtc.sctp.handshake import (
+    HANDSHAKE_CHUNKS,
+    Handshake,
+    HandshakeChunks,
+    PeerParameters,
+    State,
+)
 from artico_sync._webrtc.sctp.packet_reader import PacketReader
 from artico_sync._webrtc.sctp.packets import (
     ABORT,
@@ -37,58 +45,66 @@ from artico_sync._webrtc.sctp.packets import (
     encode_parameters,
 )
 from artico_sync._webrtc.sctp.path_mtu import PathMtuDiscovery
-from artico_sync._webrtc.sctp.receive_queue import Message, ReceiveQueue
-from artico_sync._webrtc.sctp.sack_scheduler import SackScheduler
-from artico_sync._webrtc.sctp.send_queue import SendQueue
-from artico_sync._webrtc.sctp.timer import Timer
+from artico_sync._webrtc.sctp.receive_queue import Message, ReceiveQueue, SackScheduler
+from artico_sync._webrtc.sctp.retransmission_queue import RetransmissionQueue
+from artico_sync._webrtc.sctp.send_queue import OutboundMessage
+from artico_sync._webrtc.sctp.stream_reset import StreamResetManager
+from artico_sync._webrtc.sctp.timers import AssociationTimers
 
 logger = logging.getLogger(__name__)
 
-#: Silences without progress after which packets become small again, and for how many seconds at
-#: least. What provokes an acknowledgement is a small packet, so there may be answers meanwhile.
-RETREAT_AFTER = 3
-RETREAT_PAUSE = 30.0
-#: Packets sent in one pass of the loop before everybody else gets a turn.
-PACKETS_PER_PASS = 64
-#: Answers to heartbeats and the like in one pass; a flood is not answered in full.
-REPLIES_PER_PASS = 32
-#: A timer that fires this many seconds late was held up, and so was the reading of the socket.
-LATE = 0.05
+#: Probes and timeouts without progress after which packets get the base size, and for how long at
+#: least. A packet that provokes a SACK is small, so SACKs may arrive over a path that drops large
+#: packets.
+BLACK_HOLE_STALLS = 3
+BLACK_HOLE_PAUSE_SECONDS = 30.0
+#: Packets per poll, so that a pass of the event loop stays short.
+PACKETS_PER_POLL = 64
+#: Answers to control chunks per poll; a flood is not answered in full.
+REPLIES_PER_POLL = 32
+#: If T3-rtx is handled this late, the event loop was blocked, and the SACK may be unread.
+LATE_SECONDS = 0.05
 
 
 class AssociationOwner(Protocol):
-    """Who is told; never while a packet is only half taken in."""
+    """Receives the events of an association, never in the middle of a chunk."""
 
-    def on_established(self, peer: Peer) -> None: ...
+    def on_established(self, peer: PeerParameters) -> None: ...
 
-    def on_ended(self) -> None: ...
+    def on_closed(self) -> None: ...
 
-    def on_given_up(self) -> None:
-        """The peer's transport does not answer any more; `on_ended` follows."""
+    def on_peer_unresponsive(self) -> None:
+        """The peer is given up because it does not answer; `on_closed` follows."""
 
-    def on_delivered(self, messages: list[Message]) -> None:
-        """Messages in the order they have in their streams; `receives.taken` counts them."""
+    def on_messages_received(self, messages: list[Message]) -> None:
+        """Messages arrived, in stream order; `receive_queue.unread` includes them."""
 
-    def on_parameter(self, kind: int, body: bytes) -> None:
-        """A parameter of RE-CONFIG. May raise ValueError."""
+    def on_acknowledged(self) -> None:
+        """Data was acknowledged; called at most once per poll."""
+
+    def on_streams_reset(self, streams: tuple[int, ...]) -> None:
+        """The peer has reset its direction of these streams; empty for all."""
+
+    def on_stream_finished(self, stream: int) -> None:
+        """A stream is reset in both directions, and its id is free."""
 
     def is_same_host(self) -> bool:
-        """Does the peer live on this machine?"""
+        """Return True if the peer runs on this machine."""
 
     def receive_buffer(self) -> int:
-        """Bytes the kernel grants a socket of ours for what has not been read; 0 if unknown."""
-
-    def on_pass(self, progressed: bool) -> None:
-        """Before what waits is sent. `progressed`: something was acknowledged since."""
+        """Return the size of a local socket's receive buffer in bytes, 0 if unknown."""
 
 
 class Association:
-    """Made by the transport, which owns it and ends it by `abort`."""
+    """Made by the transport, which owns it and ends it by `abort` or `close`.
+
+    Large because it is the one place where the parts of the protocol meet: each control chunk and
+    each timer has a method here, and the parts have the state.
+    """
 
     def __init__(
         self,
         owner: AssociationOwner,
-        write: Callable[[list[bytes]], None],
         *,
         tag: int,
         initial_tsn: int,
@@ -99,314 +115,383 @@ class Association:
         accelerate: bool,
     ) -> None:
         self._owner = owner
-        self._write_packets = write
         self._tag = tag
         self._port = port
-        self._loop = asyncio.get_running_loop()
         self._accelerate = accelerate
         self._packet_maximum = packet_maximum
         self.remote_port = port
         self.state = State.NEW
-        #: Data may pass: a state, kept for those who ask for each packet.
-        self.is_up = False
-        self.peer: Peer | None = None
-        #: Both sides count what is acknowledged, so acknowledgements may wait and be few.
-        self.patient = False
-        #: Bytes of a packet that chunks may fill.
-        self.path = PathMtuDiscovery()
-        self.room = self.path.room
-        self.sends = SendQueue(initial_tsn, self.room)
-        self.receives = ReceiveQueue(capacity, maximum_message)
-        handshake = Handshake(
-            tag, initial_tsn, self.receives.window, packet_maximum if accelerate else 0
+        #: True while data may be sent and received.
+        self.is_established = False
+        self.peer: PeerParameters | None = None
+        #: Both sides count acknowledged bytes, so SACKs may be delayed and few.
+        self.delayed_sack = False
+        #: Ask the peer not to delay the SACK of the last waiting data; set by the owner.
+        self.sack_immediately = False
+        #: `poll` is wanted at the end of this pass of the event loop, or at once.
+        self.poll_soon = self.poll_now = False
+        self._output: list[bytes] = []
+        self._path = PathMtuDiscovery()
+        self.retransmission_queue = RetransmissionQueue(initial_tsn, self._path.payload_budget)
+        self.receive_queue = ReceiveQueue(capacity, maximum_message)
+        self._timers = AssociationTimers()
+        self._handshake = Handshake(
+            self,
+            HandshakeChunks(
+                tag, initial_tsn, self.receive_queue.a_rwnd, packet_maximum if accelerate else 0
+            ),
+            self._timers.t1,
         )
-        self._setup = Setup(self, self._loop, handshake)
-        self._flush_due = False
-        self._progressed = False
+        self.stream_resets = StreamResetManager(
+            self,
+            self.retransmission_queue,
+            self.receive_queue,
+            self._timers.reset,
+            initial_tsn,
+            peer_reset=owner.on_streams_reset,
+            finished=owner.on_stream_finished,
+        )
+        self._sacks = SackScheduler(self._timers.sack)
+        self._reader = PacketReader(self, self.receive_queue, tag, owner.on_messages_received)
+        self._has_progressed = False
         self._replies = 0
-        self._acknowledger = SackScheduler(self._loop, self.receives, self.acknowledge_soon)
-        self._inbound = PacketReader(self, tag, owner.on_delivered)
-        self._retransmission_timer = Timer(self._loop, self._on_retransmission_timeout)
-        self._pace_timer = Timer(self._loop, self.flush_soon)
+
+    # Input and output
+
+    def receive(self, packet: bytes, now: float) -> None:
+        """Process a packet. Never raises for its content."""
+        if self.state is not State.CLOSED:
+            self._reader.read_packet(packet, now)
+
+    def packets_to_send(self) -> list[bytes]:
+        """Return the packets that must leave at once, in order."""
+        output, self._output = self._output, []
+        return output
+
+    def poll(self, now: float) -> list[bytes]:
+        """End a pass of the event loop: return every packet that may be sent now."""
+        self.poll_soon = self.poll_now = False
+        self._replies = 0
+        self._sacks.begin_pass()
+        if self.state is State.CLOSED:
+            return self.packets_to_send()
+        if now >= self._timers.earliest:
+            self._handle_timers(now)
+        self._reader.deliver_messages()
+        if self._has_progressed:
+            self._has_progressed = False
+            self._owner.on_acknowledged()
+        self.stream_resets.request_resets(now)
+        if self.is_established:
+            queue = self.retransmission_queue
+            if queue.has_data_to_send:
+                self._transmit(now)
+            if self._sacks.is_due:
+                self._send_sack()
+            if self.state is State.SHUTDOWN_RECEIVED and not queue.outstanding:
+                self.send_chunk(chunk(SHUTDOWN_ACK))
+        return self.packets_to_send()
+
+    def next_timeout(self) -> float:
+        """Return the time by which `poll` must be called, infinite if no timer runs."""
+        return self._timers.next_deadline()
+
+    @property
+    def earliest_timeout(self) -> float:
+        """A lower bound of `next_timeout()` that costs nothing to read."""
+        return self._timers.earliest
 
     # Life
 
     def is_closed(self) -> bool:
+        """Return True if the association has ended."""
         return self.state is State.CLOSED
 
-    def connect(self) -> None:
-        """Send our INIT. Both sides do (RFC 8841 9.3)."""
-        self._setup.start()
+    def connect(self, now: float) -> None:
+        """Send an INIT. Both peers do (RFC 8841 9.3)."""
+        self._handshake.start(now)
 
     def abort(self) -> None:
-        """End it, telling the peer."""
+        """End the association with an ABORT."""
         if self.state in (State.NEW, State.CLOSED):
             self.close()
             return
         if self.peer is not None:
             cause = encode_parameters(((CAUSE_USER_INITIATED_ABORT, b"closed"),))
             parts: list[bytes | memoryview] = [chunk(ABORT, cause)]
-            if self.is_up:
-                # The peer must not take for lost what has come; nobody is there to say so again.
-                parts.insert(0, self.receives.encode_sack(self.room - len(parts[0])))
-                self.write(parts)
-            self.write(parts)
+            if self.is_established:
+                # The peer must learn what has arrived, because no later SACK will say so. It is
+                # sent twice, as a lost ABORT is not retransmitted.
+                budget = self._path.payload_budget - len(parts[0])
+                parts.insert(0, self.receive_queue.encode_sack(budget))
+                self._send_parts(parts)
+            self._send_parts(parts)
         self.close()
 
     def close(self) -> None:
-        """End it without a word: there is nobody to tell."""
-        self._inbound.deliver()
+        """End the association without a packet."""
+        self._reader.deliver_messages()
         if self.state is State.CLOSED:
             return
-        self.change(State.CLOSED)
-        self._setup.end()
-        self._retransmission_timer.cancel()
-        self._acknowledger.end()
-        self._pace_timer.cancel()
-        self._owner.on_ended()
+        self.change_state(State.CLOSED)
+        self._timers.stop_all()
+        self._owner.on_closed()
 
-    def change(self, state: State) -> None:
+    def change_state(self, state: State) -> None:
+        """Enter a state; called by the handshake."""
         logger.debug("association %08x: %s -> %s", self._tag, self.state.value, state.value)
         self.state = state
-        self.is_up = state is State.UP or state is State.SHUTTING_DOWN
+        self.is_established = state is State.ESTABLISHED or state is State.SHUTDOWN_RECEIVED
+
+    def adopt_peer(self, peer: PeerParameters) -> None:
+        """Use the parameters of the peer's INIT or INIT ACK."""
+        self.peer = peer
+        self.receive_queue.start(peer.initial_tsn)
+        self.stream_resets.start(peer.initial_tsn)
+        self.retransmission_queue.peer_rwnd = peer.a_rwnd
+        self.delayed_sack = peer.is_artico_sync and self._accelerate
+        self._sacks.start(delayed_sack=self.delayed_sack)
+
+    def establish(self, now: float) -> None:
+        """Begin to exchange data: the handshake is complete."""
+        assert self.peer is not None
+        self.change_state(State.ESTABLISHED)
+        self._search_path_mtu(now)
+        self._owner.on_established(self.peer)
+        self.poll_soon = True
 
     # Sending
 
-    def put(self, message: OutboundMessage) -> None:
-        """Take a message, to be sent in the next pass of the loop."""
-        self.sends.put(message)
-        self.flush_soon()
+    @property
+    def rto(self) -> float:
+        """The retransmission timeout in seconds."""
+        return self.retransmission_queue.timeout.rto
 
-    def flush_now(self) -> None:
-        """Send what may be sent, unless that is about to happen anyway."""
-        if not self._flush_due:
-            self._flush()
+    @property
+    def packet_size(self) -> int:
+        """The largest SCTP packet sent now, in bytes."""
+        return self._path.mtu
 
-    def flush_soon(self) -> None:
-        """Send what may be sent at the end of this pass of the loop."""
-        if not self._flush_due:
-            self._flush_due = True
-            self._loop.call_soon(self._flush)
+    def enqueue_message(self, message: OutboundMessage) -> None:
+        """Queue a message for the next poll."""
+        self.retransmission_queue.enqueue_message(message)
+        self.poll_soon = True
 
-    def acknowledge_soon(self) -> None:
-        """Tell the peer our window."""
-        if self.is_up:
-            self._acknowledger.is_due = True
-            self.flush_soon()
+    def announce_window(self) -> None:
+        """Send a SACK with the current window in the next poll."""
+        if self.is_established:
+            self._sacks.is_due = True
+            self.poll_soon = True
 
-    def write(self, parts: list[bytes | memoryview]) -> None:
-        """Send a packet of these chunks at once."""
-        self._write_packets([self._build(parts)])
+    def send_chunk(self, encoded: bytes) -> None:
+        """Send a chunk at once."""
+        self._send_parts([encoded])
+
+    def send_chunk_to(self, tag: int, encoded: bytes) -> None:
+        """Send a chunk at once, under another verification tag than the peer's."""
+        self._output.append(build_packet(self._port, self.remote_port, tag, [encoded]))
+
+    def reply(self, encoded: bytes) -> None:
+        """Send an answer to a control chunk, unless the peer has had enough in this pass."""
+        if self.take_reply_budget():
+            self.send_chunk(encoded)
+
+    def take_reply_budget(self) -> bool:
+        """Count an answer; return False if the peer has had enough in this pass."""
+        self._replies += 1
+        self.poll_soon = True
+        return self._replies <= REPLIES_PER_POLL
+
+    def _send_parts(self, parts: list[bytes | memoryview]) -> None:
+        self._output.append(self._build(parts))
 
     def _build(self, parts: list[bytes | memoryview]) -> bytes:
         tag = self.peer.tag if self.peer is not None else 0
         return build_packet(self._port, self.remote_port, tag, parts)
 
-    def _flush(self) -> None:
-        self._flush_due = False
-        self._replies = 0
-        self._acknowledger.begin_pass()
-        if self.state is State.CLOSED:
-            return
-        self._inbound.deliver()
-        progressed, self._progressed = self._progressed, False
-        self._owner.on_pass(progressed)
-        if self.is_up:
-            if self.sends.has_work:
-                self._transmit()
-            if self._acknowledger.is_due:
-                self._send_sack()
-            if self.state is State.SHUTTING_DOWN and not self.sends.outstanding:
-                self.write([chunk(SHUTDOWN_ACK)])
-
-    def _transmit(self) -> None:
-        sends, acknowledger = self.sends, self._acknowledger
-        now = self._loop.time()
-        packets: list[bytes] = []
-        for _ in range(PACKETS_PER_PASS):
-            wait = sends.ready(now)
-            if wait is None:
+    def _transmit(self, now: float) -> None:
+        queue, sacks, output = self.retransmission_queue, self._sacks, self._output
+        queue.send_queue.sack_immediately = self.sack_immediately or not self.delayed_sack
+        payload_budget = self._path.payload_budget
+        for _ in range(PACKETS_PER_POLL):
+            delay = queue.send_delay(now)
+            if delay is None:
                 break
-            if wait > 0:
-                self._pace_timer.start(wait)
+            if delay > 0:
+                self._timers.pacing.start(now + delay)
                 break
             parts: list[bytes | memoryview] = []
-            room = self.room
-            if acknowledger.unacknowledged and not sends.to_resend and not self.receives.gaps:
-                parts.append(acknowledger.take(room))
-                room -= len(parts[0])
-            parts += sends.fill(room, now, single=not self._accelerate)
-            packets.append(self._build(parts))
+            budget = payload_budget
+            if (
+                sacks.unacknowledged_packets
+                and not queue.to_retransmit
+                and not self.receive_queue.has_gaps
+            ):
+                parts.append(self._encode_sack(budget))
+                budget -= len(parts[0])
+            parts += queue.fill_packet(budget, now, single=not self._accelerate)
+            output.append(self._build(parts))
         else:
-            self.flush_soon()
-        if packets:
-            self._write_packets(packets)
-        if sends.backlog and (probe := self.path.probe(now)):
-            self.write(probe)
-        if sends.outstanding or sends.waits_for_window:
-            if sends.earliest_resent or not self._retransmission_timer.running:
-                self._retransmission_timer.start(sends.timer())
-        sends.earliest_resent = False
+            self.poll_soon = True
+        if queue.is_bulk and (probe := self._path.probe(now)):
+            self._send_parts(probe)
+        recovery = queue.recovery
+        if queue.outstanding or queue.waits_for_rwnd:
+            if recovery.earliest_retransmitted or not self._timers.t3.is_running:
+                self._timers.t3.start(now + queue.t3_timeout())
+        recovery.earliest_retransmitted = False
+
+    def _encode_sack(self, budget: int) -> bytes:
+        self._sacks.on_sack_sent()
+        return self.receive_queue.encode_sack(budget)
 
     def _send_sack(self) -> None:
-        self.write([self._acknowledger.take(self.room)])
+        self.send_chunk(self._encode_sack(self._path.payload_budget))
 
-    def reply(self, answer: bytes) -> None:
-        """Answer a control chunk, unless the peer has had its share of answers for now."""
-        if self.may_reply():
-            self.write([answer])
+    # The path
 
-    def may_reply(self) -> bool:
-        """Count an answer."""
-        self._replies += 1
-        self.flush_soon()
-        return self._replies <= REPLIES_PER_PASS
+    def on_path_change(self, now: float) -> None:
+        """Retransmit what is in flight: packets take another network path from now on."""
+        if self.is_established:
+            self.retransmission_queue.on_path_change()
+            if self._path.reset_to_base_mtu():
+                self._apply_mtu()
+            self._search_path_mtu(now)
+            self.poll_soon = True
 
-    def path_changed(self) -> None:
-        """Packets go another way now: do not wait for what was sent the old one."""
-        if self.is_up:
-            self.sends.path_changed()
-            if self.path.retreat():
-                self._resize()
-            self._search_path(self._loop.time())
-            self.flush_soon()
+    def _search_path_mtu(self, at: float) -> None:
+        if self._accelerate and self.peer is not None:
+            maximum = min(self.peer.packet_maximum, self._packet_maximum)
+            same_host = self._owner.is_same_host()
+            self._path.search(maximum, same_host, at)
+            # An artico_sync peer on this machine has the same socket buffers.
+            shared = same_host and self.peer.is_artico_sync
+            buffer = self._owner.receive_buffer() if shared else 0
+            self.retransmission_queue.window.cap = cwnd_cap(buffer)
 
-    # Receiving
+    def _apply_mtu(self) -> None:
+        logger.debug("association %08x: packets of %d bytes", self._tag, self._path.mtu)
+        self.retransmission_queue.set_mtu(self._path.payload_budget, self._path.largest_chunk)
 
-    def handle(self, packet: bytes) -> None:
-        """Take in a packet. Never raises for what is in it."""
-        if self.state is not State.CLOSED:
-            self._inbound.handle(packet, self._loop.time())
+    # Chunks of the peer
 
-    def acknowledge(self, urgent: bool) -> None:
-        """See to it that the packet with data that has just come is acknowledged."""
-        acknowledger = self._acknowledger
-        if acknowledger.packet_came():
+    def on_data_packet(self, urgent: bool, now: float) -> None:
+        """Acknowledge a packet with data, now or later."""
+        if self._sacks.on_data_packet():
             self._send_sack()
-        elif urgent or not acknowledger.may_wait():
-            self.acknowledge_soon()
+        elif urgent or not self._sacks.delay_sack(now):
+            self.announce_window()
 
-    def on_chunk(self, kind: int, body: bytes) -> bool:
-        """Take in a control chunk. False: ignore the rest of the packet."""
+    def on_sack_chunk(self, body: bytes, now: float) -> None:
+        """Process a SACK; raise ValueError if it is malformed or false."""
+        if not self.is_established:
+            return
+        queue = self.retransmission_queue
+        pending = queue.pending
+        advanced = queue.on_sack(Sack.decode(body), now)
+        if queue.pending < pending:
+            self._has_progressed = True
+        if not queue.outstanding:
+            self._timers.t3.stop()
+        elif advanced:
+            self._timers.t3.start(now + queue.t3_timeout())
+
+    def on_control_chunk(self, kind: int, body: bytes, now: float) -> bool:
+        """Process any other chunk.
+
+        Returns:
+            False to ignore the rest of the packet.
+
+        Raises:
+            ValueError: Malformed.
+        """
         if kind == HEARTBEAT:
             self.reply(chunk(HEARTBEAT_ACK, body))
         elif kind == HEARTBEAT_ACK:
-            if self.path.answered(body):
-                self._resize()
+            if self._path.on_heartbeat_ack(body):
+                self._apply_mtu()
         elif kind == FORWARD_TSN:
             self._on_forward_tsn(body)
         elif kind == RECONFIG:
             self._on_reconfig(body)
-        elif kind in SETUP_CHUNKS:
-            self._setup.take(kind, body)
-        elif kind == ABORT:
+        elif kind in HANDSHAKE_CHUNKS:
+            self._handshake.on_chunk(kind, body, now)
+        elif kind == ERROR:
+            self._on_error(body)
+        elif kind in (ABORT, SHUTDOWN, SHUTDOWN_ACK, SHUTDOWN_COMPLETE):
+            self._on_end(kind)
+        else:
+            return bool(kind & 0x80)  # The high bits say how to treat unknown types (3.2).
+        return True
+
+    def _on_end(self, kind: int) -> None:
+        if kind == ABORT:
             logger.debug("association %08x: aborted by the peer", self._tag)
             self.close()
         elif kind == SHUTDOWN:
-            self._on_shutdown()
+            if self.state is State.ESTABLISHED:
+                self.change_state(State.SHUTDOWN_RECEIVED)
+            if self.is_established:
+                self.poll_soon = True
         elif kind == SHUTDOWN_ACK:
             self.reply(chunk(SHUTDOWN_COMPLETE))
             self.close()
-        elif kind == SHUTDOWN_COMPLETE:
-            if self.state == State.SHUTTING_DOWN:
-                self.close()
-        elif kind == ERROR:
-            self._on_error(body)
-        else:
-            return bool(kind & 0x80)  # RFC 9260 3.2: what to do is in the type's high bits
-        return True
-
-    def take_sack(self, body: bytes) -> None:
-        """Take in an acknowledgement. Raises ValueError for a malformed or false one."""
-        if not self.is_up:
-            return
-        sends = self.sends
-        pending = sends.pending
-        advanced = sends.acknowledge(Sack.decode(body), self._loop.time())
-        if sends.pending < pending:
-            self._progressed = True
-        if not sends.outstanding:
-            self._retransmission_timer.stop()
-        elif advanced:
-            self._retransmission_timer.start(sends.timer())
+        elif self.state is State.SHUTDOWN_RECEIVED:
+            self.close()
 
     def _on_forward_tsn(self, body: bytes) -> None:
-        if not self.is_up:
+        if not self.is_established:
             return
-        self._inbound.keep(self.receives.forward(ForwardTsn.decode(body).cumulative))
-        self.acknowledge_soon()
-        self._inbound.deliver()
+        new_cumulative_tsn = ForwardTsn.decode(body).new_cumulative_tsn
+        self._reader.add_messages(self.receive_queue.skip_to(new_cumulative_tsn))
+        self.announce_window()
+        self._reader.deliver_messages()
 
     def _on_reconfig(self, body: bytes) -> None:
-        if self.is_up:
+        if self.is_established:
             for kind, value in decode_parameters(body):
-                self._owner.on_parameter(kind, value)
-
-    def _on_shutdown(self) -> None:
-        if self.state == State.UP:
-            self.change(State.SHUTTING_DOWN)
-        if self.is_up:
-            self.flush_soon()
+                self.stream_resets.on_parameter(kind, value)
 
     def _on_error(self, body: bytes) -> None:
         for cause, _ in decode_parameters(body):
             logger.debug("association %08x: the peer reports error %d", self._tag, cause)
             if cause == CAUSE_STALE_COOKIE:
-                self._setup.begin_anew()
-
-    def _search_path(self, at: float) -> None:
-        if self._accelerate and self.peer is not None:
-            maximum = min(self.peer.packet_maximum, self._packet_maximum)
-            same_host = self._owner.is_same_host()
-            self.path.search(maximum, same_host, at)
-            # A peer of ours there has asked the same kernel for the same.
-            shared = same_host and self.peer.is_ours
-            self.sends.window.floor = window_floor(self._owner.receive_buffer() if shared else 0)
-
-    def _resize(self) -> None:
-        """Packets may be larger, or must be smaller, than they were."""
-        logger.debug("association %08x: packets of %d bytes", self._tag, self.path.size)
-        self.room = self.path.room
-        self.sends.resize(self.room, self.path.largest_chunk)
-
-    # For the set-up
-
-    def write_to(self, tag: int, part: bytes) -> None:
-        """Send a chunk under another verification tag than the peer's."""
-        self._write_packets([build_packet(self._port, self.remote_port, tag, [part])])
-
-    def take(self, peer: Peer) -> None:
-        """Adopt what the peer said of itself."""
-        self.peer = peer
-        self.receives.start(peer.initial_tsn)
-        self.sends.peer_window = peer.window
-        self.patient = peer.is_ours and self._accelerate
-        self._acknowledger.start(patient=self.patient)
-
-    def establish(self) -> None:
-        assert self.peer is not None
-        self.change(State.UP)
-        self._search_path(self._loop.time())
-        self._owner.on_established(self.peer)
-        self.flush_soon()
+                self._handshake.on_stale_cookie()
 
     # Timers
 
-    def _on_retransmission_timeout(self) -> None:
-        sends, timer = self.sends, self._retransmission_timer
-        if timer.late > LATE and not timer.postponed:
-            # The acknowledgement may be lying in the socket: let it be read first. Once only, for
-            # another thread may hold up each pass of the loop.
-            timer.postpone(LATE / 2)
+    def _handle_timers(self, now: float) -> None:
+        timers = self._timers
+        late = now - timers.t3.deadline
+        if timers.has_expired(timers.t3, now):
+            self._on_t3_timer(late, now)
+        if timers.has_expired(timers.sack, now):
+            self.announce_window()
+        if timers.has_expired(timers.t1, now):
+            self._handshake.on_t1_expired(now)
+        if timers.has_expired(timers.reset, now):
+            self.stream_resets.on_timeout(now)
+        # Paced sending continues in this poll.
+        timers.has_expired(timers.pacing, now)
+        timers.next_deadline()
+
+    def _on_t3_timer(self, late: float, now: float) -> None:
+        queue, t3 = self.retransmission_queue, self._timers.t3
+        if late > LATE_SECONDS and not t3.is_postponed:
+            # Let the socket be read first. Only once, because another thread may block every pass
+            # of the event loop.
+            t3.start(now + LATE_SECONDS / 2)
+            t3.is_postponed = True
             return
-        if not sends.probe():
-            logger.debug("association %08x: retransmission timer expired", self._tag)
-            if sends.timed_out():
-                logger.info("the peer's transport does not answer any more: association given up")
-                self._owner.on_given_up()
+        if not queue.outstanding:
+            queue.zero_window_probe()
+        elif not queue.tail_loss_probe():
+            logger.debug("association %08x: T3-rtx expired", self._tag)
+            if queue.on_t3_expired():
+                logger.info("the peer's SCTP transport does not answer: association given up")
+                self._owner.on_peer_unresponsive()
                 self.abort()
                 return
-        if sends.stalls >= RETREAT_AFTER and self.path.retreat():
-            self._resize()
-            self._search_path(self._loop.time() + RETREAT_PAUSE)
-        self.flush_soon()
+        if queue.recovery.stalls >= BLACK_HOLE_STALLS and self._path.reset_to_base_mtu():
+            self._apply_mtu()
+            self._search_path_mtu(now + BLACK_HOLE_PAUSE_SECONDS)

@@ -1,173 +1,176 @@
-"""Congestion control and retransmission time-out of an SCTP association; pure, no I/O, no clock.
+"""Congestion control, retransmission timeout and pacing.
 
 RFC 9260 section 7 (slow start and congestion avoidance by acknowledged bytes, one reduction per
-window), RFC 6298 (RTO), RFC 6928 (initial window), and a token bucket that spreads what the
-window allows over the round trip. The times passed in are seconds of any monotonic clock.
+window), RFC 6298 (RTO), RFC 6928 (initial window), RFC 4015 (Eifel response), and a token bucket
+that spreads a window over the round trip. Times are seconds of any monotonic clock.
 """
 
 from __future__ import annotations
 
-RTO_INITIAL = 1.0
-#: The RFC's second is for 1980s clocks; 200 ms is what TCP implementations use. Browsers do
-#: not delay an acknowledgement for longer than this, and ours asks for it at once.
-RTO_MINIMUM = 0.2
-#: A link that comes back is tried again within this many seconds, however long it was gone.
-RTO_MAXIMUM = 10.0
-#: A sample within the clock's own grain is no variance.
-CLOCK_GRANULARITY = 0.001
+RTO_INITIAL_SECONDS = 1.0
+#: TCP implementations use 200 ms instead of RFC 9260's second. Browsers delay a SACK for at most
+#: 200 ms, and artico_sync peers are asked for it at once.
+RTO_MIN_SECONDS = 0.2
+#: A path that works again is noticed within this time, however long it was down.
+RTO_MAX_SECONDS = 10.0
+CLOCK_GRANULARITY_SECONDS = 0.001
 
-#: Packets in flight before the first acknowledgement: RFC 6928's ten, which Internet-wide
-#: measurements found harmless, instead of the three to four of RFC 9260.
-INITIAL_PACKETS = 10
-MINIMUM_PACKETS = 4
+#: RFC 6928's ten packets instead of the three to four of RFC 9260: measurements on the Internet
+#: found no increase of losses.
+INITIAL_WINDOW_PACKETS = 10
+MINIMUM_WINDOW_PACKETS = 4
 
-#: On a path without delay only buffers hold what is in flight, and those of the receiving
-#: socket drop what is too much. More than this plus what a round trip can carry at a speed
-#: that Python does not reach is therefore never useful.
-WINDOW_FLOOR = 96 * 1024
-WINDOW_RATE = 64 * 1024 * 1024
-#: Between processes of one host their socket buffers are known, as the kernel counts them: twice
-#: what it holds of large datagrams, of which half is left as a reserve.
+#: On a path without delay, data in flight sits in buffers, and the receiving socket's buffer drops
+#: the excess. More than this plus the bandwidth-delay product at a rate Python does not reach is
+#: never useful.
+CWND_CAP_BYTES = 96 * 1024
+CWND_CAP_RATE = 64 * 1024 * 1024
+#: Between processes of one host the socket buffers are known, in the kernel's accounting: twice
+#: the content of large datagrams, of which half stays in reserve.
 BUFFER_SHARE = 1 / 4
-WINDOW_FLOOR_MAXIMUM = 384 * 1024
+CWND_CAP_MAX_BYTES = 384 * 1024
 
-#: Packets that may leave back to back, or what is due for so many seconds: a timer of the loop
-#: is not finer than one millisecond and often later.
+#: Packets that may be sent back to back, or those due within this time, because timers of the
+#: event loop are late by a millisecond and more.
 BURST_PACKETS = 16
-BURST_TIME = 0.004
-#: Round trips below this many seconds are not paced: timers are no finer.
-PACED_ROUND_TRIP = 0.004
+BURST_SECONDS = 0.004
+#: Shorter round trips are not paced: timers are not precise enough.
+PACED_SRTT_SECONDS = 0.004
 SLOW_START_GAIN = 2.0
 AVOIDANCE_GAIN = 1.25
 
 
-def window_floor(receive_buffer: int) -> int:
-    """What may be in flight on a path without delay to a socket that has that buffer, in bytes."""
-    return max(WINDOW_FLOOR, min(int(receive_buffer * BUFFER_SHARE), WINDOW_FLOOR_MAXIMUM))
+def cwnd_cap(receive_buffer: int) -> int:
+    """Return the bytes that may be in flight to a socket with this buffer, without path delay."""
+    return max(CWND_CAP_BYTES, min(int(receive_buffer * BUFFER_SHARE), CWND_CAP_MAX_BYTES))
 
 
 class RetransmissionTimeout:
-    """Round-trip time and the time-out derived from it (RFC 6298)."""
+    """The round-trip time and the RTO derived from it (RFC 6298)."""
 
     def __init__(self) -> None:
-        self.smoothed: float | None = None
-        self.variance = 0.0
-        self.minimum: float | None = None
-        self.value = RTO_INITIAL
+        self.srtt: float | None = None
+        self.rttvar = 0.0
+        self.min_rtt: float | None = None
+        self.rto = RTO_INITIAL_SECONDS
 
-    def sample(self, seconds: float) -> None:
-        """A round trip measured on a chunk that was sent once (Karn)."""
-        seconds = max(seconds, 0.0)
-        if self.smoothed is None or self.minimum is None:
-            self.smoothed = seconds
-            self.variance = seconds / 2
-            self.minimum = seconds
+    def add_sample(self, rtt: float) -> None:
+        """Take a round trip, measured on a chunk that was sent once (Karn's algorithm)."""
+        rtt = max(rtt, 0.0)
+        if self.srtt is None or self.min_rtt is None:
+            self.srtt = rtt
+            self.rttvar = rtt / 2
+            self.min_rtt = rtt
         else:
-            self.variance += (abs(self.smoothed - seconds) - self.variance) / 4
-            self.smoothed += (seconds - self.smoothed) / 8
-            self.minimum = min(self.minimum, seconds)
-        value = self.smoothed + max(CLOCK_GRANULARITY, 4 * self.variance)
-        self.value = min(max(value, RTO_MINIMUM), RTO_MAXIMUM)
+            self.rttvar += (abs(self.srtt - rtt) - self.rttvar) / 4
+            self.srtt += (rtt - self.srtt) / 8
+            self.min_rtt = min(self.min_rtt, rtt)
+        rto = self.srtt + max(CLOCK_GRANULARITY_SECONDS, 4 * self.rttvar)
+        self.rto = min(max(rto, RTO_MIN_SECONDS), RTO_MAX_SECONDS)
 
     def back_off(self) -> None:
-        self.value = min(self.value * 2, RTO_MAXIMUM)
+        """Double the RTO (RFC 6298 5.5)."""
+        self.rto = min(self.rto * 2, RTO_MAX_SECONDS)
 
 
 class CongestionWindow:
-    """How many bytes may be in flight."""
+    """The number of bytes that may be in flight: cwnd and ssthresh."""
 
     def __init__(self, mtu: int) -> None:
         self.mtu = mtu
-        self.size = INITIAL_PACKETS * mtu
-        self.threshold: float = float("inf")
-        self._partial = 0
-        self._before_loss = (self.size, self.threshold)
-        #: What may be in flight at least if the window is that large.
-        self.floor = WINDOW_FLOOR
+        self.cwnd = INITIAL_WINDOW_PACKETS * mtu
+        self.ssthresh: float = float("inf")
+        self._partial_bytes_acked = 0
+        self._before_reduction = (self.cwnd, self.ssthresh)
+        #: Upper limit of `limit` on a path without delay.
+        self.cap = CWND_CAP_BYTES
 
     @property
     def in_slow_start(self) -> bool:
-        return self.size < self.threshold
+        """True while cwnd is below ssthresh."""
+        return self.cwnd < self.ssthresh
 
-    def limit(self, minimum_round_trip: float | None) -> int:
-        """The window in force: never more than the path and the sockets can hold."""
-        if minimum_round_trip is None:
-            return self.size
-        return min(self.size, self.floor + int(WINDOW_RATE * minimum_round_trip))
+    def limit(self, min_rtt: float | None) -> int:
+        """Return the effective window: cwnd, capped by the capacity of path and sockets."""
+        if min_rtt is None:
+            return self.cwnd
+        return min(self.cwnd, self.cap + int(CWND_CAP_RATE * min_rtt))
 
-    def acknowledged(self, size: int) -> None:
-        """`size` bytes were acknowledged, outside of a recovery and while the window was used up.
+    def on_acknowledged(self, size: int) -> None:
+        """Grow for `size` acknowledged bytes.
 
-        To be called only then: a window that is not used is no evidence that it could be larger.
+        To be called only outside of fast recovery and while the window limits sending: a window
+        that is not used up is no evidence that it could be larger.
         """
         if self.in_slow_start:
-            self.size = int(min(self.size + size, self.threshold))
+            self.cwnd = int(min(self.cwnd + size, self.ssthresh))
         else:
-            self._partial += size
-            while self._partial >= self.size:
-                self._partial -= self.size
-                self.size += self.mtu
+            self._partial_bytes_acked += size
+            while self._partial_bytes_acked >= self.cwnd:
+                self._partial_bytes_acked -= self.cwnd
+                self.cwnd += self.mtu
 
-    def lost(self) -> None:
-        """Something sent since the last reduction was lost: halve."""
-        self._before_loss = (self.size, self.threshold)
-        self.threshold = max(self.size // 2, MINIMUM_PACKETS * self.mtu)
-        self.size = int(self.threshold)
-        self._partial = 0
+    def on_loss(self) -> None:
+        """Halve the window for the first loss since the last reduction (RFC 9260 7.2.3)."""
+        self._before_reduction = (self.cwnd, self.ssthresh)
+        self.ssthresh = max(self.cwnd // 2, MINIMUM_WINDOW_PACKETS * self.mtu)
+        self.cwnd = int(self.ssthresh)
+        self._partial_bytes_acked = 0
 
-    def undo(self) -> None:
-        """What made us halve last was late, not lost (RFC 4015)."""
-        size, threshold = self._before_loss
-        self.size = max(self.size, size)
-        self.threshold = max(self.threshold, threshold)
+    def undo_reduction(self) -> None:
+        """Take the last reduction back, because its cause was late, not lost (RFC 4015)."""
+        cwnd, ssthresh = self._before_reduction
+        self.cwnd = max(self.cwnd, cwnd)
+        self.ssthresh = max(self.ssthresh, ssthresh)
 
-    def timed_out(self) -> None:
-        """Nothing came back in time: start again with one packet."""
-        self._before_loss = (self.mtu, 0.0)
-        self.threshold = max(self.size // 2, MINIMUM_PACKETS * self.mtu)
-        self.size = self.mtu
-        self._partial = 0
+    def on_t3_expired(self) -> None:
+        """Start again with one packet (RFC 9260 7.2.3)."""
+        self._before_reduction = (self.mtu, 0.0)
+        self.ssthresh = max(self.cwnd // 2, MINIMUM_WINDOW_PACKETS * self.mtu)
+        self.cwnd = self.mtu
+        self._partial_bytes_acked = 0
 
-    def idle(self, timeouts: int) -> None:
-        """Nothing was sent for that many time-outs: halve for each, down to the initial window."""
-        floor = INITIAL_PACKETS * self.mtu
+    def on_idle(self, timeouts: int) -> None:
+        """Halve the window once per RTO without sending, down to the initial window."""
+        minimum = INITIAL_WINDOW_PACKETS * self.mtu
         for _ in range(min(timeouts, 32)):
-            if self.size <= floor:
+            if self.cwnd <= minimum:
                 return
-            self.threshold = max(self.threshold, self.size) if self.in_slow_start else self.size
-            self.size = max(self.size // 2, floor)
+            self.ssthresh = max(self.ssthresh, self.cwnd) if self.in_slow_start else self.cwnd
+            self.cwnd = max(self.cwnd // 2, minimum)
 
 
 class Pacer:
-    """A token bucket that lets a window out over a round trip instead of all at once."""
+    """A token bucket that spreads a window over a round trip."""
 
     def __init__(self) -> None:
         self._tokens = 0.0
-        self._updated: float | None = None
+        self._updated_at: float | None = None
 
-    def allowance(self, now: float, window: CongestionWindow, smoothed: float | None) -> float:
-        """Bytes that may leave now."""
-        if smoothed is None or smoothed < PACED_ROUND_TRIP:
-            self._updated = None
+    def allowance(self, now: float, window: CongestionWindow, srtt: float | None) -> float:
+        """Return the bytes that may be sent now."""
+        if srtt is None or srtt < PACED_SRTT_SECONDS:
+            self._updated_at = None
             return float("inf")
-        rate = self._rate(window, smoothed)
-        burst = max(BURST_PACKETS * window.mtu, rate * BURST_TIME)
-        if self._updated is None:
+        rate = self._rate(window, srtt)
+        burst = max(BURST_PACKETS * window.mtu, rate * BURST_SECONDS)
+        if self._updated_at is None:
             self._tokens = burst
         else:
-            self._tokens += (now - self._updated) * rate
-        self._updated = now
+            self._tokens += (now - self._updated_at) * rate
+        self._updated_at = now
         self._tokens = min(self._tokens, burst)
         return self._tokens
 
     def spend(self, size: int) -> None:
+        """Take `size` bytes from the bucket."""
         self._tokens -= size
 
-    def delay(self, window: CongestionWindow, smoothed: float) -> float:
-        """Seconds until a quarter of the packets of a burst may leave: few timers are needed."""
+    def delay(self, window: CongestionWindow, srtt: float) -> float:
+        """Return seconds until a quarter of a burst may be sent, which keeps timers few."""
         wanted = BURST_PACKETS * window.mtu / 4
-        return max((wanted - self._tokens) / self._rate(window, smoothed), 0.001)
+        return max((wanted - self._tokens) / self._rate(window, srtt), 0.001)
 
-    def _rate(self, window: CongestionWindow, smoothed: float) -> float:
+    def _rate(self, window: CongestionWindow, srtt: float) -> float:
         gain = SLOW_START_GAIN if window.in_slow_start else AVOIDANCE_GAIN
-        return gain * window.size / smoothed
+        return gain * window.cwnd / srtt

@@ -1,19 +1,18 @@
-"""Data channel messages on SCTP streams (RFC 8831, 8832) to objects and back; pure, any thread."""
+"""The Data Channel Establishment Protocol and message encoding (RFC 8832, RFC 8831 6.6)."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 from struct import Struct
 
-from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
-
+# Payload protocol identifiers (RFC 8831 8).
 DCEP = 50
 STRING = 51
 BINARY = 53
 STRING_EMPTY = 56
 BINARY_EMPTY = 57
 
-#: What an empty message carries, since a DATA chunk must carry something.
+#: The content of an empty message, because a DATA chunk must not be empty.
 EMPTY = b"\x00"
 
 ACKNOWLEDGE = b"\x02"
@@ -25,42 +24,48 @@ _BY_LIFETIME = 2
 
 
 @dataclass(frozen=True)
-class OpenRequest:
-    """DATA_CHANNEL_OPEN."""
+class ChannelParameters:
+    """The properties of a data channel that both peers agree on (W3C RTCDataChannelInit).
 
-    label: str
-    protocol: str
-    kind: int
-    reliability: int
+    Attributes:
+        label: A name, not necessarily unique.
+        protocol: The name of a subprotocol.
+        ordered: Whether messages are delivered in order.
+        max_retransmits: Retransmissions of a message, None for any number.
+        max_packet_lifetime: Milliseconds for which a message is retransmitted, None for any time.
+    """
 
-    def parameters(self, stream: int) -> RTCDataChannelParameters:
-        limited_by = self.kind & 0x03
-        return RTCDataChannelParameters(
-            label=self.label,
-            protocol=self.protocol,
-            ordered=not self.kind & _UNORDERED,
-            maxRetransmits=self.reliability if limited_by == _BY_RETRANSMISSIONS else None,
-            maxPacketLifeTime=self.reliability if limited_by == _BY_LIFETIME else None,
-            id=stream,
-        )
+    label: str = ""
+    protocol: str = ""
+    ordered: bool = True
+    max_retransmits: int | None = None
+    max_packet_lifetime: int | None = None
 
 
-def encode_open(channel: RTCDataChannel) -> bytes:
-    kind = 0 if channel.ordered else _UNORDERED
+def encode_open(parameters: ChannelParameters) -> bytes:
+    """Encode a DATA_CHANNEL_OPEN message."""
+    kind = 0 if parameters.ordered else _UNORDERED
     reliability = 0
-    if channel.maxRetransmits is not None:
+    if parameters.max_retransmits is not None:
         kind |= _BY_RETRANSMISSIONS
-        reliability = channel.maxRetransmits
-    elif channel.maxPacketLifeTime is not None:
+        reliability = parameters.max_retransmits
+    elif parameters.max_packet_lifetime is not None:
         kind |= _BY_LIFETIME
-        reliability = channel.maxPacketLifeTime
-    label, protocol = channel.label.encode(), channel.protocol.encode()
+        reliability = parameters.max_packet_lifetime
+    label, protocol = parameters.label.encode(), parameters.protocol.encode()
     header = _OPEN_HEADER.pack(_OPEN, kind, 0, reliability, len(label), len(protocol))
     return header + label + protocol
 
 
-def decode_control(data: bytes) -> OpenRequest | None:
-    """A request to open a channel, or None for an acknowledgement. Raises ValueError otherwise."""
+def decode_control(data: bytes) -> ChannelParameters | None:
+    """Decode a DCEP message.
+
+    Returns:
+        The parameters of a DATA_CHANNEL_OPEN, or None for a DATA_CHANNEL_ACK.
+
+    Raises:
+        ValueError: Neither of them, or truncated.
+    """
     if data == ACKNOWLEDGE:
         return None
     if len(data) < _OPEN_HEADER.size or data[0] != _OPEN:
@@ -68,22 +73,31 @@ def decode_control(data: bytes) -> OpenRequest | None:
     _, kind, _, reliability, label_size, protocol_size = _OPEN_HEADER.unpack_from(data)
     label_end = _OPEN_HEADER.size + label_size
     if len(data) < label_end + protocol_size:
-        raise ValueError("DATA_CHANNEL_OPEN is shorter than it says")
-    # aiortc counts characters where bytes are meant and cuts its own labels short.
-    label = data[_OPEN_HEADER.size : label_end].decode(errors="replace")
-    protocol = data[label_end : label_end + protocol_size].decode(errors="replace")
-    return OpenRequest(label, protocol, kind, reliability)
+        raise ValueError("DATA_CHANNEL_OPEN is shorter than its length fields")
+    limited_by = kind & 0x03
+    return ChannelParameters(
+        # aiortc counts characters instead of bytes, which can cut its labels within a character.
+        label=data[_OPEN_HEADER.size : label_end].decode(errors="replace"),
+        protocol=data[label_end : label_end + protocol_size].decode(errors="replace"),
+        ordered=not kind & _UNORDERED,
+        max_retransmits=reliability if limited_by == _BY_RETRANSMISSIONS else None,
+        max_packet_lifetime=reliability if limited_by == _BY_LIFETIME else None,
+    )
 
 
 def encode_message(data: str | bytes) -> tuple[int, bytes]:
-    """The payload protocol identifier and the bytes to send for a message."""
+    """Return the payload protocol identifier and the content of a message."""
     if isinstance(data, str):
         return (STRING, data.encode()) if data else (STRING_EMPTY, EMPTY)
     return (BINARY, bytes(data)) if data else (BINARY_EMPTY, EMPTY)
 
 
 def decode_message(protocol: int, data: bytes) -> str | bytes | None:
-    """The message received; None for a kind that nobody sends any more. Raises ValueError."""
+    """Return a received message, None for a deprecated or unknown payload protocol identifier.
+
+    Raises:
+        ValueError: Text that is not UTF-8.
+    """
     if protocol == STRING:
         return data.decode()
     if protocol == BINARY:

@@ -1,16 +1,18 @@
-"""The packets that come in on an SCTP association, taken apart; loop thread.
+"""Received packets, split into chunks and handed to the parts of the association.
 
-Most are acknowledgements and data in turn, which have a short way of their own. Messages go to the
-owner when their packet is done with, or, where packets come in a flood, once for all that came in
-a pass of the loop.
+Most packets hold a SACK and DATA in TSN order, for which there is a short path. Messages are
+delivered at the end of their packet or, if packets arrive in a flood, once per pass of the event
+loop.
 """
 
 from __future__ import annotations
 
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import Protocol
 
+from artico_sync._protocol.sizes import OVERHEAD
+from artico_sync._webrtc.sctp.handshake import PeerParameters
 from artico_sync._webrtc.sctp.packets import (
     ABORT,
     CHUNK_HEADER_LENGTH,
@@ -26,88 +28,110 @@ from artico_sync._webrtc.sctp.packets import (
     read_tag,
     split_chunks,
 )
-from artico_sync._webrtc.sctp.receive_queue import OVERHEAD, Message
-
-if TYPE_CHECKING:
-    from artico_sync._webrtc.sctp.association import Association
+from artico_sync._webrtc.sctp.receive_queue import Message, ReceiveQueue
 
 logger = logging.getLogger(__name__)
 
-#: A packet that comes so many seconds after the last one is probably alone: what it leads to is
-#: done at once rather than in the next pass of the loop, for which others would be waited for.
-ALONE_AFTER = 0.0002
-#: These travel alone (RFC 9260 6.10).
-_LONERS = (INIT, INIT_ACK, SHUTDOWN_COMPLETE)
+#: A packet that arrives later than this after the previous one is probably alone: its consequences
+#: are not put off to the end of the pass of the event loop, where they would wait for more packets.
+ALONE_AFTER_SECONDS = 0.0002
+#: Chunks that are never bundled with others (RFC 9260 6.10).
+UNBUNDLED_CHUNKS = (INIT, INIT_ACK, SHUTDOWN_COMPLETE)
+
+
+class ChunkHandler(Protocol):
+    """The association as the packet reader sees it."""
+
+    #: True while data may be sent and received.
+    is_established: bool
+    peer: PeerParameters | None
+    #: Set to ask for a poll at the end of this pass of the event loop, or at once.
+    poll_soon: bool
+    poll_now: bool
+
+    def is_closed(self) -> bool: ...
+
+    def on_sack_chunk(self, body: bytes, now: float) -> None:
+        """Process a SACK; raise ValueError if it is malformed or false."""
+
+    def on_control_chunk(self, kind: int, body: bytes, now: float) -> bool:
+        """Process another chunk; return False to ignore the rest of the packet."""
+
+    def on_data_packet(self, urgent: bool, now: float) -> None:
+        """Acknowledge a packet with data, now or later."""
 
 
 class PacketReader:
-    """Part of an association, which hands it every packet."""
+    """Processes the packets of an association; never raises for their content."""
 
     def __init__(
-        self, association: Association, tag: int, deliver: Callable[[list[Message]], None]
+        self,
+        handler: ChunkHandler,
+        receive_queue: ReceiveQueue,
+        tag: int,
+        deliver: Callable[[list[Message]], None],
     ) -> None:
-        self._association = association
-        self._receives = association.receives
+        self._handler = handler
+        self._receive_queue = receive_queue
         self._tag = tag
         self._deliver = deliver
         self._messages: list[Message] = []
-        self._handled_at = 0.0
+        self._last_packet_at = 0.0
         self._had_data = False
         self._urgent = False
         self._sack: bytes | None = None
-        #: The packet at hand had an acknowledgement in it.
-        self.sack_taken = False
+        self._sack_processed = False
 
-    def keep(self, messages: list[Message]) -> None:
-        """Charge the peer's window with messages, for `deliver` to hand over."""
+    def add_messages(self, messages: list[Message]) -> None:
+        """Charge messages to the window, and keep them for `deliver_messages`."""
         if messages:
             self._messages += messages
             size = sum([len(data) for _, _, data in messages])
-            self._receives.taken += size + OVERHEAD * len(messages)
+            self._receive_queue.unread += size + OVERHEAD * len(messages)
 
-    def deliver(self) -> None:
-        """Hand over what was kept."""
+    def deliver_messages(self) -> None:
+        """Hand the collected messages to the owner."""
         if self._messages:
             messages, self._messages = self._messages, []
             self._deliver(messages)
 
-    def handle(self, packet: bytes, now: float) -> None:
-        """Take in a packet. Never raises for what is in it."""
+    def read_packet(self, packet: bytes, now: float) -> None:
+        """Process a packet."""
         try:
             tag = read_tag(packet)
         except ValueError as exc:
-            logger.debug("SCTP packet dropped: %s", exc)
+            logger.debug("dropped an SCTP packet: %s", exc)
             return
-        association = self._association
-        alone = now - self._handled_at > ALONE_AFTER
-        self._handled_at = now
-        self._had_data = self._urgent = self.sack_taken = False
+        handler = self._handler
+        alone = now - self._last_packet_at > ALONE_AFTER_SECONDS
+        self._last_packet_at = now
+        self._had_data = self._urgent = self._sack_processed = False
         position = COMMON_HEADER_LENGTH
-        if tag == self._tag and association.is_up:
-            position = self._take_usual(packet)
+        if tag == self._tag and handler.is_established:
+            position = self._read_usual_chunks(packet)
         if position < len(packet):
-            # What follows may end the association, after which nothing is acknowledged any more.
-            self._take_kept_sack()
-            self._take_others(packet, tag, position)
-            if association.is_closed():
+            # The chunks that follow may end the association, after which no SACK counts.
+            self._process_kept_sack(now)
+            self._read_other_chunks(packet, tag, position, now)
+            if handler.is_closed():
                 return
-        if alone or not association.is_up:
-            self.deliver()
-            if association.is_closed():
+        if alone or not handler.is_established:
+            self.deliver_messages()
+            if handler.is_closed():
                 return
         elif self._messages:
-            association.flush_soon()
-        self._take_kept_sack()
-        if self._had_data and association.is_up:
-            association.acknowledge(self._urgent or self._receives.gaps)
-        if self.sack_taken:
+            handler.poll_soon = True
+        self._process_kept_sack(now)
+        if self._had_data and handler.is_established:
+            handler.on_data_packet(self._urgent or self._receive_queue.has_gaps, now)
+        if self._sack_processed:
             if alone:
-                association.flush_now()
+                handler.poll_now = True
             else:
-                association.flush_soon()
+                handler.poll_soon = True
 
-    def _take_usual(self, packet: bytes) -> int:
-        """Take an acknowledgement and data in turn. Returns where anything else begins."""
+    def _read_usual_chunks(self, packet: bytes) -> int:
+        """Read a SACK and DATA in TSN order; return the position of the first other chunk."""
         position = COMMON_HEADER_LENGTH
         if packet[position] == SACK:
             length = int.from_bytes(packet[position + 2 : position + 4], "big")
@@ -118,69 +142,74 @@ class PacketReader:
             position = end + (-length & 3)
         messages: list[Message] = []
         begin = position
-        position, flags = self._receives.add_run(packet, position, messages)
+        position, flags = self._receive_queue.receive_in_order(packet, position, messages)
         if position > begin:
             self._had_data = True
             if flags & FLAG_IMMEDIATE:
                 self._urgent = True
-            self.keep(messages)
+            self.add_messages(messages)
         return position
 
-    def _take_kept_sack(self) -> None:
+    def _process_kept_sack(self, now: float) -> None:
         if self._sack is not None:
             sack, self._sack = self._sack, None
-            self._take_sack(sack)
+            self._process_sack(sack, now)
 
-    def _take_sack(self, body: bytes) -> None:
+    def _process_sack(self, body: bytes, now: float) -> None:
         try:
-            self._association.take_sack(body)
-            self.sack_taken = True
+            self._handler.on_sack_chunk(body, now)
+            self._sack_processed = True
         except ValueError as exc:
-            logger.debug("SACK dropped: %s", exc)
+            logger.debug("dropped a SACK: %s", exc)
 
-    def _take_others(self, packet: bytes, tag: int, position: int) -> None:
-        """Take the chunks from `position` on, whatever they are."""
+    def _read_other_chunks(self, packet: bytes, tag: int, position: int, now: float) -> None:
+        """Read the chunks from `position` on, whatever they are."""
         chunks = split_chunks(packet, position)
         first = position == COMMON_HEADER_LENGTH
-        if not chunks or not self._is_for_us(tag, chunks, first):
-            logger.debug("SCTP packet dropped: not for this association")
+        if not chunks or not self._is_addressed_here(tag, chunks, first):
+            logger.debug("dropped an SCTP packet of another association")
             return
-        association = self._association
+        handler = self._handler
         for kind, flags, start, end in chunks:
             try:
                 if kind == DATA:
-                    self._take_data(packet, flags, start, end)
+                    self._read_data(packet, flags, start, end)
                 elif kind == SACK:
-                    self._take_sack(packet[start:end])
+                    self._process_sack(packet[start:end], now)
                 else:
-                    # What follows may end the association.
-                    self.deliver()
-                    if association.is_closed() or not association.on_chunk(kind, packet[start:end]):
+                    # The chunk may end the association.
+                    self.deliver_messages()
+                    if handler.is_closed():
+                        break
+                    if not handler.on_control_chunk(kind, packet[start:end], now):
                         break
             except ValueError as exc:
-                logger.debug("SCTP chunk of type %d dropped: %s", kind, exc)
-            if association.is_closed():
+                logger.debug("dropped an SCTP chunk of type %d: %s", kind, exc)
+            if handler.is_closed():
                 return
 
-    def _take_data(self, packet: bytes, flags: int, start: int, end: int) -> None:
+    def _read_data(self, packet: bytes, flags: int, start: int, end: int) -> None:
         self._had_data = True
-        taken = None
-        if self._association.is_up:
-            taken = self._receives.add(decode_data(packet, flags, start, end))
-        if taken:
-            self.keep(taken)
-        if taken is None or flags & FLAG_IMMEDIATE:
+        messages = None
+        if self._handler.is_established:
+            messages = self._receive_queue.receive_chunk(decode_data(packet, flags, start, end))
+        if messages:
+            self.add_messages(messages)
+        if messages is None or flags & FLAG_IMMEDIATE:
             self._urgent = True
 
-    def _is_for_us(self, tag: int, chunks: list[tuple[int, int, int, int]], first: bool) -> bool:
+    def _is_addressed_here(
+        self, tag: int, chunks: list[tuple[int, int, int, int]], first: bool
+    ) -> bool:
+        """Check the verification tag (RFC 9260 8.5)."""
         kind, flags = chunks[0][:2]
         if len(chunks) > 1 or not first:
             for chunk in chunks:
-                if chunk[0] in _LONERS:
+                if chunk[0] in UNBUNDLED_CHUNKS:
                     return False
         if kind == INIT:
             return tag == 0
         if kind in (ABORT, SHUTDOWN_COMPLETE) and flags & FLAG_REFLECTED_TAG:
-            peer = self._association.peer
+            peer = self._handler.peer
             return peer is not None and tag == peer.tag
         return tag == self._tag

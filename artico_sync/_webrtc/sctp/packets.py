@@ -1,7 +1,6 @@
-"""SCTP packets and chunks (RFC 9260, 3758, 4820, 6525) to bytes and back; pure, any thread.
+"""SCTP packets and chunks, encoded and decoded (RFC 9260, 3758, 4820, 6525).
 
-Whatever the peer sends is refused with ValueError when it is malformed, and nothing here loops for
-longer than its input is long.
+Malformed input raises ValueError, and no loop runs longer than its input is long.
 """
 
 from __future__ import annotations
@@ -39,7 +38,7 @@ FLAG_END = 0x01
 FLAG_BEGIN = 0x02
 FLAG_UNORDERED = 0x04
 FLAG_IMMEDIATE = 0x08
-#: In ABORT and SHUTDOWN COMPLETE: the tag is the sender's own view of ours.
+#: The T bit of ABORT and SHUTDOWN COMPLETE: the packet carries the sender's own verification tag.
 FLAG_REFLECTED_TAG = 0x01
 
 PARAMETER_COOKIE = 0x0007
@@ -48,21 +47,21 @@ PARAMETER_RESET_RESPONSE = 0x0010
 PARAMETER_ADD_OUTGOING = 0x0011
 PARAMETER_SUPPORTED_CHUNKS = 0x8008
 PARAMETER_FORWARD_TSN = 0xC000
-#: Ours alone. Its two high bits tell every other stack to skip it without a word.
+#: Announces artico_sync. Its two high bits make other stacks skip it without an error report.
 PARAMETER_ARTICO_SYNC = 0xBFA5
 
 CAUSE_STALE_COOKIE = 3
 CAUSE_USER_INITIATED_ABORT = 12
 
 TSN_MODULO = 1 << 32
-#: A gap block counts from the cumulative TSN in 16 bits: nothing beyond can be acknowledged.
+#: Gap blocks have 16-bit offsets from the cumulative TSN: nothing beyond can be acknowledged.
 GAP_REACH = 65535
 
 _COMMON = Struct("!HHLL")
 _CHECKSUM = Struct("<L")
 _CHUNK = Struct("!BBH")
 _DATA = Struct("!LHHL")
-#: Type, flags, length, TSN, stream, sequence number, payload protocol: 16 bytes.
+#: Type, flags, length, TSN, stream, stream sequence number, payload protocol: 16 bytes.
 DATA_CHUNK = Struct("!BBHLHHL")
 _INIT = Struct("!LLHHL")
 _SACK = Struct("!LLHH")
@@ -88,7 +87,7 @@ class Init:
     """The body of an INIT or INIT ACK chunk."""
 
     tag: int
-    window: int
+    a_rwnd: int
     outbound_streams: int
     inbound_streams: int
     initial_tsn: int
@@ -96,50 +95,57 @@ class Init:
 
     def encode(self) -> bytes:
         return _INIT.pack(
-            self.tag, self.window, self.outbound_streams, self.inbound_streams, self.initial_tsn
+            self.tag, self.a_rwnd, self.outbound_streams, self.inbound_streams, self.initial_tsn
         ) + encode_parameters(self.parameters)
 
     @classmethod
     def decode(cls, body: bytes) -> Init:
-        """Raises ValueError for a malformed body, or one that RFC 9260 5.1 forbids."""
+        """Decode a chunk body.
+
+        Raises:
+            ValueError: Malformed, or forbidden by RFC 9260 5.1.
+        """
         try:
             fields = _INIT.unpack_from(body)
         except error as exc:
             raise ValueError("INIT is too short") from exc
-        tag, window, outbound, inbound, initial_tsn = fields
+        tag, a_rwnd, outbound, inbound, initial_tsn = fields
         parameters = tuple(decode_parameters(body[_INIT.size :]))
-        init = cls(tag, window, outbound, inbound, initial_tsn, parameters)
+        init = cls(tag, a_rwnd, outbound, inbound, initial_tsn, parameters)
         if not init.tag or not init.outbound_streams or not init.inbound_streams:
             raise ValueError("INIT with a zero tag or without streams")
         return init
 
     def parameter(self, kind: int) -> bytes | None:
+        """Return the value of the first parameter of a type."""
         for found, value in self.parameters:
             if found == kind:
                 return value
         return None
 
 
-def encode_plain_sack(cumulative: int, window: int) -> bytes:
-    """An acknowledgement without gaps, a whole chunk."""
-    return _PLAIN_SACK.pack(SACK, 0, _PLAIN_SACK.size, cumulative, window, 0, 0)
+def encode_plain_sack(cumulative_tsn_ack: int, a_rwnd: int) -> bytes:
+    """Encode a SACK chunk without gap blocks."""
+    return _PLAIN_SACK.pack(SACK, 0, _PLAIN_SACK.size, cumulative_tsn_ack, a_rwnd, 0, 0)
 
 
 class Sack(NamedTuple):
-    """A selective acknowledgement. Gap blocks count from the cumulative TSN."""
+    """A selective acknowledgement. Gap blocks are offsets from `cumulative_tsn_ack`."""
 
-    cumulative: int
-    window: int
+    cumulative_tsn_ack: int
+    a_rwnd: int
     gaps: tuple[tuple[int, int], ...] = ()
     duplicates: tuple[int, ...] = ()
 
     def encode(self) -> bytes:
-        """The whole chunk, header included."""
+        """Encode the chunk, header included."""
         if not (self.gaps or self.duplicates):
-            return encode_plain_sack(self.cumulative, self.window)
+            return encode_plain_sack(self.cumulative_tsn_ack, self.a_rwnd)
         body = b"".join(
             [
-                _SACK.pack(self.cumulative, self.window, len(self.gaps), len(self.duplicates)),
+                _SACK.pack(
+                    self.cumulative_tsn_ack, self.a_rwnd, len(self.gaps), len(self.duplicates)
+                ),
                 *[_TWO_SHORTS.pack(*gap) for gap in self.gaps],
                 *[_LONG.pack(tsn) for tsn in self.duplicates],
             ]
@@ -148,13 +154,13 @@ class Sack(NamedTuple):
 
     @classmethod
     def decode(cls, body: bytes) -> Sack:
-        """Raises ValueError for a truncated body, and for gap blocks out of order."""
+        """Decode a chunk body; raise ValueError if it is truncated or its gap blocks overlap."""
         try:
-            cumulative, window, gap_count, duplicate_count = _SACK.unpack_from(body)
+            cumulative_tsn_ack, a_rwnd, gap_count, duplicate_count = _SACK.unpack_from(body)
             if len(body) < _SACK.size + 4 * (gap_count + duplicate_count):
                 raise ValueError("SACK is shorter than it says")
             if not (gap_count or duplicate_count):
-                return cls(cumulative, window)
+                return cls(cumulative_tsn_ack, a_rwnd)
             gaps = tuple(
                 _TWO_SHORTS.unpack_from(body, _SACK.size + 4 * index) for index in range(gap_count)
             )
@@ -169,14 +175,14 @@ class Sack(NamedTuple):
             if start <= last or end < start:
                 raise ValueError("SACK with gap blocks that overlap or run backwards")
             last = end
-        return cls(cumulative, window, gaps, duplicates)
+        return cls(cumulative_tsn_ack, a_rwnd, gaps, duplicates)
 
 
 @dataclass(frozen=True)
 class ForwardTsn:
-    """FORWARD TSN; the streams it names matter only to receivers that keep stream sequences."""
+    """A FORWARD TSN chunk. Its stream list is ignored: reassembly goes by TSN."""
 
-    cumulative: int
+    new_cumulative_tsn: int
 
     @classmethod
     def decode(cls, body: bytes) -> ForwardTsn:
@@ -187,7 +193,7 @@ class ForwardTsn:
 
 @dataclass(frozen=True)
 class ResetRequest:
-    """Outgoing SSN reset request (RFC 6525 4.1). No streams means all of them."""
+    """Outgoing SSN Reset Request (RFC 6525 4.1). No streams means all of them."""
 
     request: int
     response: int
@@ -209,7 +215,7 @@ class ResetRequest:
 
 @dataclass(frozen=True)
 class ResetResponse:
-    """Re-configuration response (RFC 6525 4.4)."""
+    """Re-configuration Response (RFC 6525 4.4)."""
 
     response: int
     result: int
@@ -225,7 +231,7 @@ class ResetResponse:
 
 
 def decode_parameters(body: bytes) -> Iterator[tuple[int, bytes]]:
-    """The type-length-value parameters of a chunk. Raises ValueError where a length is wrong."""
+    """Yield the type and value of each parameter; raise ValueError if a length is impossible."""
     position = 0
     while position <= len(body) - 4:
         kind, length = _TWO_SHORTS.unpack_from(body, position)
@@ -236,7 +242,7 @@ def decode_parameters(body: bytes) -> Iterator[tuple[int, bytes]]:
 
 
 def encode_parameters(parameters: tuple[tuple[int, bytes], ...]) -> bytes:
-    """All but the last are padded; the last one is padded with its chunk."""
+    """Encode parameters, padded but for the last one, which is padded with its chunk."""
     encoded = b""
     for kind, value in parameters:
         encoded += _PADDING[len(encoded) % 4]
@@ -245,18 +251,18 @@ def encode_parameters(parameters: tuple[tuple[int, bytes], ...]) -> bytes:
 
 
 def chunk(kind: int, body: bytes = b"", flags: int = 0) -> bytes:
-    """One chunk with its header and padding."""
+    """Encode a chunk with its header and padding."""
     length = CHUNK_HEADER_LENGTH + len(body)
     return _CHUNK.pack(kind, flags, length) + body + _PADDING[length % 4]
 
 
 def padding(length: int) -> bytes:
-    """What a chunk of `length` bytes lacks to a multiple of four."""
+    """Return the bytes that pad a chunk of `length` bytes to a multiple of four."""
     return _PADDING[length % 4]
 
 
 def decode_data(packet: bytes, flags: int, start: int, end: int) -> Data:
-    """The DATA chunk whose body is packet[start:end]. Raises ValueError when it has no data."""
+    """Decode the DATA chunk whose body is packet[start:end]; raise ValueError if it is empty."""
     if end - start <= _DATA.size:
         raise ValueError("DATA without user data")
     tsn, stream, sequence, protocol = _DATA.unpack_from(packet, start)
@@ -264,17 +270,17 @@ def decode_data(packet: bytes, flags: int, start: int, end: int) -> Data:
 
 
 def build_packet(source: int, destination: int, tag: int, parts: list[bytes | memoryview]) -> bytes:
-    """A packet of whole, padded chunks (or pieces that together are)."""
+    """Encode a packet of padded chunks, given whole or in consecutive pieces."""
     header = _COMMON.pack(source, destination, tag, 0)
     body = b"".join(parts)
     return header[:8] + _CHECKSUM.pack(extend_crc32c(crc32c(header), body)) + body
 
 
 def read_tag(packet: bytes) -> int:
-    """The verification tag of a packet. Raises ValueError unless the checksum is right."""
+    """Return the verification tag of a packet; raise ValueError if the checksum is wrong."""
     if len(packet) < COMMON_HEADER_LENGTH + CHUNK_HEADER_LENGTH:
         raise ValueError("packet is too short")
-    # The checksum counts as zero in itself.
+    # The checksum is computed with its own field set to zero (RFC 9260 6.8).
     header = crc32c(packet[:8] + b"\x00\x00\x00\x00")
     if _CHECKSUM.unpack_from(packet, 8)[0] != extend_crc32c(header, packet[12:]):
         raise ValueError("wrong checksum")
@@ -284,8 +290,7 @@ def read_tag(packet: bytes) -> int:
 def split_chunks(
     packet: bytes, position: int = COMMON_HEADER_LENGTH
 ) -> list[tuple[int, int, int, int]]:
-    """(type, flags, start, end of the body) of each chunk from `position` on, up to the first that
-    is malformed."""
+    """Return (type, flags, start of body, end) of each chunk up to the first malformed one."""
     chunks = []
     limit = len(packet) - CHUNK_HEADER_LENGTH
     while position <= limit:
@@ -299,6 +304,6 @@ def split_chunks(
 
 
 def unwrap(tsn: int, reference: int) -> int:
-    """The unbounded sequence number nearest to `reference` that has the 32 bits of `tsn`."""
+    """Return the unbounded TSN nearest to `reference` whose lower 32 bits are `tsn`."""
     delta = (tsn - reference) & 0xFFFFFFFF
     return reference + delta if delta < 0x80000000 else reference + delta - TSN_MODULO

@@ -1,7 +1,7 @@
-"""How large a packet may be on this path (RFC 8899 over SCTP); pure, no I/O, no clock.
+"""Path MTU discovery with probe packets (RFC 8899, for SCTP: section 6.2).
 
-A probe is a HEARTBEAT padded to the size in question. Its answer proves that such packets arrive;
-no answer proves nothing, costs one packet, and is asked for once more.
+A probe is a HEARTBEAT padded to the size under test. Its acknowledgement proves that packets of
+this size arrive. A missing acknowledgement proves nothing; the probe is retried once.
 """
 
 from __future__ import annotations
@@ -19,19 +19,18 @@ from artico_sync._webrtc.sctp.packets import (
     encode_parameters,
 )
 
-#: Fits into IPv6's smallest MTU with UDP and DTLS around it.
-BASE = 1188
-#: Fill an Ethernet frame with the largest IP and DTLS headers there are, and a tunnel's frame.
-ETHERNET = 1412
-TUNNEL = 1312
-#: One DTLS record. Between processes of one host nothing smaller limits a datagram.
-RECORD = 16 * 1024
-#: What any peer takes: WebRTC implementations read into buffers of 1 500 bytes and more.
-ANYBODY = 1500
+#: Fits into IPv6's minimum MTU with UDP and DTLS headers (BASE_PLPMTU of RFC 8899).
+BASE_MTU = 1188
+#: Fill an Ethernet frame with the largest IP and DTLS headers, and the same in a tunnel.
+ETHERNET_MTU = 1412
+TUNNEL_MTU = 1312
+#: One DTLS record: the limit between processes of one host.
+DTLS_RECORD_MTU = 16 * 1024
+#: Accepted by any peer: WebRTC implementations read into buffers of at least 1 500 bytes.
+UNIVERSAL_MTU = 1500
 
-ATTEMPTS = 2
-#: Seconds between two probes.
-PAUSE = 1.0
+PROBES_PER_SIZE = 2
+PROBE_INTERVAL_SECONDS = 1.0
 
 _INFO_PARAMETER = 1
 _INFO = Struct("!8sH")
@@ -41,66 +40,69 @@ class PathMtuDiscovery:
     """The search for the largest packet. Sizes are of SCTP packets, in bytes."""
 
     def __init__(self) -> None:
-        self.size = BASE
+        self.mtu = BASE_MTU
         self._candidates: list[int] = []
-        self._attempts = 0
-        self._next_at = 0.0
+        self._probes_sent = 0
+        self._next_probe_at = 0.0
         self._nonce = os.urandom(8)
 
     @property
-    def room(self) -> int:
+    def payload_budget(self) -> int:
         """Bytes of a packet that chunks may fill."""
-        return self.size - COMMON_HEADER_LENGTH
+        return self.mtu - COMMON_HEADER_LENGTH
 
     @property
     def largest_chunk(self) -> int:
-        """Bytes of it that one chunk may fill: no chunk sent once can be cut again, and the path
-        may come to carry less. On one host the kernel cuts up and puts together instead."""
-        if self.size in (BASE, RECORD):
-            return self.room
-        return self.room // 2 & ~3
+        """Bytes one chunk may fill: half a probed packet.
+
+        A chunk keeps its size when it is retransmitted, and must fit if the path MTU shrinks. On
+        one host the kernel fragments and reassembles, so a chunk may fill the packet.
+        """
+        if self.mtu in (BASE_MTU, DTLS_RECORD_MTU):
+            return self.payload_budget
+        return self.payload_budget // 2 & ~3
 
     def search(self, peer_maximum: int, same_host: bool, at: float) -> None:
-        """Look for more than `size` from then on; the peer takes at most `peer_maximum`."""
-        # Answers to earlier probes tell nothing any more.
+        """Probe for a larger `mtu` from time `at` on, up to the peer's maximum packet size."""
+        # Acknowledgements of earlier probes do not count: they may have taken another path.
         self._nonce = os.urandom(8)
-        wanted = [TUNNEL, ETHERNET, *((RECORD,) if same_host else ())]
-        limit = max(peer_maximum, ANYBODY)
-        self._candidates = [size for size in wanted if self.size < size <= limit]
-        self._attempts = 0
-        self._next_at = at
+        wanted = [TUNNEL_MTU, ETHERNET_MTU, *((DTLS_RECORD_MTU,) if same_host else ())]
+        limit = max(peer_maximum, UNIVERSAL_MTU)
+        self._candidates = [size for size in wanted if self.mtu < size <= limit]
+        self._probes_sent = 0
+        self._next_probe_at = at
 
     def probe(self, now: float) -> list[bytes | memoryview] | None:
-        """The chunks of a probe, if one is due."""
-        if not self._candidates or now < self._next_at:
+        """Return the chunks of a probe packet if one is due."""
+        if not self._candidates or now < self._next_probe_at:
             return None
-        if self._attempts >= ATTEMPTS:
+        if self._probes_sent >= PROBES_PER_SIZE:
             self._candidates.pop()
-            self._attempts = 0
+            self._probes_sent = 0
             if not self._candidates:
                 return None
         size = self._candidates[-1]
-        self._attempts += 1
-        self._next_at = now + PAUSE
+        self._probes_sent += 1
+        self._next_probe_at = now + PROBE_INTERVAL_SECONDS
         info = encode_parameters(((_INFO_PARAMETER, _INFO.pack(self._nonce, size)),))
-        beat = chunk(HEARTBEAT, info)
-        rest = size - COMMON_HEADER_LENGTH - len(beat) - CHUNK_HEADER_LENGTH
-        return [beat, chunk(PAD, bytes(rest))]
+        heartbeat = chunk(HEARTBEAT, info)
+        rest = size - COMMON_HEADER_LENGTH - len(heartbeat) - CHUNK_HEADER_LENGTH
+        return [heartbeat, chunk(PAD, bytes(rest))]
 
-    def answered(self, body: bytes) -> bool:
-        """A HEARTBEAT ACK came. Has `size` grown? Raises ValueError for a malformed one."""
+    def on_heartbeat_ack(self, body: bytes) -> bool:
+        """Return True if the acknowledgement has raised `mtu`; raise ValueError if malformed."""
         for kind, value in decode_parameters(body):
             if kind == _INFO_PARAMETER and len(value) == _INFO.size:
                 nonce, size = _INFO.unpack(value)
                 if nonce == self._nonce and size in self._candidates:
-                    self.size = size
+                    self.mtu = size
                     self._candidates = []
                     return True
         return False
 
-    def retreat(self) -> bool:
-        """Nothing arrives any more: perhaps the path has changed. Has `size` shrunk?"""
-        if self.size == BASE:
+    def reset_to_base_mtu(self) -> bool:
+        """Go back to the base size, as after a black hole; return True if `mtu` has shrunk."""
+        if self.mtu == BASE_MTU:
             return False
-        self.size = BASE
+        self.mtu = BASE_MTU
         return True

@@ -1,8 +1,8 @@
-"""What came in on an SCTP association: TSNs, reassembly, the advertised window; loop thread.
+"""Received data: reassembly, the advertised receiver window, and SACKs (RFC 9260 6.2, 6.9).
 
-Fragments of a message have consecutive TSNs and the messages of a stream come in the order of
-their TSNs, so everything is put together in the order of the TSNs. A message waits for lost ones
-of other streams; a call has one stream.
+Fragments of a message have consecutive TSNs, and the messages of a stream are in TSN order, so
+reassembly goes by TSN alone. A message may wait for a lost one of another stream; a call has one
+stream.
 """
 
 from __future__ import annotations
@@ -10,6 +10,7 @@ from __future__ import annotations
 import logging
 from bisect import bisect_right
 
+from artico_sync._protocol.sizes import OVERHEAD
 from artico_sync._webrtc.sctp.packets import (
     DATA,
     DATA_CHUNK,
@@ -23,89 +24,105 @@ from artico_sync._webrtc.sctp.packets import (
     encode_plain_sack,
     unwrap,
 )
+from artico_sync._webrtc.sctp.timers import Timer
 
 logger = logging.getLogger(__name__)
 
-#: What an object of Python costs beside its bytes; counted, so that tiny ones are bounded too.
-OVERHEAD = 128
-#: Accepted beyond the window, for what was in flight when it shut.
-SLACK = 128 * 1024
-#: A window below this is announced as shut (silly window, RFC 9260 6.2).
-SMALLEST_WINDOW = 1500
-DUPLICATES_MAXIMUM = 16
+#: Bytes accepted beyond the window, for data in flight when it closed.
+WINDOW_SLACK_BYTES = 128 * 1024
+#: A smaller window is announced as zero (silly window syndrome avoidance, RFC 9260 6.2).
+SMALLEST_WINDOW_BYTES = 1500
+DUPLICATES_MAX = 16
+#: Packets with data per SACK to an artico_sync peer, which counts acknowledged bytes; other peers
+#: get one SACK per packet. The larger number holds in a flood, from so many packets in one pass of
+#: the event loop on, because a lost SACK matters less there.
+PACKETS_PER_SACK = 4
+PACKETS_PER_SACK_IN_FLOOD = 16
+FLOOD_PACKETS = 12
+#: Time for which the SACK of a single packet waits for data to be bundled with, unless the peer
+#: has set the I bit (RFC 7053).
+SACK_DELAY_SECONDS = 0.002
 _WHOLE = FLAG_BEGIN | FLAG_END
 
 
-#: A whole message as it came: its stream, its payload protocol, its bytes.
+#: A reassembled message: its stream, payload protocol identifier, and content.
 Message = tuple[int, int, bytes]
 
 
 class ReceiveQueue:
-    """Received TSNs and the messages in them.
+    """Received TSNs, and the messages reassembled from them.
 
-    `taken` counts what is delivered and not yet read; the owner changes it.
+    `unread` is the footprint of the delivered messages that the user has not read; the owner
+    changes it.
     """
 
     def __init__(self, capacity: int, maximum_message: int) -> None:
-        #: A message must fit, or it would never be complete.
-        self._capacity = max(capacity, maximum_message + SLACK)
+        # A message of the maximum size must fit, or it would never be complete.
+        self._capacity = max(capacity, maximum_message + WINDOW_SLACK_BYTES)
         self._maximum_message = maximum_message
-        self.cumulative = 0
-        self.taken = 0
+        self.cumulative_tsn = 0
+        self.unread = 0
         self.duplicates: list[int] = []
-        self._held: dict[int, Data] = {}
-        self._held_size = 0
-        self._starts: list[int] = []  # first and last TSN of each run beyond the cumulative one
+        self._out_of_order: dict[int, Data] = {}
+        self._out_of_order_bytes = 0
+        # First and last TSN of each run beyond the cumulative one: the gap blocks.
+        self._starts: list[int] = []
         self._ends: list[int] = []
         self._fragments: list[bytes] = []
-        self._fragments_size = 0
+        self._fragments_bytes = 0
         self._fragments_stream = 0
         self._discarding = False
-        self._announced = capacity
+        self._announced_rwnd = capacity
 
     def start(self, initial_tsn: int) -> None:
-        """The peer's first TSN. Kept far from zero, so that arithmetic never goes below."""
-        self.cumulative = initial_tsn - 1 + TSN_MODULO
+        """Expect this TSN first. TSNs are unbounded here, and kept far above zero."""
+        self.cumulative_tsn = initial_tsn - 1 + TSN_MODULO
 
     @property
     def buffered(self) -> int:
-        """Bytes held for reassembly."""
-        return self._held_size + self._fragments_size
+        """Bytes kept for reassembly."""
+        return self._out_of_order_bytes + self._fragments_bytes
 
     @property
-    def held(self) -> int:
-        """Chunks that came before their turn."""
-        return len(self._held)
+    def out_of_order_chunks(self) -> int:
+        """The number of chunks received beyond a gap."""
+        return len(self._out_of_order)
 
     @property
-    def gaps(self) -> bool:
+    def has_gaps(self) -> bool:
+        """True if a TSN is missing below the highest one received."""
         return bool(self._starts)
 
     @property
-    def window(self) -> int:
-        """Bytes the peer may send beyond what is acknowledged."""
-        free = self._capacity - self.taken - self._held_size - self._fragments_size
-        return free if free >= SMALLEST_WINDOW else 0
+    def a_rwnd(self) -> int:
+        """The window to advertise: bytes the peer may send beyond the acknowledged ones."""
+        free = self._capacity - self.unread - self._out_of_order_bytes - self._fragments_bytes
+        return free if free >= SMALLEST_WINDOW_BYTES else 0
 
-    def should_announce(self) -> bool:
-        """Has the window reopened enough for the peer to be told unasked?"""
-        if self._announced >= self._capacity // 2:
+    def needs_window_update(self) -> bool:
+        """Return True if the window has grown enough to be announced without received data."""
+        if self._announced_rwnd >= self._capacity // 2:
             return False
-        return self.window - self._announced >= self._capacity // 4 or (
-            self.taken == 0 and self.window > self._announced
+        return self.a_rwnd - self._announced_rwnd >= self._capacity // 4 or (
+            self.unread == 0 and self.a_rwnd > self._announced_rwnd
         )
 
-    def add_run(self, packet: bytes, position: int, messages: list[Message]) -> tuple[int, int]:
-        """Take the chunks of a packet from `position` on as long as they are DATA and next in turn.
+    def receive_in_order(
+        self, packet: bytes, position: int, messages: list[Message]
+    ) -> tuple[int, int]:
+        """Receive the chunks of a packet from `position` on while they are DATA in TSN order.
 
-        What they complete is appended to `messages`. Returns where the first other chunk begins,
-        or the packet's end, and the flags of the chunks taken, ored. A malformed chunk is another.
+        Appends the messages they complete to `messages`.
+
+        Returns:
+            The position of the first chunk that was not received, malformed ones included, or the
+            packet's end; and the flags of all received chunks, combined by OR.
         """
         all_flags = 0
         if self._starts:
             return position, all_flags
         limit = len(packet)
-        room = self._capacity + SLACK - self.taken
+        budget = self._capacity + WINDOW_SLACK_BYTES - self.unread
         unpack = DATA_CHUNK.unpack_from
         while position + DATA_HEADER_LENGTH < limit:
             kind, flags, length, tsn, stream, sequence, protocol = unpack(packet, position)
@@ -113,90 +130,101 @@ class ReceiveQueue:
             size = length - DATA_HEADER_LENGTH
             if (
                 kind != DATA
-                or (self.cumulative + 1) & 0xFFFFFFFF != tsn
+                or (self.cumulative_tsn + 1) & 0xFFFFFFFF != tsn
                 or size <= 0
                 or end > limit
-                or size > room - self._fragments_size
+                or size > budget - self._fragments_bytes
             ):
                 break
-            self.cumulative += 1
+            self.cumulative_tsn += 1
             all_flags |= flags
             payload = packet[position + DATA_HEADER_LENGTH : end]
             if flags & _WHOLE == _WHOLE and not self._fragments and size <= self._maximum_message:
                 self._discarding = False
                 messages.append((stream, protocol, payload))
             else:
-                self._feed(Data(tsn, flags, stream, sequence, protocol, payload), messages)
+                self._reassemble(Data(tsn, flags, stream, sequence, protocol, payload), messages)
             position = end + (-length & 3)
         return position, all_flags
 
-    def add(self, data: Data) -> list[Message] | None:
-        """Take a chunk. The messages it completes, or None when it was not new or not taken."""
-        tsn = unwrap(data.tsn, self.cumulative)
-        if tsn == self.cumulative + 1:
-            if self.taken + self._fragments_size + len(data.payload) > self._capacity + SLACK:
-                logger.debug("DATA beyond the window dropped")
+    def receive_chunk(self, data: Data) -> list[Message] | None:
+        """Receive a chunk.
+
+        Returns:
+            The messages it completes, None if it is a duplicate or exceeds the window.
+        """
+        tsn = unwrap(data.tsn, self.cumulative_tsn)
+        if tsn == self.cumulative_tsn + 1:
+            if (
+                self.unread + self._fragments_bytes + len(data.payload)
+                > self._capacity + WINDOW_SLACK_BYTES
+            ):
+                logger.debug("dropped DATA beyond the window")
                 return None
-            self.cumulative = tsn
+            self.cumulative_tsn = tsn
             messages: list[Message] = []
-            self._feed(data, messages)
+            self._reassemble(data, messages)
             if self._starts and self._starts[0] == tsn + 1:
-                self._absorb(messages)
+                self._close_gap(messages)
             return messages
-        if tsn <= self.cumulative or tsn in self._held:
-            if len(self.duplicates) < DUPLICATES_MAXIMUM:
+        if tsn <= self.cumulative_tsn or tsn in self._out_of_order:
+            if len(self.duplicates) < DUPLICATES_MAX:
                 self.duplicates.append(data.tsn)
             return None
         size = len(data.payload) + OVERHEAD
         if (
-            tsn - self.cumulative > GAP_REACH
-            or self.taken + self.buffered + size > self._capacity + SLACK
+            tsn - self.cumulative_tsn > GAP_REACH
+            or self.unread + self.buffered + size > self._capacity + WINDOW_SLACK_BYTES
         ):
-            logger.debug("DATA beyond the window dropped")
+            logger.debug("dropped DATA beyond the window")
             return None
-        self._held[tsn] = data
-        self._held_size += size
-        self._note(tsn)
+        self._out_of_order[tsn] = data
+        self._out_of_order_bytes += size
+        self._add_to_gap_blocks(tsn)
         return []
 
-    def forward(self, cumulative: int) -> list[Message]:
-        """The peer gave up on everything to this TSN that did not come (RFC 3758)."""
-        target = unwrap(cumulative, self.cumulative)
+    def skip_to(self, new_cumulative_tsn: int) -> list[Message]:
+        """Skip the missing chunks up to a TSN, which the peer has abandoned (RFC 3758 3.6).
+
+        Returns:
+            The messages that were waiting for them.
+        """
+        target = unwrap(new_cumulative_tsn, self.cumulative_tsn)
         messages: list[Message] = []
-        if target <= self.cumulative or target - self.cumulative > GAP_REACH:
+        if target <= self.cumulative_tsn or target - self.cumulative_tsn > GAP_REACH:
             return messages
         while self._starts and self._starts[0] <= target:
-            if self._starts[0] > self.cumulative + 1:
+            if self._starts[0] > self.cumulative_tsn + 1:
                 self._drop_fragments()
-            self.cumulative = self._starts[0] - 1
-            self._absorb(messages)
-        if target > self.cumulative:
+            self.cumulative_tsn = self._starts[0] - 1
+            self._close_gap(messages)
+        if target > self.cumulative_tsn:
             self._drop_fragments()
-            self.cumulative = target
+            self.cumulative_tsn = target
             if self._starts and self._starts[0] == target + 1:
-                self._absorb(messages)
+                self._close_gap(messages)
         return messages
 
-    def encode_sack(self, room: int) -> bytes:
-        """The acknowledgement to send now, a chunk of at most `room` bytes."""
+    def encode_sack(self, budget: int) -> bytes:
+        """Return a SACK chunk of at most `budget` bytes."""
         if self._starts or self.duplicates:
-            return self.sack(room).encode()
-        self._announced = window = self.window
-        return encode_plain_sack(self.cumulative & 0xFFFFFFFF, window)
+            return self.make_sack(budget).encode()
+        self._announced_rwnd = a_rwnd = self.a_rwnd
+        return encode_plain_sack(self.cumulative_tsn & 0xFFFFFFFF, a_rwnd)
 
-    def sack(self, room: int) -> Sack:
-        """The same, not encoded yet."""
-        blocks = max((room - 16) // 4, 0)
+    def make_sack(self, budget: int) -> Sack:
+        """Return the same, decoded."""
+        blocks = max((budget - 16) // 4, 0)
         gaps = []
         for start, end in zip(self._starts[:blocks], self._ends[:blocks], strict=True):
-            gaps.append((start - self.cumulative, end - self.cumulative))
+            gaps.append((start - self.cumulative_tsn, end - self.cumulative_tsn))
         duplicates = tuple(self.duplicates[: blocks - len(gaps)])
         self.duplicates.clear()
-        self._announced = self.window
-        return Sack(self.cumulative % TSN_MODULO, self._announced, tuple(gaps), duplicates)
+        self._announced_rwnd = self.a_rwnd
+        return Sack(self.cumulative_tsn % TSN_MODULO, self._announced_rwnd, tuple(gaps), duplicates)
 
-    def _note(self, tsn: int) -> None:
-        """Add a TSN to the runs beyond the cumulative one."""
+    def _add_to_gap_blocks(self, tsn: int) -> None:
+        """Add a TSN beyond the cumulative one to the gap blocks."""
         index = bisect_right(self._starts, tsn)
         joins_before = index > 0 and self._ends[index - 1] == tsn - 1
         joins_after = index < len(self._starts) and self._starts[index] == tsn + 1
@@ -211,51 +239,99 @@ class ReceiveQueue:
             self._starts.insert(index, tsn)
             self._ends.insert(index, tsn)
 
-    def _absorb(self, messages: list[Message]) -> None:
-        """The first run follows the cumulative TSN: take it in."""
+    def _close_gap(self, messages: list[Message]) -> None:
+        """Reassemble the first gap block, which now follows the cumulative TSN."""
         end = self._ends[0]
         del self._starts[0], self._ends[0]
-        for tsn in range(self.cumulative + 1, end + 1):
-            data = self._held.pop(tsn)
-            self._held_size -= len(data.payload) + OVERHEAD
-            self._feed(data, messages)
-        self.cumulative = end
+        for tsn in range(self.cumulative_tsn + 1, end + 1):
+            data = self._out_of_order.pop(tsn)
+            self._out_of_order_bytes -= len(data.payload) + OVERHEAD
+            self._reassemble(data, messages)
+        self.cumulative_tsn = end
 
-    def _feed(self, data: Data, messages: list[Message]) -> None:
-        """The next chunk in the order of the TSNs."""
+    def _reassemble(self, data: Data, messages: list[Message]) -> None:
+        """Append the next chunk in TSN order to the message at hand."""
         flags = data.flags
         if flags & FLAG_BEGIN:
             if self._fragments:
-                logger.debug("a message without its end was dropped")
+                logger.debug("dropped a message without its end")
                 self._drop_fragments()
             self._discarding = False
             if flags & FLAG_END:
                 if len(data.payload) <= self._maximum_message:
                     messages.append((data.stream, data.protocol, data.payload))
                 else:
-                    logger.warning("a message above the announced maximum was dropped")
+                    logger.warning("dropped a message above the announced maximum")
                 return
             self._fragments_stream = data.stream
         elif self._discarding:
             return
         elif not self._fragments or data.stream != self._fragments_stream:
-            logger.debug("a fragment without a beginning was dropped")
+            logger.debug("dropped a fragment without a beginning")
             self._drop_fragments()
             return
-        if self._fragments_size + len(data.payload) > self._maximum_message:
-            logger.warning("a message above the announced maximum was dropped")
+        if self._fragments_bytes + len(data.payload) > self._maximum_message:
+            logger.warning("dropped a message above the announced maximum")
             self._drop_fragments()
             return
         self._fragments.append(data.payload)
-        self._fragments_size += len(data.payload)
+        self._fragments_bytes += len(data.payload)
         if flags & FLAG_END:
             whole = b"".join(self._fragments)
             self._fragments.clear()
-            self._fragments_size = 0
+            self._fragments_bytes = 0
             messages.append((data.stream, data.protocol, whole))
 
     def _drop_fragments(self) -> None:
-        """Give up the message at hand; what follows of it is skipped up to the next beginning."""
+        """Discard the message at hand and its further fragments."""
         self._fragments.clear()
-        self._fragments_size = 0
+        self._fragments_bytes = 0
         self._discarding = True
+
+
+class SackScheduler:
+    """Decides when received data is acknowledged (RFC 9260 6.2)."""
+
+    def __init__(self, timer: Timer) -> None:
+        #: A SACK is to be sent in this pass of the event loop, with data or without.
+        self.is_due = False
+        #: Packets with data since the last SACK.
+        self.unacknowledged_packets = 0
+        self._packets_in_pass = 0
+        self._delayed_sack = False
+        self._timer = timer
+
+    def start(self, *, delayed_sack: bool) -> None:
+        """Begin; `delayed_sack` if the peer counts acknowledged bytes rather than SACKs."""
+        self._delayed_sack = delayed_sack
+
+    def begin_pass(self) -> None:
+        """Note that a pass of the event loop has ended, and with it a possible flood."""
+        self._packets_in_pass = 0
+
+    def on_data_packet(self) -> bool:
+        """Count a packet with data; return True if a SACK is due at once."""
+        self.unacknowledged_packets += 1
+        self._packets_in_pass += 1
+        return self.unacknowledged_packets >= self._packets_per_sack()
+
+    def _packets_per_sack(self) -> int:
+        if not self._delayed_sack:
+            return 1
+        if self._packets_in_pass > FLOOD_PACKETS:
+            return PACKETS_PER_SACK_IN_FLOOD
+        return PACKETS_PER_SACK
+
+    def delay_sack(self, now: float) -> bool:
+        """Let the SACK of the packet just counted wait for data; return False if it must not."""
+        if self._packets_in_pass > 1:
+            return False
+        self._packets_in_pass = 0
+        self._timer.start(now + SACK_DELAY_SECONDS)
+        return True
+
+    def on_sack_sent(self) -> None:
+        """Start counting from zero after a SACK."""
+        self.is_due = False
+        self.unacknowledged_packets = 0
+        self._timer.stop()

@@ -1,273 +1,301 @@
-"""The SCTP transport of a call: aiortc's face on an engine of our own; loop thread.
+"""The SCTP transport of a connection: an association driven by the event loop, over DTLS.
 
-aiortc's peer connection and data channels know `RTCSctpTransport`, so this is one. What lies behind
-it is ours: congestion control, the peer's window is obeyed, our own window follows what the
-application has read, chunks share packets, and nothing the peer sends raises or runs away.
+This is the only file here that knows asyncio. It polls the association at most once per pass of
+the loop, so that chunks share packets and SACKs are bundled with data, and it keeps one timer for
+all timers of the association.
 """
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import secrets
 from collections import deque
-from collections.abc import Callable, Iterable
-from typing import Any
-
-from aiortc import RTCDtlsTransport, RTCSctpTransport
-from aiortc.rtcdatachannel import RTCDataChannel
-from aiortc.rtcsctptransport import RTCSctpCapabilities
+from collections.abc import Callable, Iterable, Sequence
+from math import inf
+from typing import Any, Protocol
 
 from artico_sync._protocol.settings import Settings
-from artico_sync._webrtc.dtls.transport import DtlsTransport
-from artico_sync._webrtc.sctp import dcep
 from artico_sync._webrtc.sctp.association import Association
-from artico_sync._webrtc.sctp.cookie import Peer
-from artico_sync._webrtc.sctp.outbound_queue import OutboundMessage
-from artico_sync._webrtc.sctp.packets import COMMON_HEADER_LENGTH
-from artico_sync._webrtc.sctp.path_mtu import ANYBODY, RECORD
-from artico_sync._webrtc.sctp.receive_queue import OVERHEAD, Message
-from artico_sync._webrtc.sctp.stream_reset_procedure import StreamResetManager
+from artico_sync._webrtc.sctp.channels import Channel, DataChannels
+from artico_sync._webrtc.sctp.dcep import ChannelParameters
+from artico_sync._webrtc.sctp.handshake import PeerParameters
+from artico_sync._webrtc.sctp.receive_queue import Message
 
 logger = logging.getLogger(__name__)
 
 DEFAULT_PORT = 5000
-#: What a peer takes that announces nothing (RFC 8841 6).
-DEFAULT_MESSAGE_SIZE = 65536
-#: A call has one channel; other uses may open a few.
-CHANNELS_MAXIMUM = 256
-#: Packets kept for a DTLS transport that cannot send without awaiting.
-OUTPUT_MAXIMUM = 4096
+#: The largest message of a peer that announces none (RFC 8841 6.1).
+DEFAULT_MAX_MESSAGE_SIZE = 65536
+#: Packets queued for a DTLS transport that cannot send without awaiting.
+OUTPUT_MAX_PACKETS = 4096
 
 
-def footprint(data: str | bytes) -> int:
-    """What a message counts for in `pending` and `unread`, in bytes: its own and an overhead."""
-    if isinstance(data, str) and not data.isascii():
-        return len(data.encode()) + OVERHEAD
-    return len(data) + OVERHEAD
+class PacketTransport(Protocol):
+    """The DTLS transport as SCTP sees it."""
+
+    @property
+    def state(self) -> str:
+        """ "new", "connecting", "connected", "closed" or "failed"."""
+
+    @property
+    def is_client(self) -> bool:
+        """True if it has the DTLS role of the client."""
+
+    @property
+    def packet_maximum(self) -> int:
+        """The largest SCTP packet it can receive, in bytes."""
+
+    @property
+    def can_send_at_once(self) -> bool:
+        """True if `send_packets` works."""
+
+    @property
+    def transport(self) -> Any:
+        """The ICE transport below."""
+
+    def send_packets(self, packets: Sequence[bytes]) -> None:
+        """Send packets without awaiting; raise ConnectionError if that is not possible."""
+
+    async def send_packet(self, packet: bytes) -> None:
+        """Send a packet; raise ConnectionError if that is not possible."""
+
+    def set_packet_receiver(self, receive: Callable[[bytes], None] | None) -> None:
+        """Hand each received packet to this function."""
+
+    def on(self, event: str, f: Callable[[], None]) -> Any: ...
+
+    def remove_listener(self, event: str, f: Callable[[], None]) -> None: ...
 
 
-class SctpTransport(RTCSctpTransport):
-    """Data channels over an SCTP association over DTLS. The peer connection owns it."""
+class SctpTransport:
+    """Data channels over an SCTP association over DTLS; owned by the connection.
+
+    Attributes:
+        transport: The DTLS transport.
+        port: The local SCTP port.
+        max_message_size: The largest message received, in bytes.
+        channels: The data channels.
+        on_progress: Called at most once per pass of the loop, after `pending` fell or the
+            association ended.
+        on_lost: Called when the peer is given up, before the channels close.
+    """
 
     def __init__(
-        self, transport: RTCDtlsTransport, settings: Settings, port: int = DEFAULT_PORT
+        self, transport: PacketTransport, settings: Settings, port: int = DEFAULT_PORT
     ) -> None:
-        super().__init__(transport, port)
-        self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
-        self._settings = settings
-        #: Called at most once a pass of the loop, after `pending` fell or the association ended.
+        self.transport = transport
+        self.port = port
+        self.max_message_size = settings.maximum_message
         self.on_progress: Callable[[], None] | None = None
-        #: Takes messages, as many as have come; without it they go to the channel's "message"
-        #: listeners.
-        self.on_messages: Callable[[RTCDataChannel, list[str | bytes]], None] | None = None
-        #: Called when the peer's transport is given up, before the channels close.
         self.on_lost: Callable[[], None] | None = None
+        self._loop: asyncio.AbstractEventLoop = asyncio.get_running_loop()
         self._association = Association(
             self,
-            self._send_packets,
-            tag=self._local_verification_tag,
-            initial_tsn=self._local_tsn,
+            tag=secrets.randbelow((1 << 32) - 1) + 1,
+            initial_tsn=secrets.randbits(32),
             port=port,
             capacity=settings.receive_buffer,
             maximum_message=settings.maximum_message,
-            # aiortc's own DTLS transport cuts off what is longer than 1 500 bytes.
-            packet_maximum=RECORD if isinstance(transport, DtlsTransport) else ANYBODY,
+            packet_maximum=transport.packet_maximum,
             accelerate=settings.accelerate,
         )
-        self._closer = StreamResetManager(
-            self._association,
-            self._loop,
-            self._local_tsn,
-            peer_closed=self._on_peer_closed,
-            finished=self._finish_channel,
-        )
-        #: Messages that wait for the association, which decides the numbers of the streams.
-        self._early: deque[tuple[RTCDataChannel, int, bytes]] = deque()
-        self._early_cost = 0
+        self.channels = DataChannels(self._association, self._after_input)
+        self._started = False
+        self._poll_scheduled = False
+        # The loop's timer, and the time it fires. It is moved only if it must fire earlier.
+        self._timer: asyncio.TimerHandle | None = None
+        self._timer_fires_at = inf
         self._drain_waiters: list[asyncio.Future[None]] = []
         self._output: deque[bytes] = deque()
         self._output_task: asyncio.Task[None] | None = None
-        self._send_at_once: Callable[[list[bytes]], None] | None = None
-        if isinstance(transport, DtlsTransport) and transport.can_send_at_once:
-            self._send_at_once = transport.send_packets
-        self._received_messages = 0
-        self._received_bytes = 0
+        self._send_at_once = transport.send_packets if transport.can_send_at_once else None
+
+    # State
+
+    @property
+    def state(self) -> str:
+        """ "new", "connecting", "connected" or "closed" (W3C RTCSctpTransportState)."""
+        if self._association.is_closed():
+            return "closed"
+        if self._association.is_established:
+            return "connected"
+        return "connecting" if self._started else "new"
 
     @property
     def pending(self) -> int:
-        """Footprint of what was accepted and is not acknowledged by the peer's transport."""
-        return self._association.sends.pending + self._early_cost
+        """Footprint of the messages accepted and not acknowledged by the peer's transport."""
+        return self._association.retransmission_queue.pending + self.channels.early_footprint
 
     @property
     def unread(self) -> int:
-        """Footprint of what went to `on_messages` and was not released."""
-        return self._association.receives.taken
+        """Footprint of the messages delivered to `on_messages` and not released."""
+        return self._association.receive_queue.unread
 
     @property
-    def progress(self) -> int:
-        """Grows with all data that comes from the peer."""
-        receives = self._association.receives
-        return receives.cumulative + receives.held
+    def received_chunks(self) -> int:
+        """A number that grows with every chunk of data from the peer."""
+        receive_queue = self._association.receive_queue
+        return receive_queue.cumulative_tsn + receive_queue.out_of_order_chunks
 
     @property
-    def is_shut(self) -> bool:
-        """Whether the peer may send nothing, because what came is not read."""
-        return self._association.receives.window == 0
+    def is_window_closed(self) -> bool:
+        """True if the peer may send nothing, because received messages are not read."""
+        return self._association.receive_queue.a_rwnd == 0
 
     @property
-    def retransmission_timeout(self) -> float:
-        """Seconds after which what was not acknowledged is sent again."""
-        return self._association.sends.timeout.value
+    def rto(self) -> float:
+        """Seconds after which unacknowledged data is retransmitted."""
+        return self._association.rto
 
-    @property
-    def remote_max_message_size(self) -> int:
-        """Largest message the peer takes, in bytes; 0 for any."""
-        return self._remote_max_message_size
+    def stats(self) -> dict[str, int | float | None]:
+        """Return totals since the start and current estimates, in bytes and seconds."""
+        queue = self._association.retransmission_queue
+        return {
+            "messages_sent": queue.counters.messages,
+            "bytes_sent": queue.counters.bytes,
+            "messages_received": self.channels.messages_received,
+            "bytes_received": self.channels.bytes_received,
+            "retransmissions": queue.counters.retransmissions,
+            "timeouts": queue.counters.timeouts,
+            "round_trip_time": queue.timeout.srtt,
+            "retransmission_timeout": queue.timeout.rto,
+            "congestion_window": queue.window.cwnd,
+            "packet_size": self._association.packet_size,
+            "pending": self.pending,
+            "unread": self.unread,
+        }
 
-    def getCapabilities(self) -> RTCSctpCapabilities:  # type: ignore[override]
-        return RTCSctpCapabilities(maxMessageSize=self._settings.maximum_message)
+    # Messages
 
-    def send_message(self, channel: RTCDataChannel, data: str | bytes) -> None:
-        """Queue a message. It leaves in the next pass of the loop, or when the peer allows."""
-        self.queue_messages(channel, (data,))
-        self._association.flush_soon()
+    def open_channel(self, parameters: ChannelParameters) -> Channel:
+        """Open a data channel."""
+        return self.channels.open_channel(parameters)
 
-    def queue_messages(self, channel: RTCDataChannel, messages: Iterable[str | bytes]) -> None:
-        """Queue messages for a call of `send_now`, which saves a pass of the loop."""
-        sends = self._association.sends
-        counters = sends.counters
-        is_up = self._association.is_up
-        stream = channel.id
-        if stream is None and is_up:
-            stream = self._number(channel)
-        unordered = not channel.ordered
-        for data in messages:
-            protocol, payload = dcep.encode_message(data)
-            counters.messages += 1
-            counters.bytes += len(payload)
-            if stream is None or not is_up:
-                self._queue(channel, protocol, payload)
-            else:
-                sends.put(OutboundMessage(stream, protocol, payload, unordered))
+    def send_message(self, channel: Channel, data: str | bytes) -> None:
+        """Queue a message. It is sent at the end of this pass of the loop, or when it may be."""
+        self.channels.enqueue_messages(channel, (data,))
+        self._schedule_poll()
 
-    def send_now(self) -> None:
-        """Send what waits and may be sent."""
-        self._association.flush_now()
+    def enqueue_messages(self, channel: Channel, messages: Iterable[str | bytes]) -> None:
+        """Queue messages for `flush_packets`, which saves a pass of the loop."""
+        self.channels.enqueue_messages(channel, messages)
+
+    def flush_packets(self) -> None:
+        """Send what may be sent, unless that is about to happen anyway."""
+        if not self._poll_scheduled:
+            self._poll()
 
     def release(self, size: int) -> None:
-        """The application has read messages of that footprint: the peer may send as much."""
-        receives = self._association.receives
-        receives.taken = max(receives.taken - size, 0)
-        if receives.should_announce():
-            self._association.acknowledge_soon()
-
-    def path_changed(self) -> None:
-        """ICE has moved to another path to the peer."""
-        self._association.path_changed()
+        """Let the peer send more: the user has read messages of this footprint."""
+        self.channels.release(size)
+        if self._association.poll_soon:
+            self._schedule_poll()
 
     async def drained(self) -> None:
         """Wait until everything accepted is acknowledged.
 
-        Raises ConnectionError when the association ends first.
+        Raises:
+            ConnectionError: The association ended first.
         """
         while self.pending:
             if self.state == "closed":
                 raise ConnectionError("the association ended before everything was delivered")
             waiter: asyncio.Future[None] = self._loop.create_future()
             self._drain_waiters.append(waiter)
+            self._association.sack_immediately = True
             try:
                 await waiter
             finally:
                 if waiter in self._drain_waiters:
                     self._drain_waiters.remove(waiter)
-
-    def stats(self) -> dict[str, int | float | None]:
-        """Counters since the start and estimates of now, in bytes and seconds."""
-        sends = self._association.sends
-        return {
-            "messages_sent": sends.counters.messages,
-            "bytes_sent": sends.counters.bytes,
-            "messages_received": self._received_messages,
-            "bytes_received": self._received_bytes,
-            "retransmissions": sends.counters.retransmissions,
-            "timeouts": sends.counters.timeouts,
-            "round_trip_time": sends.timeout.smoothed,
-            "retransmission_timeout": sends.timeout.value,
-            "congestion_window": sends.window.size,
-            "packet_size": self._association.room + COMMON_HEADER_LENGTH,
-            "pending": self.pending,
-            "unread": self.unread,
-        }
+                self._association.sack_immediately = bool(self._drain_waiters)
 
     # Life
 
-    async def start(self, remoteCaps: RTCSctpCapabilities | None, remotePort: int) -> None:
-        if self.state == "new":
-            self.transport.on("statechange", self._on_dtls_state)
-        if remoteCaps is not None and remoteCaps.maxMessageSize < 0:
-            remoteCaps = RTCSctpCapabilities(maxMessageSize=DEFAULT_MESSAGE_SIZE)
-        # From the peer's description, where anything may stand, or nothing.
-        if not remotePort or not 0 < remotePort < 65536:
-            remotePort = DEFAULT_PORT
-        await super().start(remoteCaps, remotePort)
+    async def start(self, remote_max_message_size: int, remote_port: int) -> None:
+        """Begin the handshake, with the values of the peer's description; again has no effect.
 
-    async def _init(self) -> None:
-        self._association.remote_port = self._remote_port or DEFAULT_PORT
-        self._association.connect()
+        Args:
+            remote_max_message_size: In bytes, 0 for any; negative if the peer announced none.
+            remote_port: Out of range stands for the default, as descriptions hold anything.
+        """
+        if self._started:
+            return
+        self._started = True
+        if remote_max_message_size < 0:
+            remote_max_message_size = DEFAULT_MAX_MESSAGE_SIZE
+        self.channels.remote_max_message_size = remote_max_message_size
+        self.channels.first_stream = 0 if self.transport.is_client else 1
+        valid = 0 < remote_port < 65536
+        self._association.remote_port = remote_port if valid else DEFAULT_PORT
+        self.transport.on("statechange", self._on_dtls_state)
+        self.transport.set_packet_receiver(self.receive_packet)
+        self._association.connect(self._loop.time())
+        self._after_input()
 
     async def stop(self) -> None:
+        """End the association; the peer gets an ABORT."""
         self._association.abort()
-        self.transport._unregister_data_receiver(self)
+        self._after_input()
+        self.transport.set_packet_receiver(None)
         if self._output_task is not None:
             await self._output_task
 
-    async def _handle_data(self, data: bytes) -> None:
-        self._association.handle(data)
-
-    def handle_data(self, data: bytes) -> None:
-        """A packet came out of DTLS."""
-        self._association.handle(data)
+    def on_path_change(self) -> None:
+        """React to a new network path."""
+        self._association.on_path_change(self._loop.time())
+        self._after_input()
 
     def _on_dtls_state(self) -> None:
         if self.transport.state in ("closed", "failed"):
             self._association.close()
+            self._after_input()
 
-    def on_established(self, peer: Peer) -> None:
-        self._association_state = self.State.ESTABLISHED
-        self._RTCSctpTransport__state = "connected"
-        self._inbound_streams_count = min(peer.outbound_streams, self._inbound_streams_max)
-        self._outbound_streams_count = min(self._outbound_streams_count, peer.inbound_streams)
-        self._closer.start(peer.initial_tsn)
-        for channel in list(self._data_channels.values()):
-            if channel.negotiated:
-                self._set_channel_state(channel, "open")
-        self._early_cost = 0
-        while self._early:
-            self._queue(*self._early.popleft())
+    # Events of the association
 
-    def on_given_up(self) -> None:
+    def on_established(self, peer: PeerParameters) -> None:
+        """Let the channels send what waits."""
+        self.channels.on_established()
+
+    def on_peer_unresponsive(self) -> None:
+        """Report that the peer was given up."""
         if self.on_lost is not None:
             self.on_lost()
 
-    def on_ended(self) -> None:
-        self._association_state = self.State.CLOSED
-        self._RTCSctpTransport__state = "closed"
-        self._closer.end()
-        unnumbered = {channel for channel, _, _ in self._early if channel.id is None}
-        self._early.clear()
-        for stream in list(self._data_channels):
-            self._finish_channel(stream)
-        for channel in unnumbered:
-            self._set_channel_state(channel, "closed")
-        self._wake_drained()
+    def on_closed(self) -> None:
+        """Close the channels and end every wait."""
+        self.channels.on_closed()
+        self._wake_drain_waiters()
         self._report_progress()
-        # Nothing comes any more; listeners would only keep their owners in memory.
-        # One that never started has not been listening.
-        if self._on_dtls_state in self.transport.listeners("statechange"):
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        if self._started:
             self.transport.remove_listener("statechange", self._on_dtls_state)
-        self.remove_all_listeners()
+        # Handlers would only keep their owners in memory.
+        self.channels.on_channel = None
+
+    def on_messages_received(self, messages: list[Message]) -> None:
+        """Deliver messages to their channels."""
+        self.channels.on_messages_received(messages)
+
+    def on_acknowledged(self) -> None:
+        """Report progress, and end the waits for delivery if everything is delivered."""
+        if not self.pending:
+            self._wake_drain_waiters()
+        self._report_progress()
+
+    def on_streams_reset(self, streams: tuple[int, ...]) -> None:
+        """Close the channels that the peer has closed."""
+        self.channels.on_streams_reset(streams)
+
+    def on_stream_finished(self, stream: int) -> None:
+        """Close a channel for good."""
+        self.channels.on_stream_finished(stream)
 
     def is_same_host(self) -> bool:
+        """Return True if both ends of the path are host candidates with the same address."""
         path: dict[str, Any] = getattr(self.transport.transport, "path_stats", dict)()
         if "local" not in path:
             return False
@@ -276,31 +304,73 @@ class SctpTransport(RTCSctpTransport):
         return bool(local["type"] == "host" and local["address"] == remote["address"])
 
     def receive_buffer(self) -> int:
+        """Return the size of the UDP socket's receive buffer in bytes, 0 if unknown."""
         return int(getattr(self.transport.transport, "receive_buffer", 0))
 
-    def on_pass(self, progressed: bool) -> None:
-        self._closer.request()
-        association = self._association
-        association.sends.outbound.hurry = bool(self._drain_waiters) or not association.patient
-        if progressed:
-            if not self.pending:
-                self._wake_drained()
-            self._report_progress()
-
-    def _wake_drained(self) -> None:
+    def _wake_drain_waiters(self) -> None:
         waiters, self._drain_waiters = self._drain_waiters, []
         for waiter in waiters:
             if not waiter.done():
-                waiter.set_result(None)  # `drained` looks for itself what happened
+                waiter.set_result(None)  # `drained` finds out what happened.
 
     def _report_progress(self) -> None:
         if self.on_progress is not None:
             try:
                 self.on_progress()
             except Exception:
-                logger.exception("on_progress failed")
+                logger.exception("a handler of progress failed")
 
-    # Packets out
+    # Packets
+
+    def receive_packet(self, packet: bytes) -> None:
+        """Process a packet that DTLS has decrypted."""
+        self._association.receive(packet, self._loop.time())
+        self._after_input()
+
+    def _after_input(self) -> None:
+        """Send, poll and set the timer as the association wants after it was called."""
+        association = self._association
+        if association.poll_now and not self._poll_scheduled:
+            self._poll()
+            return
+        if packets := association.packets_to_send():
+            self._send_packets(packets)
+        if association.poll_soon or association.poll_now:
+            self._schedule_poll()
+        if association.earliest_timeout < self._timer_fires_at:
+            self._set_timer()
+
+    def _schedule_poll(self) -> None:
+        if not self._poll_scheduled:
+            self._poll_scheduled = True
+            self._loop.call_soon(self._poll)
+
+    def _poll(self) -> None:
+        self._poll_scheduled = False
+        association = self._association
+        if packets := association.poll(self._loop.time()):
+            self._send_packets(packets)
+        if association.poll_soon:
+            self._schedule_poll()
+        if association.earliest_timeout < self._timer_fires_at:
+            self._set_timer()
+
+    def _set_timer(self) -> None:
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+        self._timer_fires_at = deadline = self._association.next_timeout()
+        if deadline != inf:
+            self._timer = self._loop.call_at(deadline, self._on_timer)
+
+    def _on_timer(self) -> None:
+        self._timer = None
+        self._timer_fires_at = inf
+        # Timers are moved often, and the loop's timer only if it must fire earlier.
+        if self._association.next_timeout() <= self._loop.time():
+            self._poll()
+        else:
+            self._set_timer()
 
     def _send_packets(self, packets: list[bytes]) -> None:
         if self._send_at_once is not None:
@@ -309,163 +379,13 @@ class SctpTransport(RTCSctpTransport):
             except ConnectionError as exc:
                 logger.debug("%d SCTP packets not sent: %s", len(packets), exc)
             return
-        self._output += packets[: OUTPUT_MAXIMUM - len(self._output)]
+        self._output += packets[: OUTPUT_MAX_PACKETS - len(self._output)]
         if self._output and (self._output_task is None or self._output_task.done()):
             self._output_task = self._loop.create_task(self._send_output())
 
     async def _send_output(self) -> None:
         while self._output:
             try:
-                await self.transport._send_data(self._output.popleft())
+                await self.transport.send_packet(self._output.popleft())
             except ConnectionError as exc:
                 logger.debug("SCTP packet not sent: %s", exc)
-
-    # Messages
-
-    def _queue(self, channel: RTCDataChannel, protocol: int, payload: bytes) -> None:
-        if not self._association.is_up:
-            self._early.append((channel, protocol, payload))
-            self._early_cost += len(payload) + OVERHEAD
-            return
-        stream = self._number(channel) if channel.id is None else channel.id
-        unordered = not channel.ordered and protocol != dcep.DCEP
-        self._association.put(OutboundMessage(stream, protocol, payload, unordered))
-
-    def _number(self, channel: RTCDataChannel) -> int:
-        """Give a channel the next stream of our parity (RFC 8832 6)."""
-        stream = self._data_channel_id or 0
-        while stream in self._data_channels:
-            stream += 2
-        self._data_channels[stream] = channel
-        channel._setId(stream)
-        return stream
-
-    def on_delivered(self, messages: list[Message]) -> None:
-        receives = self._association.receives
-        batch: list[str | bytes] = []
-        current: RTCDataChannel | None = None
-        for stream, protocol, data in messages:
-            channel = self._data_channels.get(stream)
-            if channel is not current:
-                self._hand_over(current, batch)
-                current, batch = channel, []
-            message = None
-            try:
-                if protocol == dcep.DCEP:
-                    # What came before it comes before it.
-                    self._hand_over(current, batch)
-                    current, batch = None, []
-                    self._on_control(stream, channel, data)
-                else:
-                    message = dcep.decode_message(protocol, data)
-            except ValueError as exc:
-                logger.warning("a data channel message was dropped: %s", exc)
-            if channel is None or message is None:
-                if protocol != dcep.DCEP:
-                    logger.debug("a message of kind %d for stream %d dropped", protocol, stream)
-                receives.taken -= len(data) + OVERHEAD
-                continue
-            if not message:
-                receives.taken -= len(data)  # what stands for nothing
-            self._received_bytes += len(data)
-            batch.append(message)
-        self._hand_over(current, batch)
-        self._closer.perform()
-
-    def _hand_over(self, channel: RTCDataChannel | None, messages: list[str | bytes]) -> None:
-        if channel is None or not messages:
-            return
-        self._received_messages += len(messages)
-        try:
-            if self.on_messages is not None:
-                self.on_messages(channel, messages)
-                return
-            self.release(sum(footprint(message) for message in messages))
-            for message in messages:
-                channel.emit("message", message)
-        except Exception:
-            logger.exception("taking a message failed")
-
-    # Data channels
-
-    def _on_control(self, stream: int, channel: RTCDataChannel | None, data: bytes) -> None:
-        request = dcep.decode_control(data)
-        if request is None:
-            if channel is not None and channel.readyState == "connecting":
-                self._set_channel_state(channel, "open")
-            return
-        if channel is not None:
-            raise ValueError("DATA_CHANNEL_OPEN for a channel that exists")
-        if len(self._data_channels) >= CHANNELS_MAXIMUM:
-            raise ValueError("too many data channels")
-        channel = RTCDataChannel(self, request.parameters(stream), False)
-        self._data_channels[stream] = channel
-        self._set_channel_state(channel, "open")
-        self._queue(channel, dcep.DCEP, dcep.ACKNOWLEDGE)
-        try:
-            self.emit("datachannel", channel)
-        except Exception:
-            logger.exception("taking a data channel failed")
-
-    def _set_channel_state(self, channel: RTCDataChannel, state: str) -> None:
-        try:
-            channel._setReadyState(state)
-        except Exception:
-            logger.exception("a listener of a data channel failed")
-
-    def _data_channel_open(self, channel: RTCDataChannel) -> None:
-        if channel.id is not None:
-            self._data_channel_add(channel, channel.id)
-        self._queue(channel, dcep.DCEP, dcep.encode_open(channel))
-
-    def _data_channel_add(self, channel: RTCDataChannel, stream: int) -> None:
-        if stream in self._data_channels:
-            raise ValueError(f"Data channel with ID {stream} already registered")
-        self._data_channels[stream] = channel
-
-    def _data_channel_add_negotiated(self, channel: RTCDataChannel) -> None:
-        assert channel.id is not None
-        self._data_channel_add(channel, channel.id)
-        if self._association.is_up:
-            self._set_channel_state(channel, "open")
-
-    def _data_channel_send(self, channel: RTCDataChannel, data: bytes | str) -> None:
-        size = len(dcep.encode_message(data)[1])
-        if 0 < self._remote_max_message_size < size:
-            raise ValueError(
-                f"Cannot send message of {size} bytes, the remote party only supports "
-                f"messages up to {self._remote_max_message_size} bytes"
-            )
-        self.send_message(channel, data)
-
-    def _data_channel_close(self, channel: RTCDataChannel) -> None:
-        if channel.readyState in ("closing", "closed"):
-            return
-        self._set_channel_state(channel, "closing")
-        peer = self._association.peer
-        if self._association.is_up and channel.id is not None and peer is not None:
-            if peer.resets_streams:
-                self._closer.close(channel.id)
-                return
-        self._early = deque(item for item in self._early if item[0] is not channel)
-        self._early_cost = sum(len(item[2]) + OVERHEAD for item in self._early)
-        if channel.id is not None:
-            self._finish_channel(channel.id)
-        else:
-            self._set_channel_state(channel, "closed")
-
-    def _finish_channel(self, stream: int) -> None:
-        self._closer.forget(stream)
-        channel = self._data_channels.pop(stream, None)
-        if channel is not None:
-            self._set_channel_state(channel, "closed")
-
-    def on_parameter(self, kind: int, body: bytes) -> None:
-        self._closer.take(kind, body)
-
-    def _on_peer_closed(self, streams: tuple[int, ...]) -> None:
-        for stream in streams or tuple(self._data_channels):
-            channel = self._data_channels.get(stream)
-            if channel is not None:
-                self._data_channel_close(channel)
-                self._closer.inbound_reset(stream)

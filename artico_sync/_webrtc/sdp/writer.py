@@ -9,9 +9,11 @@ from aiortc import RTCSessionDescription, sdp
 from aiortc.codecs import is_rtx
 from aiortc.rtcdtlstransport import RTCDtlsParameters
 from aiortc.rtcicetransport import RTCIceParameters
-from aiortc.rtcpeerconnection import create_media_description_for_sctp
 from aiortc.rtcrtpparameters import RTCRtpParameters
+from aiortc.rtcsctptransport import RTCSctpCapabilities
 
+from artico_sync._webrtc.sctp.handshake import STREAMS
+from artico_sync._webrtc.sctp.transport import SctpTransport
 from artico_sync._webrtc.sdp.media_sections import (
     MediaSection,
     PlannedSection,
@@ -26,6 +28,7 @@ ORIGIN = "artico_sync"
 DISCARD_HOST = "0.0.0.0"
 DISCARD_PORT = 9
 RTP_PROFILE = "UDP/TLS/RTP/SAVPF"
+DATA_PROFILE = "UDP/DTLS/SCTP"
 LEGACY_DATA_PROFILE = "DTLS/SCTP"
 
 
@@ -83,9 +86,7 @@ class DescriptionWriter:
             return _rejected_section(planned.line, remote)
         if not planned.line.is_media:
             legacy = remote is not None and remote.media.profile == LEGACY_DATA_PROFILE
-            return create_media_description_for_sctp(
-                self._transports.data(), legacy, planned.line.mid
-            )
+            return _data_section(self._transports.data(), legacy, planned.line.mid)
         carried = planned.carried is not None
         if answering and remote is not None:
             planned.sends, receives = carried and remote.receives, remote.sends
@@ -115,6 +116,23 @@ class DescriptionWriter:
             ],
             role="auto" if kind == "offer" else dtls._role,
         )
+
+
+def _data_section(sctp: SctpTransport, legacy: bool, mid: str) -> sdp.MediaDescription:
+    """Describe the data transport (RFC 8841), `legacy` as older drafts did."""
+    if legacy:
+        section = sdp.MediaDescription(
+            kind="application", port=DISCARD_PORT, profile=LEGACY_DATA_PROFILE, fmt=[sctp.port]
+        )
+        section.sctpmap[sctp.port] = f"webrtc-datachannel {STREAMS}"
+    else:
+        section = sdp.MediaDescription(
+            kind="application", port=DISCARD_PORT, profile=DATA_PROFILE, fmt=["webrtc-datachannel"]
+        )
+        section.sctp_port = sctp.port
+    section.rtp.muxId = mid
+    section.sctpCapabilities = RTCSctpCapabilities(maxMessageSize=sctp.max_message_size)
+    return section
 
 
 def _media_section(planned: PlannedSection, *, receives: bool, cname: str) -> sdp.MediaDescription:

@@ -111,7 +111,7 @@ def test_what_is_shared_or_offered_as_the_peer_goes_is_no_fault(
         caller.negotiation.add_track(Still("audio"), "theirs")
         await until(lambda: len(caller.descriptions("offer")) == 2)
         closed = asyncio.Event()
-        dtls = callee.connection.sctp_transport.transport
+        dtls = callee.connection._transports.dtls
         others = dtls.listeners("statechange")
 
         def share() -> None:

@@ -133,7 +133,7 @@ def test_restarts_of_both_sides_that_arrive_in_one_go_are_told_apart() -> None:
 
 def test_data_transports_are_told_of_another_path(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[SctpTransport] = []
-    monkeypatch.setattr(SctpTransport, "path_changed", lambda transport: told.append(transport))
+    monkeypatch.setattr(SctpTransport, "on_path_change", lambda transport: told.append(transport))
 
     async def test(caller: End, callee: End) -> None:
         transports = [end.connection.sctp_transport for end in (caller, callee)]

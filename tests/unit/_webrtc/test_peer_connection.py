@@ -364,7 +364,7 @@ def test_garbage_does_not_harm_a_call() -> None:
 
 def test_a_data_transport_that_is_given_up_counts_as_lost() -> None:
     async def test(connection: PeerConnection) -> None:
-        connection.sctp_transport.on_given_up()
+        connection.sctp_transport.on_peer_unresponsive()
         assert connection.lost
 
     alone(test)
@@ -467,7 +467,7 @@ def test_plain_aiortc_answers_and_offers() -> None:
         await plain.setRemoteDescription(offer)
         await plain.setLocalDescription(await plain.createAnswer())
         await ours.accept_answer(parse_description("answer", plain.localDescription.sdp, SETTINGS))
-        await until(lambda: channel.readyState == "open")
+        await until(lambda: channel.ready_state == "open")
         plain.addTrack(Still("audio"))
         await plain.setLocalDescription(await plain.createOffer())
         description, changes = await ours.answer_offer(

@@ -15,6 +15,7 @@ from pyee.asyncio import AsyncIOEventEmitter
 
 from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc.dtls.transport import DtlsTransport
+from artico_sync._webrtc.sctp.dcep import ChannelParameters
 from artico_sync._webrtc.sctp.transport import SctpTransport
 from tests.unit._webrtc.sctp.sctp_link import Collector
 
@@ -77,7 +78,7 @@ class Ends:
         parameters = [dtls.getLocalParameters() for dtls in self.dtls]
         await asyncio.gather(self.dtls[0].start(parameters[1]), self.dtls[1].start(parameters[0]))
         for sctp in self.sctp:
-            await sctp.start(sctp.getCapabilities(), 5000)
+            await sctp.start(sctp.max_message_size, 5000)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -89,11 +90,9 @@ class Ends:
 
     async def talk(self) -> None:
         """A message across, and its echo."""
-        from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
-
         there = Collector()
-        self.sctp[1].on_messages = there.take_all
-        channel = RTCDataChannel(self.sctp[0], RTCDataChannelParameters(label="talk"))
+        self.sctp[1].channels.on_messages = there.take_all
+        channel = self.sctp[0].open_channel(ChannelParameters(label="talk"))
         self.sctp[0].send_message(channel, b"x" * 100_000)
         await self.sctp[0].drained()
         assert await there.wait(1) == [b"x" * 100_000]

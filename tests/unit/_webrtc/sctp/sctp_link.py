@@ -1,25 +1,30 @@
-"""An in-memory stand-in for two DTLS transports with a bad network between them; loop thread."""
+"""Two SCTP transports over in-memory DTLS stand-ins with a bad network between them."""
 
 from __future__ import annotations
 
 import asyncio
 import random
-from collections.abc import Callable
-from typing import Any, cast
+from collections.abc import Callable, Sequence
+from typing import Any
 
-from aiortc import RTCDtlsTransport, RTCSctpTransport
+from aiortc import RTCSctpTransport
 from aiortc.rtcdatachannel import RTCDataChannel, RTCDataChannelParameters
 from aiortc.rtcsctptransport import RTCSctpCapabilities
 from pyee.asyncio import AsyncIOEventEmitter
 
 from artico_sync._protocol.settings import Settings
-from artico_sync._webrtc.sctp.transport import SctpTransport
+from artico_sync._webrtc.sctp.channels import Channel
+from artico_sync._webrtc.sctp.dcep import ChannelParameters
+from artico_sync._webrtc.sctp.path_mtu import UNIVERSAL_MTU
+from artico_sync._webrtc.sctp.transport import PacketTransport, SctpTransport
 
-TransportFactory = Callable[[RTCDtlsTransport], RTCSctpTransport]
+AnyTransport = SctpTransport | RTCSctpTransport
+AnyChannel = Channel | RTCDataChannel
+TransportFactory = Callable[[Any], AnyTransport]
 
 
 class Network:
-    """What happens to the packets between two ends."""
+    """The path between two ends: delay, loss, reordering, duplication."""
 
     def __init__(
         self,
@@ -36,7 +41,7 @@ class Network:
         self.duplicate = duplicate
         self.random = random.Random(seed)
         self.is_cut = False
-        #: Sees each packet first; returning False drops it.
+        #: Is called with each packet; returning False drops it.
         self.filter: Callable[[bytes], bool] = lambda packet: True
         self.packets = 0
 
@@ -56,7 +61,7 @@ class Network:
 
 
 class DtlsEnd(AsyncIOEventEmitter):
-    """As much of an RTCDtlsTransport as SCTP sees."""
+    """The part of a DTLS transport that SCTP uses, both ours and aiortc's."""
 
     def __init__(self, network: Network, role: str) -> None:
         super().__init__()
@@ -66,8 +71,30 @@ class DtlsEnd(AsyncIOEventEmitter):
         self._network = network
         self.other: DtlsEnd | None = None
         self.receiver: Any = None
+        self.receive: Callable[[bytes], None] | None = None
         self._queue: asyncio.Queue[bytes] = asyncio.Queue()
         self._pump = asyncio.create_task(self._run())
+
+    # As artico_sync's transport has it.
+
+    can_send_at_once = False
+    packet_maximum = UNIVERSAL_MTU
+
+    @property
+    def is_client(self) -> bool:
+        return self._role == "client"
+
+    def set_packet_receiver(self, receive: Callable[[bytes], None] | None) -> None:
+        self.receive = receive
+
+    def send_packets(self, packets: Sequence[bytes]) -> None:
+        raise AssertionError("it cannot send at once")
+
+    async def send_packet(self, packet: bytes) -> None:
+        assert self.other is not None
+        self._network.carry(packet, self.other.arrived)
+
+    # As aiortc's has it.
 
     def _register_data_receiver(self, receiver: Any) -> None:
         self.receiver = receiver
@@ -75,9 +102,7 @@ class DtlsEnd(AsyncIOEventEmitter):
     def _unregister_data_receiver(self, receiver: Any) -> None:
         self.receiver = None
 
-    async def _send_data(self, data: bytes) -> None:
-        assert self.other is not None
-        self._network.carry(data, self.other.arrived)
+    _send_data = send_packet
 
     def arrived(self, packet: bytes) -> None:
         self._queue.put_nowait(packet)
@@ -85,7 +110,9 @@ class DtlsEnd(AsyncIOEventEmitter):
     async def _run(self) -> None:
         while True:
             packet = await self._queue.get()
-            if self.receiver is not None:
+            if self.receive is not None:
+                self.receive(packet)
+            elif self.receiver is not None:
                 await self.receiver._handle_data(packet)
 
     async def close(self) -> None:
@@ -94,7 +121,7 @@ class DtlsEnd(AsyncIOEventEmitter):
 
 
 class Pair:
-    """Two transports over a network; each channel `a` opens reaches `b` as well."""
+    """Two transports, connected by a network."""
 
     def __init__(
         self,
@@ -103,21 +130,26 @@ class Pair:
         make_b: TransportFactory | None = None,
         settings: Settings | None = None,
     ) -> None:
-        def make_ours(transport: RTCDtlsTransport) -> RTCSctpTransport:
+        def make_ours(transport: PacketTransport) -> SctpTransport:
             return SctpTransport(transport, settings or Settings())
 
         self.network = network
         self._ends = (DtlsEnd(network, "client"), DtlsEnd(network, "server"))
         self._ends[0].other, self._ends[1].other = self._ends[1], self._ends[0]
-        self.a = (make_a or make_ours)(cast(RTCDtlsTransport, self._ends[0]))
-        self.b = (make_b or make_ours)(cast(RTCDtlsTransport, self._ends[1]))
-        self.opened: asyncio.Queue[RTCDataChannel] = asyncio.Queue()
-        self.b.on("datachannel", self.opened.put_nowait)
+        self.a = (make_a or make_ours)(self._ends[0])
+        self.b = (make_b or make_ours)(self._ends[1])
+        self.opened: asyncio.Queue[AnyChannel] = asyncio.Queue()
+        if isinstance(self.b, SctpTransport):
+            self.b.channels.on_channel = self.opened.put_nowait
+        else:
+            self.b.on("datachannel", self.opened.put_nowait)
 
     async def __aenter__(self) -> Pair:
-        capabilities = RTCSctpCapabilities(maxMessageSize=0)
-        await self.a.start(capabilities, 5000)
-        await self.b.start(capabilities, 5000)
+        for transport in (self.a, self.b):
+            if isinstance(transport, SctpTransport):
+                await transport.start(0, 5000)
+            else:
+                await transport.start(RTCSctpCapabilities(maxMessageSize=0), 5000)
         return self
 
     async def __aexit__(self, *exc_info: object) -> None:
@@ -136,17 +168,54 @@ class Pair:
         assert isinstance(self.b, SctpTransport)
         return self.b
 
-    async def channel(self, **parameters: Any) -> tuple[RTCDataChannel, RTCDataChannel]:
-        """A channel opened by `a`, and how `b` sees it."""
-        local = RTCDataChannel(self.a, RTCDataChannelParameters(**parameters))
+    async def channel(
+        self,
+        *,
+        label: str = "",
+        protocol: str = "",
+        ordered: bool = True,
+        max_retransmits: int | None = None,
+    ) -> tuple[AnyChannel, AnyChannel]:
+        """Open a channel at `a`; return it and the one that appears at `b`."""
+        local: AnyChannel
+        if isinstance(self.a, SctpTransport):
+            local = self.a.open_channel(
+                ChannelParameters(label, protocol, ordered, max_retransmits)
+            )
+        else:
+            local = RTCDataChannel(
+                self.a,
+                RTCDataChannelParameters(
+                    label=label, protocol=protocol, ordered=ordered, maxRetransmits=max_retransmits
+                ),
+            )
         remote = await self.opened.get()
-        while local.readyState != "open":
+        while state_of(local) != "open":
             await asyncio.sleep(0.001)
         return local, remote
 
+    async def own_channel(self) -> tuple[Channel, Channel]:
+        """Do the same between two transports of artico_sync."""
+        local, remote = await self.channel()
+        assert isinstance(local, Channel) and isinstance(remote, Channel)
+        return local, remote
+
+
+def state_of(channel: AnyChannel) -> str:
+    """Return the state of a channel of either kind."""
+    return channel.ready_state if isinstance(channel, Channel) else channel.readyState
+
+
+def listen(channel: AnyChannel, event: str, handler: Callable[..., None]) -> None:
+    """Handle "open", "close" or "message" of a channel of either kind."""
+    if isinstance(channel, Channel):
+        setattr(channel, f"on_{event}", handler)
+    else:
+        channel.on(event, handler)
+
 
 class Collector:
-    """Takes messages, and tells when enough have come."""
+    """Collects messages, and waits until a number of them has arrived."""
 
     def __init__(self) -> None:
         self.messages: list[str | bytes] = []
@@ -156,7 +225,7 @@ class Collector:
         self.messages.append(message)
         self._arrived.set()
 
-    def take_all(self, channel: RTCDataChannel, messages: list[str | bytes]) -> None:
+    def take_all(self, channel: AnyChannel, messages: list[str | bytes]) -> None:
         self.messages += messages
         self._arrived.set()
 

@@ -7,6 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
+from artico_sync._protocol.sizes import OVERHEAD
 from artico_sync._webrtc.sctp.packets import (
     COMMON_HEADER_LENGTH,
     DATA,
@@ -18,7 +19,7 @@ from artico_sync._webrtc.sctp.packets import (
     TSN_MODULO,
     Data,
 )
-from artico_sync._webrtc.sctp.receive_queue import OVERHEAD, SLACK, Message, ReceiveQueue
+from artico_sync._webrtc.sctp.receive_queue import WINDOW_SLACK_BYTES, Message, ReceiveQueue
 
 CAPACITY = 1 << 20
 MAXIMUM = 1 << 16
@@ -73,21 +74,21 @@ def test_any_order_gives_the_messages_in_order(
     shuffled += [chance.choice(shuffled) for _ in range(duplicates)]
     chance.shuffle(shuffled)
     queue = make_queue(initial)
-    start = queue.cumulative
+    start = queue.cumulative_tsn
     delivered: list[Message] = []
     received: set[int] = set()
     for index, chunk in shuffled:
         known = start + 1 + index in received
-        taken = queue.add(chunk)
+        taken = queue.receive_chunk(chunk)
         assert (taken is None) == known
         received.add(start + 1 + index)
         delivered += taken or []
-        gaps = model_gaps(received, queue.cumulative)
-        assert list(queue.sack(1200).gaps) == gaps
-        assert queue.gaps == bool(gaps)
+        gaps = model_gaps(received, queue.cumulative_tsn)
+        assert list(queue.make_sack(1200).gaps) == gaps
+        assert queue.has_gaps == bool(gaps)
     assert [message[2] for message in delivered] == messages
     assert queue.buffered == 0
-    assert queue.cumulative == start + len(chunks)
+    assert queue.cumulative_tsn == start + len(chunks)
 
 
 @given(
@@ -103,13 +104,13 @@ def test_forward_skips_what_is_missing(
     chunks = fragments(messages, initial, size)
     forward = min(forward, len(chunks) - 1)
     queue = make_queue(initial)
-    start = queue.cumulative
+    start = queue.cumulative_tsn
     delivered: list[Message] = []
     for index, chunk in enumerate(chunks):
         if index not in lost:
-            delivered += queue.add(chunk) or []
-    delivered += queue.forward(chunks[forward].tsn)
-    assert queue.cumulative >= start + 1 + forward
+            delivered += queue.receive_chunk(chunk) or []
+    delivered += queue.skip_to(chunks[forward].tsn)
+    assert queue.cumulative_tsn >= start + 1 + forward
     # Whole messages only, in order, and each that lost nothing up to there.
     position = 0
     expected = []
@@ -122,7 +123,7 @@ def test_forward_skips_what_is_missing(
     assert data[: len(expected)] == expected
     assert all(message in messages for message in data)
     for index, chunk in enumerate(chunks):
-        queue.add(chunk)
+        queue.receive_chunk(chunk)
     assert queue.buffered == 0
 
 
@@ -143,45 +144,45 @@ def test_forward_skips_what_is_missing(
 def test_nonsense_never_raises_nor_grows(chunks: list[Data]) -> None:
     queue = make_queue(1, capacity=2048, maximum=1024)
     for chunk in chunks:
-        for message in queue.add(chunk) or []:
+        for message in queue.receive_chunk(chunk) or []:
             assert len(message[2]) <= 1024
-        assert queue.buffered <= 2 * (2048 + SLACK)
-        queue.sack(1200).encode()
+        assert queue.buffered <= 2 * (2048 + WINDOW_SLACK_BYTES)
+        queue.make_sack(1200).encode()
 
 
 def test_the_window_follows_what_is_taken() -> None:
     queue = make_queue(1, capacity=100_000, maximum=1000)
-    capacity = queue.window
-    queue.taken = capacity - 10_000
-    assert queue.window == 10_000
-    queue.taken = capacity - 100
-    assert queue.window == 0  # too small to be worth a packet
-    assert queue.sack(1200).window == 0
-    assert not queue.should_announce()
-    queue.taken = 0
-    assert queue.should_announce()
-    assert queue.sack(1200).window == capacity
-    assert not queue.should_announce()
+    capacity = queue.a_rwnd
+    queue.unread = capacity - 10_000
+    assert queue.a_rwnd == 10_000
+    queue.unread = capacity - 100
+    assert queue.a_rwnd == 0  # too small to be worth a packet
+    assert queue.make_sack(1200).a_rwnd == 0
+    assert not queue.needs_window_update()
+    queue.unread = 0
+    assert queue.needs_window_update()
+    assert queue.make_sack(1200).a_rwnd == capacity
+    assert not queue.needs_window_update()
 
 
 def test_a_sender_that_ignores_the_window_is_not_acknowledged() -> None:
     queue = make_queue(1, capacity=100_000, maximum=1000)
-    queue.taken = queue.window + SLACK
-    assert queue.add(Data(1, FLAG_BEGIN | FLAG_END, 0, 0, 53, b"x" * 100)) is None
-    assert queue.sack(1200).cumulative == 0
-    queue.taken = 0
-    assert queue.add(Data(1, FLAG_BEGIN | FLAG_END, 0, 0, 53, b"x" * 100))
+    queue.unread = queue.a_rwnd + WINDOW_SLACK_BYTES
+    assert queue.receive_chunk(Data(1, FLAG_BEGIN | FLAG_END, 0, 0, 53, b"x" * 100)) is None
+    assert queue.make_sack(1200).cumulative_tsn_ack == 0
+    queue.unread = 0
+    assert queue.receive_chunk(Data(1, FLAG_BEGIN | FLAG_END, 0, 0, 53, b"x" * 100))
 
 
 def test_out_of_order_data_is_bounded_however_small() -> None:
     queue = make_queue(1, capacity=100_000, maximum=1000)
     for tsn in range(3, 60_000, 2):
-        queue.add(Data(tsn, FLAG_BEGIN | FLAG_END, 0, 0, 53, b"x"))
-    assert queue.buffered <= 100_000 + 2 * SLACK
+        queue.receive_chunk(Data(tsn, FLAG_BEGIN | FLAG_END, 0, 0, 53, b"x"))
+    assert queue.buffered <= 100_000 + 2 * WINDOW_SLACK_BYTES
     assert queue.buffered >= OVERHEAD
     # What is missing is still taken, and frees what was held.
-    assert queue.add(Data(1, FLAG_BEGIN | FLAG_END, 0, 0, 53, b"x"))
-    assert queue.add(Data(2, FLAG_BEGIN | FLAG_END, 0, 0, 53, b"x"))
+    assert queue.receive_chunk(Data(1, FLAG_BEGIN | FLAG_END, 0, 0, 53, b"x"))
+    assert queue.receive_chunk(Data(2, FLAG_BEGIN | FLAG_END, 0, 0, 53, b"x"))
 
 
 def test_a_message_above_the_maximum_is_dropped_and_the_next_one_arrives() -> None:
@@ -189,7 +190,7 @@ def test_a_message_above_the_maximum_is_dropped_and_the_next_one_arrives() -> No
     messages = [b"a" * 3000, b"b" * 900, b"c" * 1001, b"d"]
     delivered = []
     for chunk in fragments(messages, 1, 100):
-        delivered += queue.add(chunk) or []
+        delivered += queue.receive_chunk(chunk) or []
         assert queue.buffered <= 1000
     assert [message[2] for message in delivered] == [b"b" * 900, b"d"]
 
@@ -197,19 +198,19 @@ def test_a_message_above_the_maximum_is_dropped_and_the_next_one_arrives() -> No
 def test_unordered_messages_arrive() -> None:
     queue = make_queue(1)
     chunk = Data(1, FLAG_BEGIN | FLAG_END | FLAG_UNORDERED, 7, 0, 51, b"text")
-    assert queue.add(chunk) == [(7, 51, b"text")]
+    assert queue.receive_chunk(chunk) == [(7, 51, b"text")]
 
 
 def test_duplicates_are_reported_once_and_bounded() -> None:
     queue = make_queue(1)
     chunk = Data(1, FLAG_BEGIN | FLAG_END, 0, 0, 53, b"x")
-    queue.add(chunk)
+    queue.receive_chunk(chunk)
     for _ in range(100):
-        queue.add(chunk)
-    sack = queue.sack(1200)
+        queue.receive_chunk(chunk)
+    sack = queue.make_sack(1200)
     assert set(sack.duplicates) == {1}
     assert len(sack.duplicates) <= 16
-    assert queue.sack(1200).duplicates == ()
+    assert queue.make_sack(1200).duplicates == ()
 
 
 def packet_of(chunks: list[Data]) -> bytes:
@@ -244,11 +245,11 @@ def test_a_run_of_chunks_is_taken_as_they_are_one_by_one(
     packet = packet_of(chunks)
     queue, model = make_queue(initial), make_queue(initial)
     taken: list[Message] = []
-    end, flags = queue.add_run(packet, COMMON_HEADER_LENGTH, taken)
+    end, flags = queue.receive_in_order(packet, COMMON_HEADER_LENGTH, taken)
     in_turn = chunks if swapped + 1 >= len(chunks) else chunks[:swapped]
-    expected = [message for item in in_turn for message in model.add(item) or ()]
+    expected = [message for item in in_turn for message in model.receive_chunk(item) or ()]
     assert taken == expected
-    assert queue.sack(1000) == model.sack(1000)
+    assert queue.make_sack(1000) == model.make_sack(1000)
     assert end == len(packet_of(in_turn))
     assert not in_turn or flags & FLAG_END or not expected
 
@@ -264,15 +265,15 @@ def test_a_run_ends_before_what_is_malformed_or_no_data() -> None:
     ):
         queue = make_queue(1)
         taken: list[Message] = []
-        end, _ = queue.add_run(bad, COMMON_HEADER_LENGTH, taken)
+        end, _ = queue.receive_in_order(bad, COMMON_HEADER_LENGTH, taken)
         assert taken == [(0, 53, b"good")]
         assert end == first_end
 
 
 def test_a_run_keeps_to_the_window() -> None:
     queue = make_queue(1, capacity=1000, maximum=500)
-    queue.taken = 1000 + 2 * SLACK
+    queue.unread = 1000 + 2 * WINDOW_SLACK_BYTES
     taken: list[Message] = []
     packet = packet_of(fragments([b"x" * 100], 1, 100))
-    assert queue.add_run(packet, COMMON_HEADER_LENGTH, taken) == (COMMON_HEADER_LENGTH, 0)
+    assert queue.receive_in_order(packet, COMMON_HEADER_LENGTH, taken) == (COMMON_HEADER_LENGTH, 0)
     assert not taken

@@ -11,15 +11,24 @@ from typing import Any
 
 import pytest
 from aiortc import RTCSctpTransport
-from aiortc.rtcdatachannel import RTCDataChannel
 
 from artico_sync._protocol.settings import Settings
+from artico_sync._protocol.sizes import footprint
 from artico_sync._webrtc.sctp import packets as wire
-from artico_sync._webrtc.sctp.association import LATE
+from artico_sync._webrtc.sctp.association import LATE_SECONDS
+from artico_sync._webrtc.sctp.channels import CHANNELS_MAX
+from artico_sync._webrtc.sctp.dcep import ChannelParameters
 from artico_sync._webrtc.sctp.packets import build_packet, chunk
-from artico_sync._webrtc.sctp.path_mtu import BASE, ETHERNET, TUNNEL
-from artico_sync._webrtc.sctp.transport import CHANNELS_MAXIMUM, SctpTransport, footprint
-from tests.unit._webrtc.sctp.sctp_link import Collector, Network, Pair, TransportFactory
+from artico_sync._webrtc.sctp.path_mtu import BASE_MTU, ETHERNET_MTU, TUNNEL_MTU
+from artico_sync._webrtc.sctp.transport import SctpTransport
+from tests.unit._webrtc.sctp.sctp_link import (
+    Collector,
+    Network,
+    Pair,
+    TransportFactory,
+    listen,
+    state_of,
+)
 
 LIMIT = 30.0
 
@@ -36,7 +45,7 @@ def bare(transport: Any) -> RTCSctpTransport:
     return RTCSctpTransport(transport)
 
 
-def plain(transport: Any) -> RTCSctpTransport:
+def plain(transport: Any) -> SctpTransport:
     return SctpTransport(transport, Settings(accelerate=False))
 
 
@@ -72,8 +81,8 @@ def test_messages_of_every_kind_arrive_in_order(
             local, remote = await pair.channel(label=label, protocol="p")
             assert (remote.label, remote.protocol, remote.ordered) == (label, "p", True)
             there, back = Collector(), Collector()
-            remote.on("message", there.take)
-            local.on("message", back.take)
+            listen(remote, "message", there.take)
+            listen(local, "message", back.take)
             for text in TEXTS:
                 local.send(text)
                 remote.send(text)
@@ -106,8 +115,8 @@ def test_everything_arrives_over_a_bad_network(
             sizes = [chance.choice((1, 10, 300, 1200, 5000, 20000)) for _ in range(60)]
             messages = [bytes((i,)) * size for i, size in enumerate(sizes)]
             there, back = Collector(), Collector()
-            remote.on("message", there.take)
-            local.on("message", back.take)
+            listen(remote, "message", there.take)
+            listen(local, "message", back.take)
             for message in messages:
                 local.send(message)
                 remote.send(message)
@@ -129,15 +138,15 @@ def test_closing_a_channel_reaches_the_other_side(
                 there = Collector()
                 closed = [asyncio.Event(), asyncio.Event()]
                 for channel, event in zip(channels, closed, strict=True):
-                    channel.on("close", event.set)
-                channels[1 - closer].on("message", there.take)
+                    listen(channel, "close", event.set)
+                listen(channels[1 - closer], "message", there.take)
                 for number in range(30):
                     channels[closer].send(f"{number}" * 1000)
                 channels[closer].close()
                 for event in closed:
                     await event.wait()
                 assert len(there.messages) == 30
-                assert channels[0].readyState == channels[1].readyState == "closed"
+                assert state_of(channels[0]) == state_of(channels[1]) == "closed"
 
     run(test)
 
@@ -146,9 +155,9 @@ def test_drained_tells_when_everything_was_acknowledged() -> None:
     async def test() -> None:
         network = Network(loss=0.05, delay=0.001)
         async with Pair(network) as pair:
-            local, remote = await pair.channel()
+            local, remote = await pair.own_channel()
             there = Collector()
-            remote.on("message", there.take)
+            listen(remote, "message", there.take)
             progress: list[int] = []
             pair.ours.on_progress = lambda: progress.append(pair.ours.pending)
             for _ in range(50):
@@ -171,9 +180,9 @@ def test_what_arrived_before_the_peer_went_was_delivered(accelerate: bool) -> No
     async def test() -> None:
         network = Network()
         async with Pair(network, settings=Settings(accelerate=accelerate)) as pair:
-            local, remote = await pair.channel()
+            local, remote = await pair.own_channel()
             there = Collector()
-            remote.on("message", there.take)
+            listen(remote, "message", there.take)
             await pair.ours.drained()
 
             def ends_it(packet: bytes) -> bool:
@@ -188,7 +197,7 @@ def test_what_arrived_before_the_peer_went_was_delivered(accelerate: bool) -> No
             assert pair.ours.pending
             await pair.b.stop()
             await waiting
-            assert local.readyState == "closed"
+            assert local.ready_state == "closed"
 
     run(test)
 
@@ -197,7 +206,7 @@ def test_drained_ends_with_the_association() -> None:
     async def test() -> None:
         network = Network()
         async with Pair(network) as pair:
-            local, _ = await pair.channel()
+            local, _ = await pair.own_channel()
             network.is_cut = True
             pair.ours.send_message(local, "lost")
             waiting = asyncio.ensure_future(pair.ours.drained())
@@ -205,7 +214,7 @@ def test_drained_ends_with_the_association() -> None:
             await pair.ours.stop()
             with pytest.raises(ConnectionError):
                 await waiting
-            assert local.readyState == "closed"
+            assert local.ready_state == "closed"
             assert pair.ours.state == "closed"
 
     run(test)
@@ -215,9 +224,9 @@ def test_a_receiver_that_does_not_read_holds_the_sender() -> None:
     async def test() -> None:
         settings = Settings(receive_buffer=300_000, maximum_message=65536)
         async with Pair(Network(), settings=settings) as pair:
-            local, _ = await pair.channel()
+            local, _ = await pair.own_channel()
             there = Collector()
-            pair.peer.on_messages = there.take_all
+            pair.peer.channels.on_messages = there.take_all
             messages: list[str | bytes] = [bytes((i,)) * 50_000 for i in range(40)]
             for message in messages:
                 pair.ours.send_message(local, message)
@@ -246,9 +255,9 @@ def test_a_shut_window_is_probed_for_ever() -> None:
         settings = Settings(receive_buffer=200_000, maximum_message=65536)
         network = Network()
         async with Pair(network, settings=settings) as pair:
-            local, _ = await pair.channel()
+            local, _ = await pair.own_channel()
             there = Collector()
-            pair.peer.on_messages = there.take_all
+            pair.peer.channels.on_messages = there.take_all
             for _ in range(20):
                 pair.ours.send_message(local, b"x" * 20_000)
             while pair.peer.unread < 190_000:
@@ -274,9 +283,9 @@ def test_a_link_that_comes_back_goes_on() -> None:
     async def test() -> None:
         network = Network()
         async with Pair(network) as pair:
-            local, remote = await pair.channel()
+            local, remote = await pair.own_channel()
             there = Collector()
-            remote.on("message", there.take)
+            listen(remote, "message", there.take)
             network.is_cut = True
             for number in range(100):
                 pair.ours.send_message(local, f"{number}" * 500)
@@ -292,17 +301,17 @@ def test_what_the_old_path_lost_is_sent_again_as_soon_as_there_is_another() -> N
     async def test() -> None:
         network = Network()
         async with Pair(network) as pair:
-            local, remote = await pair.channel()
+            local, remote = await pair.own_channel()
             there = Collector()
-            remote.on("message", there.take)
+            listen(remote, "message", there.take)
             await pair.ours.drained()
             network.is_cut = True
             pair.ours.send_message(local, "x")
             while pair.ours.stats()["timeouts"] != 2:
                 await asyncio.sleep(0.001)
-            pair.ours._association._retransmission_timer.start(LIMIT * 2)
+            postpone_t3(pair, LIMIT * 2)
             network.is_cut = False
-            pair.ours.path_changed()
+            pair.ours.on_path_change()
             await there.wait(1)
             await pair.ours.drained()
             assert pair.ours.stats()["timeouts"] == 2
@@ -314,19 +323,19 @@ def test_another_path_may_carry_less_than_the_one_before() -> None:
     async def test() -> None:
         network = Network(delay=0.002)
         async with Pair(network) as pair:
-            local, remote = await pair.channel()
+            local, remote = await pair.own_channel()
             there = Collector()
-            remote.on("message", there.take)
+            listen(remote, "message", there.take)
             for _ in range(40):
                 pair.ours.send_message(local, b"x" * 16_000)
             await pair.ours.drained()
-            assert pair.ours.stats()["packet_size"] == ETHERNET
-            pair.ours.path_changed()
-            assert pair.ours.stats()["packet_size"] == BASE
+            assert pair.ours.stats()["packet_size"] == ETHERNET_MTU
+            pair.ours.on_path_change()
+            assert pair.ours.stats()["packet_size"] == BASE_MTU
             for _ in range(40):
                 pair.ours.send_message(local, b"x" * 16_000)
             await pair.ours.drained()
-            assert pair.ours.stats()["packet_size"] == ETHERNET
+            assert pair.ours.stats()["packet_size"] == ETHERNET_MTU
 
     run(test)
 
@@ -335,15 +344,15 @@ def test_a_loop_that_is_late_each_time_sends_again_all_the_same() -> None:
     async def test() -> None:
         network = Network()
         async with Pair(network) as pair:
-            local, remote = await pair.channel()
+            local, remote = await pair.own_channel()
             there = Collector()
-            remote.on("message", there.take)
+            listen(remote, "message", there.take)
             await pair.ours.drained()
             loop = asyncio.get_running_loop()
 
             def hold_up() -> None:
                 # As a thread does that keeps the interpreter to itself.
-                time.sleep(2 * LATE)
+                time.sleep(2 * LATE_SECONDS)
                 if pair.ours.pending:
                     loop.call_soon(hold_up)
 
@@ -364,20 +373,20 @@ def test_a_path_that_comes_to_carry_less_carries_what_is_in_flight_as_well() -> 
     async def test() -> None:
         network = Network(delay=0.002)
         async with Pair(network) as pair:
-            local, remote = await pair.channel()
+            local, remote = await pair.own_channel()
             there = Collector()
-            remote.on("message", there.take)
+            listen(remote, "message", there.take)
             messages = [bytes((i,)) * 16_000 for i in range(80)]
             for message in messages[:40]:
                 pair.ours.send_message(local, message)
             await there.wait(40)
-            assert pair.ours.stats()["packet_size"] == ETHERNET
+            assert pair.ours.stats()["packet_size"] == ETHERNET_MTU
             # What swallows large packets does not say so.
-            network.filter = lambda packet: len(packet) < TUNNEL
+            network.filter = lambda packet: len(packet) < TUNNEL_MTU
             for message in messages[40:]:
                 pair.ours.send_message(local, message)
             assert await there.wait(80) == messages
-            assert pair.ours.stats()["packet_size"] == BASE
+            assert pair.ours.stats()["packet_size"] == BASE_MTU
 
     run(test)
 
@@ -386,9 +395,9 @@ def test_small_messages_share_packets() -> None:
     async def test() -> None:
         network = Network()
         async with Pair(network) as pair:
-            local, remote = await pair.channel()
+            local, remote = await pair.own_channel()
             there = Collector()
-            remote.on("message", there.take)
+            listen(remote, "message", there.take)
             await pair.ours.drained()
             before = network.packets
             for _ in range(1000):
@@ -400,21 +409,25 @@ def test_small_messages_share_packets() -> None:
 
 
 def test_the_peer_that_stops_answering_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr("artico_sync._webrtc.sctp.send_queue.TIMEOUTS_MAXIMUM", 2)
+    monkeypatch.setattr("artico_sync._webrtc.sctp.retransmission_queue.ASSOCIATION_MAX_RETRANS", 2)
 
     async def test() -> None:
         network = Network()
         async with Pair(network) as pair:
-            local, _ = await pair.channel()
+            local, _ = await pair.own_channel()
             closed = asyncio.Event()
-            told: list[str] = []
-            local.on("close", closed.set)
-            local.on("close", lambda: told.append("closed"))
-            pair.ours.on_lost = lambda: told.append("lost")
+            reported: list[str] = []
+
+            def on_close() -> None:
+                reported.append("closed")
+                closed.set()
+
+            listen(local, "close", on_close)
+            pair.ours.on_lost = lambda: reported.append("lost")
             network.is_cut = True
             pair.ours.send_message(local, "x")
             await closed.wait()
-            assert told == ["lost", "closed"]
+            assert reported == ["lost", "closed"]
             with pytest.raises(ConnectionError):
                 await pair.ours.drained()
 
@@ -426,7 +439,7 @@ def test_the_peer_that_stops_answering_is_given_up(monkeypatch: pytest.MonkeyPat
 
 def packet(pair: Pair, *chunks: bytes, tag: int | None = None) -> bytes:
     """A packet to `a` that passes for one of `b`'s."""
-    own = pair.ours._local_verification_tag
+    own = pair.ours._association._tag
     return build_packet(5000, 5000, own if tag is None else tag, list(chunks))
 
 
@@ -434,13 +447,18 @@ def data(tsn: int, stream: int, protocol: int, payload: bytes, flags: int = 3) -
     return chunk(wire.DATA, pack("!LHHL", tsn & 0xFFFFFFFF, stream, 0, protocol) + payload, flags)
 
 
+def postpone_t3(pair: Pair, seconds: float) -> None:
+    """Let T3-rtx of `a` expire that much later than now."""
+    pair.ours._association._timers.t3.start(asyncio.get_running_loop().time() + seconds)
+
+
 def next_tsn(pair: Pair) -> int:
     """The TSN `a` expects next."""
-    return pair.ours._association.receives.cumulative + 1
+    return pair.ours._association.receive_queue.cumulative_tsn + 1
 
 
 def hostile_chunks(pair: Pair) -> list[bytes]:
-    sends = pair.ours._association.sends
+    sends = pair.ours._association.retransmission_queue
     base = (sends.next_tsn - 1) % 2**32
     wide = [pack("!HH", 1, 65535)] * 280
     return [
@@ -483,17 +501,17 @@ def test_no_chunk_raises_or_ends_the_association() -> None:
         async with Pair(Network()) as pair:
             local, remote = await pair.channel()
             for hostile in hostile_chunks(pair):
-                await pair.ours._handle_data(packet(pair, hostile))
-                await pair.ours._handle_data(packet(pair, hostile, tag=0))
+                pair.ours.receive_packet(packet(pair, hostile))
+                pair.ours.receive_packet(packet(pair, hostile, tag=0))
             init = chunk(wire.INIT, pack("!LLHHL", 1, 1000, 5, 5, 1))
             for tag in (0, None):
-                await pair.ours._handle_data(packet(pair, init, tag=tag))
-                await pair.ours._handle_data(packet(pair, init, init, tag=tag))
-                await pair.ours._handle_data(packet(pair, chunk(wire.INIT, b"x"), tag=tag))
+                pair.ours.receive_packet(packet(pair, init, tag=tag))
+                pair.ours.receive_packet(packet(pair, init, init, tag=tag))
+                pair.ours.receive_packet(packet(pair, chunk(wire.INIT, b"x"), tag=tag))
             for raw in (b"", b"\x00", bytes(12), bytes(100), b"\xff" * 1000):
-                await pair.ours._handle_data(raw)
+                pair.ours.receive_packet(raw)
             there = Collector()
-            remote.on("message", there.take)
+            listen(remote, "message", there.take)
             local.send("still here")
             await there.wait(1)
 
@@ -503,11 +521,11 @@ def test_no_chunk_raises_or_ends_the_association() -> None:
 def test_no_data_channel_message_raises() -> None:
     async def test() -> None:
         async with Pair(Network()) as pair:
-            local, _ = await pair.channel()
+            local, _ = await pair.own_channel()
             stream = local.id
             assert stream is not None
             back = Collector()
-            local.on("message", back.take)
+            listen(local, "message", back.take)
             for protocol, payload in [
                 (50, b"\x03"),
                 (50, pack("!BBHLHH", 3, 0, 0, 0, 0, 0)),  # the channel exists
@@ -517,7 +535,7 @@ def test_no_data_channel_message_raises() -> None:
                 (99, b"unknown"),
                 (52, b"partial"),
             ]:
-                await pair.ours._handle_data(
+                pair.ours.receive_packet(
                     packet(pair, data(next_tsn(pair), stream, protocol, payload))
                 )
             for payload in (
@@ -525,9 +543,9 @@ def test_no_data_channel_message_raises() -> None:
                 pack("!BBHLHH", 3, 0, 0, 0, 2, 0) + b"\xff\xfe",
                 b"\x02",
             ):
-                await pair.ours._handle_data(packet(pair, data(next_tsn(pair), 777, 50, payload)))
-            await pair.ours._handle_data(packet(pair, data(next_tsn(pair), 999, 51, b"nobody")))
-            await pair.ours._handle_data(packet(pair, data(next_tsn(pair), stream, 51, b"fine")))
+                pair.ours.receive_packet(packet(pair, data(next_tsn(pair), 777, 50, payload)))
+            pair.ours.receive_packet(packet(pair, data(next_tsn(pair), 999, 51, b"nobody")))
+            pair.ours.receive_packet(packet(pair, data(next_tsn(pair), stream, 51, b"fine")))
             assert await back.wait(1) == ["fine"]
 
     run(test)
@@ -537,13 +555,11 @@ def test_a_flood_of_channels_is_bounded() -> None:
     async def test() -> None:
         async with Pair(Network()) as pair:
             await pair.channel()
-            for stream in range(1001, 1001 + 4 * CHANNELS_MAXIMUM, 2):
+            for stream in range(1001, 1001 + 4 * CHANNELS_MAX, 2):
                 opening = pack("!BBHLHH", 3, 0, 0, 0, 1, 0) + b"x"
-                await pair.ours._handle_data(
-                    packet(pair, data(next_tsn(pair), stream, 50, opening))
-                )
+                pair.ours.receive_packet(packet(pair, data(next_tsn(pair), stream, 50, opening)))
             await asyncio.sleep(0)  # what comes in a flood is looked at once a pass of the loop
-            assert len(pair.ours._data_channels) == CHANNELS_MAXIMUM
+            assert len(pair.ours.channels.by_stream) == CHANNELS_MAX
 
     run(test)
 
@@ -555,12 +571,12 @@ def test_a_listener_that_raises_harms_nothing(caplog: pytest.LogCaptureFixture) 
 
         async with Pair(Network()) as pair:
             local, remote = await pair.channel()
-            pair.peer.on_messages = fail
+            pair.peer.channels.on_messages = fail
             pair.ours.on_progress = fail
             local.send("first")
             await pair.ours.drained()
             there = Collector()
-            pair.peer.on_messages = there.take_all
+            pair.peer.channels.on_messages = there.take_all
             local.send("second")
             assert await there.wait(1) == ["second"]
 
@@ -582,7 +598,7 @@ def test_a_flood_of_heartbeats_is_not_answered_in_full() -> None:
             before = network.packets
             beat = packet(pair, chunk(wire.HEARTBEAT, pack("!HH", 1, 8) + b"beat"))
             for _ in range(1000):
-                pair.ours.handle_data(beat)
+                pair.ours.receive_packet(beat)
             assert network.packets - before <= 40
 
     run(test)
@@ -601,11 +617,11 @@ def test_a_repeated_init_does_not_disturb() -> None:
         async with Pair(network) as pair:
             local, remote = await pair.channel()
             there = Collector()
-            remote.on("message", there.take)
+            listen(remote, "message", there.take)
             for _ in range(3):
                 for item in seen[:8]:  # the whole set-up, both ways, once more
-                    pair.ours.handle_data(item)
-                    pair.peer.handle_data(item)
+                    pair.ours.receive_packet(item)
+                    pair.peer.receive_packet(item)
                 local.send("x")
             await there.wait(3)
 
@@ -626,7 +642,7 @@ def test_fuzzed_packets_neither_raise_nor_stop_it() -> None:
                     body = chance.randbytes(chance.choice((0, 1, 3, 4, 8, 12, 16, 40)))
                     chunks.append(chunk(kind, body, chance.randrange(256)))
                 if chunks:
-                    pair.ours.handle_data(packet(pair, *chunks))
+                    pair.ours.receive_packet(packet(pair, *chunks))
             assert pair.ours.state == "connected"
 
     run(test)
@@ -635,10 +651,10 @@ def test_fuzzed_packets_neither_raise_nor_stop_it() -> None:
 def test_unordered_channels_work() -> None:
     async def test() -> None:
         async with Pair(Network(reorder=0.3, delay=0.002)) as pair:
-            local, remote = await pair.channel(ordered=False, maxRetransmits=3)
+            local, remote = await pair.channel(ordered=False, max_retransmits=3)
             assert not remote.ordered
             there = Collector()
-            remote.on("message", there.take)
+            listen(remote, "message", there.take)
             for number in range(50):
                 local.send(str(number))
             assert {int(item) for item in await there.wait(50)} == set(range(50))
@@ -649,9 +665,9 @@ def test_unordered_channels_work() -> None:
 def test_forward_tsn_of_an_unreliable_sender() -> None:
     async def test() -> None:
         async with Pair(Network(loss=0.1, delay=0.001), bare) as pair:
-            local, remote = await pair.channel(ordered=False, maxRetransmits=0)
+            local, remote = await pair.channel(ordered=False, max_retransmits=0)
             there = Collector()
-            remote.on("message", there.take)
+            listen(remote, "message", there.take)
             for number in range(300):
                 local.send(f"{number:03d}" * 200)
                 await asyncio.sleep(0.001)
@@ -664,14 +680,14 @@ def test_forward_tsn_of_an_unreliable_sender() -> None:
 
 def test_a_negotiated_channel() -> None:
     async def test() -> None:
-        from aiortc.rtcdatachannel import RTCDataChannelParameters
-
         async with Pair(Network()) as pair:
-            parameters = RTCDataChannelParameters(negotiated=True, id=4)
-            local, remote = (RTCDataChannel(side, parameters) for side in (pair.a, pair.b))
+            local, remote = (
+                side.channels.add_negotiated(ChannelParameters(), 4)
+                for side in (pair.ours, pair.peer)
+            )
             there = Collector()
-            remote.on("message", there.take)
-            while local.readyState != "open":
+            listen(remote, "message", there.take)
+            while local.ready_state != "open":
                 await asyncio.sleep(0.001)
             local.send("hello")
             assert await there.wait(1) == ["hello"]

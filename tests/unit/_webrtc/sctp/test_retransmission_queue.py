@@ -10,8 +10,8 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from artico_sync._webrtc.sctp.congestion import RTO_INITIAL
-from artico_sync._webrtc.sctp.outbound_queue import OVERHEAD, OutboundMessage
+from artico_sync._protocol.sizes import OVERHEAD
+from artico_sync._webrtc.sctp.congestion import RTO_INITIAL_SECONDS
 from artico_sync._webrtc.sctp.packets import (
     COMMON_HEADER_LENGTH,
     DATA,
@@ -24,7 +24,11 @@ from artico_sync._webrtc.sctp.packets import (
     split_chunks,
 )
 from artico_sync._webrtc.sctp.receive_queue import ReceiveQueue
-from artico_sync._webrtc.sctp.send_queue import TIMEOUTS_MAXIMUM, SendQueue
+from artico_sync._webrtc.sctp.retransmission_queue import (
+    ASSOCIATION_MAX_RETRANS,
+    RetransmissionQueue,
+)
+from artico_sync._webrtc.sctp.send_queue import OutboundMessage
 
 MTU = 1176
 TSN = 4_294_967_290  # the sequence wraps soon
@@ -34,26 +38,37 @@ class Sender:
     """A queue with a clock, whose packets are read back."""
 
     def __init__(self, window: int = 1 << 20) -> None:
-        self.queue = SendQueue(TSN, MTU)
-        self.queue.outbound.hurry = True
-        self.queue.peer_window = window
+        self.queue = RetransmissionQueue(TSN, MTU)
+        self.queue.send_queue.sack_immediately = True
+        self.queue.peer_rwnd = window
         self.now = 1.0
+
+    def probe(self) -> bool:
+        """Send the probe that the silence calls for; False if T3-rtx has expired instead."""
+        return send_probe(self.queue)
 
     def put(self, size: int, count: int = 1, stream: int = 0) -> None:
         for _ in range(count):
-            self.queue.put(OutboundMessage(stream, 53, bytes(size), False))
+            self.queue.enqueue_message(OutboundMessage(stream, 53, bytes(size), False))
 
     def packets(self, limit: int = 1000) -> list[list[Data]]:
         """Everything that may leave now."""
         sent: list[list[Data]] = []
-        while len(sent) < limit and self.queue.ready(self.now) == 0.0:
-            sent.append(read(self.queue.fill(MTU, self.now, single=False)))
+        while len(sent) < limit and self.queue.send_delay(self.now) == 0.0:
+            sent.append(read(self.queue.fill_packet(MTU, self.now, single=False)))
         return sent
 
     def sack(self, cumulative: int, *gaps: tuple[int, int], window: int = 1 << 20) -> bool:
         """Acknowledge up to the n-th chunk ever sent, counted from 1."""
         tsn = (TSN + cumulative - 1) % TSN_MODULO
-        return self.queue.acknowledge(Sack(tsn, window, gaps), self.now)
+        return self.queue.on_sack(Sack(tsn, window, gaps), self.now)
+
+
+def send_probe(queue: RetransmissionQueue) -> bool:
+    if not queue.outstanding:
+        queue.zero_window_probe()
+        return True
+    return queue.tail_loss_probe()
 
 
 def read(parts: list[bytes | memoryview]) -> list[Data]:
@@ -67,7 +82,7 @@ def read(parts: list[bytes | memoryview]) -> list[Data]:
 
 
 def resends(sender: Sender) -> bool:
-    return sender.queue.to_resend
+    return bool(sender.queue.to_retransmit)
 
 
 def number(chunk: Data) -> int:
@@ -103,7 +118,7 @@ def test_the_peer_s_window_is_obeyed() -> None:
     sender.now += 0.05
     sender.sack(2, window=0)
     assert sender.packets() == []
-    assert sender.queue.waits_for_window
+    assert sender.queue.waits_for_rwnd
 
 
 def test_a_shut_window_is_probed_ever_more_seldom() -> None:
@@ -112,9 +127,9 @@ def test_a_shut_window_is_probed_ever_more_seldom() -> None:
     delays = []
     for probe in range(6):
         assert sender.packets() == []
-        delays.append(sender.queue.timer())
-        sender.now += sender.queue.timer()
-        assert sender.queue.probe()
+        delays.append(sender.queue.t3_timeout())
+        sender.now += sender.queue.t3_timeout()
+        assert sender.probe()
         assert len(sender.packets()) == 1
         sender.now += 0.01
         sender.sack(probe + 1, window=0)
@@ -127,7 +142,7 @@ def test_a_shut_window_is_probed_ever_more_seldom() -> None:
 def test_a_refused_probe_is_sent_again_when_the_window_opens() -> None:
     sender = Sender(window=0)
     sender.put(500)
-    sender.queue.probe()
+    sender.probe()
     assert len(sender.packets()) == 1
     sender.sack(0, window=0)
     assert sender.packets() == []
@@ -142,9 +157,9 @@ def test_what_a_full_receiver_refused_is_sent_again_when_it_reads_on() -> None:
     sender.now += 0.05
     sender.sack(2, window=0)
     for _ in range(4):
-        sender.now += sender.queue.timer()
-        if not sender.queue.probe():
-            sender.queue.timed_out()
+        sender.now += sender.queue.t3_timeout()
+        if not sender.probe():
+            sender.queue.on_t3_expired()
         assert sender.packets()
         sender.now += 0.05
         assert not sender.sack(2, window=0)
@@ -155,11 +170,11 @@ def test_what_a_full_receiver_refused_is_sent_again_when_it_reads_on() -> None:
 
 def test_messages_are_charged_to_the_peer_s_window_as_it_counts_them() -> None:
     receiver = ReceiveQueue(1 << 18, 1 << 16)
-    sender = Sender(window=receiver.window)
-    sender.queue.window.size = 1 << 20
-    sender.put(10, count=receiver.window // 10)
+    sender = Sender(window=receiver.a_rwnd)
+    sender.queue.window.cwnd = 1 << 20
+    sender.put(10, count=receiver.a_rwnd // 10)
     sent = sum(map(len, sender.packets()))
-    assert receiver.window - MTU <= sent * (10 + OVERHEAD) <= receiver.window
+    assert receiver.a_rwnd - MTU <= sent * (10 + OVERHEAD) <= receiver.a_rwnd
 
 
 def test_what_is_on_its_way_to_a_window_just_opened_is_not_sent_again() -> None:
@@ -182,7 +197,7 @@ def test_three_packets_beyond_a_missing_one_send_it_again_at_once(coalesced: boo
     sender = Sender()
     sender.put(1_000_000)
     sender.packets()
-    before = sender.queue.window.size
+    before = sender.queue.window.cwnd
     sender.now += 0.05
     for end in (4,) if coalesced else (2, 3, 4):
         sender.sack(0, (2, end))
@@ -190,25 +205,25 @@ def test_three_packets_beyond_a_missing_one_send_it_again_at_once(coalesced: boo
     sent = sender.packets()
     assert number(sent[0][0]) == 1
     assert sender.queue.counters.retransmissions == 1
-    assert sender.queue.window.size == before // 2
+    assert sender.queue.window.cwnd == before // 2
 
 
 def test_one_reduction_for_a_window_with_many_losses() -> None:
     sender = Sender()
     sender.put(1_000_000)
     sender.packets()
-    before = sender.queue.window.size
+    before = sender.queue.window.cwnd
     sender.now += 0.05
     sender.sack(0, (2, 2), (4, 4), (6, 6), (8, 10))
     lost = [number(chunk) for packet in sender.packets(1) for chunk in packet]
     assert lost == [1]
-    assert sender.queue.window.size == before // 2
+    assert sender.queue.window.cwnd == before // 2
     sender.now += 0.05
     sender.sack(2, (2, 2), (4, 4), (6, 8))
     sender.packets()
     sender.now += 0.05
     sender.sack(10)
-    assert sender.queue.window.size <= before // 2 + 2 * MTU
+    assert sender.queue.window.cwnd <= before // 2 + 2 * MTU
 
 
 def test_a_retransmission_that_gets_lost_is_noticed_without_a_time_out() -> None:
@@ -250,12 +265,12 @@ def test_the_last_packets_are_probed_before_the_time_out() -> None:
     sender.sack(1)
     sender.put(1000, count=2)
     sender.packets()
-    patience = sender.queue.timer()
-    assert patience < sender.queue.timeout.value
-    sender.now += patience
-    assert sender.queue.probe()
+    silence = sender.queue.t3_timeout()
+    assert silence < sender.queue.timeout.rto
+    sender.now += silence
+    assert sender.probe()
     assert [number(chunk) for packet in sender.packets() for chunk in packet] == [3]
-    assert not sender.queue.probe()  # next time it is a time-out
+    assert not sender.probe()  # next time it is a time-out
     sender.now += 0.02
     sender.sack(1, (2, 2))
     assert number(sender.packets()[0][0]) == 2
@@ -265,11 +280,11 @@ def test_a_time_out_sends_everything_again_one_packet_first() -> None:
     sender = Sender()
     sender.put(1_000_000)
     sender.packets()
-    sender.queue.probe()
+    sender.probe()
     sender.packets()
     sender.sack(0, (5, 5))
-    assert not sender.queue.timed_out()
-    assert sender.queue.window.size == MTU
+    assert not sender.queue.on_t3_expired()
+    assert sender.queue.window.cwnd == MTU
     assert [number(chunk) for packet in sender.packets() for chunk in packet] == [1]
     sender.now += 0.3
     sender.sack(1, (4, 4))
@@ -284,16 +299,16 @@ def test_another_path_is_learnt_from_the_beginning_and_gets_what_was_in_flight()
     sender.sack(1)
     sender.put(1_000_000)
     sender.packets()
-    while sender.queue.timeout.value < 5.0:
-        sender.queue.timed_out()
+    while sender.queue.timeout.rto < 5.0:
+        sender.queue.on_t3_expired()
         sender.packets()
     assert sender.packets() == []
-    sender.queue.path_changed()
+    sender.queue.on_path_change()
     packets = sender.packets()
     assert number(packets[0][0]) == 2
     assert len(packets) == 10
-    assert sender.queue.timeout.minimum is None
-    assert sender.queue.timer() == RTO_INITIAL
+    assert sender.queue.timeout.min_rtt is None
+    assert sender.queue.t3_timeout() == RTO_INITIAL_SECONDS
     assert sender.queue.window.in_slow_start
 
 
@@ -301,14 +316,14 @@ def test_the_peer_is_given_up_only_while_it_says_nothing() -> None:
     sender = Sender()
     sender.put(1000)
     sender.packets()
-    for _ in range(TIMEOUTS_MAXIMUM):
-        assert not sender.queue.timed_out()
+    for _ in range(ASSOCIATION_MAX_RETRANS):
+        assert not sender.queue.on_t3_expired()
         sender.packets()
     sender.sack(0)
-    for _ in range(TIMEOUTS_MAXIMUM):
-        assert not sender.queue.timed_out()
+    for _ in range(ASSOCIATION_MAX_RETRANS):
+        assert not sender.queue.on_t3_expired()
         sender.packets()
-    assert sender.queue.timed_out()
+    assert sender.queue.on_t3_expired()
 
 
 def test_false_acknowledgements_are_refused() -> None:
@@ -320,7 +335,7 @@ def test_false_acknowledgements_are_refused() -> None:
     assert not sender.sack(-5)
     for _ in range(1000):
         sender.sack(0, (1, 65535))
-    assert not sender.queue.to_resend
+    assert not sender.queue.to_retransmit
     assert sender.queue.outstanding
 
 
@@ -336,7 +351,7 @@ def test_pending_counts_every_message_with_its_overhead() -> None:
     sender.sack(chunks)
     assert sender.queue.pending == 0
     assert not sender.queue.outstanding
-    assert sender.queue.flight == 0
+    assert sender.queue.flight_size == 0
 
 
 class Simulation:
@@ -351,10 +366,10 @@ class Simulation:
         self.now = 0.0
         self.events: list[tuple[float, int, str, object]] = []
         self.numbers = itertools.count()
-        self.sender = SendQueue(TSN, MTU)
+        self.sender = RetransmissionQueue(TSN, MTU)
         self.receiver = ReceiveQueue(1 << 18, 1 << 16)
         self.receiver.start(TSN)
-        self.sender.peer_window = self.receiver.window
+        self.sender.peer_rwnd = self.receiver.a_rwnd
         self.delivered: list[bytes] = []
         self.unacknowledged = 0
         self.deadline = 0.0
@@ -368,25 +383,25 @@ class Simulation:
             heapq.heappush(self.events, (self.now + delay, next(self.numbers), kind, item))
 
     def transmit(self) -> None:
-        wait = self.sender.ready(self.now)
+        wait = self.sender.send_delay(self.now)
         while wait == 0.0:
-            self.carry("data", read(self.sender.fill(MTU, self.now, single=False)))
-            wait = self.sender.ready(self.now)
+            self.carry("data", read(self.sender.fill_packet(MTU, self.now, single=False)))
+            wait = self.sender.send_delay(self.now)
         if wait is not None:
             heapq.heappush(self.events, (self.now + wait, next(self.numbers), "pace", None))
-        self.deadline = self.now + self.sender.timer()
+        self.deadline = self.now + self.sender.t3_timeout()
 
     def run(self, messages: list[bytes]) -> None:
         for message in messages:
-            self.sender.put(OutboundMessage(0, 53, message, False))
+            self.sender.enqueue_message(OutboundMessage(0, 53, message, False))
         self.transmit()
         for _ in range(200_000):
             if not self.sender.pending:
                 return
             if not self.events or self.events[0][0] > self.deadline:
                 self.now = self.deadline
-                if not self.sender.probe():
-                    assert not self.sender.timed_out()
+                if not send_probe(self.sender):
+                    assert not self.sender.on_t3_expired()
                 self.transmit()
                 continue
             self.now, _, kind, item = heapq.heappop(self.events)
@@ -395,8 +410,8 @@ class Simulation:
                 self.receive(item)
             elif kind == "sack":
                 assert isinstance(item, Sack)
-                if self.sender.acknowledge(item, self.now):
-                    self.deadline = self.now + self.sender.timer()
+                if self.sender.on_sack(item, self.now):
+                    self.deadline = self.now + self.sender.t3_timeout()
                 self.check()
                 self.transmit()
             else:
@@ -405,16 +420,16 @@ class Simulation:
 
     def receive(self, chunks: list[Data]) -> None:
         for chunk in chunks:
-            self.delivered += [message[2] for message in self.receiver.add(chunk) or []]
+            self.delivered += [message[2] for message in self.receiver.receive_chunk(chunk) or []]
         self.unacknowledged += 1
-        if self.unacknowledged >= self.per_sack or self.receiver.gaps or not self.events:
+        if self.unacknowledged >= self.per_sack or self.receiver.has_gaps or not self.events:
             self.unacknowledged = 0
-            self.carry("sack", self.receiver.sack(MTU))
+            self.carry("sack", self.receiver.make_sack(MTU))
 
     def check(self) -> None:
-        flying = self.sender._flying.values()
-        assert self.sender.flight == sum(chunk.charge for chunk in flying)
-        assert self.sender._outstanding == sum(chunk.cost for chunk in flying)
+        flying = self.sender.in_flight.values()
+        assert self.sender.flight_size == sum(chunk.flight_size for chunk in flying)
+        assert self.sender._outstanding_bytes == sum(chunk.buffered_bytes for chunk in flying)
 
 
 @settings(max_examples=60, deadline=None)
@@ -435,7 +450,7 @@ def test_everything_arrives_whatever_the_network_does(
     messages = [bytes((index & 0xFF,)) * size for index, size in enumerate(sizes)]
     simulation.run(messages)
     assert simulation.delivered == messages
-    assert simulation.sender.flight == 0
+    assert simulation.sender.flight_size == 0
 
 
 def test_a_lossy_long_path_is_used_as_congestion_control_allows() -> None:
