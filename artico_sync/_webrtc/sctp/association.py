@@ -9,14 +9,16 @@ The owner passes packets and times in and sends the packets that come out:
 - `next_timeout()` is the time by which `poll` must be called next.
 
 It knows nothing of data channels and DTLS. Events are reported to an `AssociationOwner`.
+
+Large because every chunk type and every timer of the protocol meets here.
 """
 
 from __future__ import annotations
 
 import logging
-from typing import Protocol
 
 from artico_sync._webrtc.sctp.congestion import cwnd_cap
+from artico_sync._webrtc.sctp.events import AssociationOwner
 from artico_sync._webrtc.sctp.handshake import (
     HANDSHAKE_CHUNKS,
     Handshake,
@@ -45,7 +47,7 @@ from artico_sync._webrtc.sctp.packets import (
     encode_parameters,
 )
 from artico_sync._webrtc.sctp.path_mtu import PathMtuDiscovery
-from artico_sync._webrtc.sctp.receive_queue import Message, ReceiveQueue, SackScheduler
+from artico_sync._webrtc.sctp.receive_queue import ReceiveQueue, SackScheduler
 from artico_sync._webrtc.sctp.retransmission_queue import RetransmissionQueue
 from artico_sync._webrtc.sctp.send_queue import OutboundMessage
 from artico_sync._webrtc.sctp.stream_reset import StreamResetManager
@@ -64,35 +66,6 @@ PACKETS_PER_POLL = 64
 REPLIES_PER_POLL = 32
 #: If T3-rtx is handled this late, the event loop was blocked, and the SACK may be unread.
 LATE_SECONDS = 0.05
-
-
-class AssociationOwner(Protocol):
-    """Receives the events of an association, never in the middle of a chunk."""
-
-    def on_established(self, peer: PeerParameters) -> None: ...
-
-    def on_closed(self) -> None: ...
-
-    def on_peer_unresponsive(self) -> None:
-        """The peer is given up because it does not answer; `on_closed` follows."""
-
-    def on_messages_received(self, messages: list[Message]) -> None:
-        """Messages arrived, in stream order; `receive_queue.unread` includes them."""
-
-    def on_acknowledged(self) -> None:
-        """Data was acknowledged; called at most once per poll."""
-
-    def on_streams_reset(self, streams: tuple[int, ...]) -> None:
-        """The peer has reset its direction of these streams; empty for all."""
-
-    def on_stream_finished(self, stream: int) -> None:
-        """A stream is reset in both directions, and its id is free."""
-
-    def is_same_host(self) -> bool:
-        """Return True if the peer runs on this machine."""
-
-    def receive_buffer(self) -> int:
-        """Return the size of a local socket's receive buffer in bytes, 0 if unknown."""
 
 
 class Association:
@@ -114,6 +87,18 @@ class Association:
         packet_maximum: int,
         accelerate: bool,
     ) -> None:
+        """Make the parts. Large because there are many of them.
+
+        Args:
+            owner: Receives the events.
+            tag: The local verification tag, not zero.
+            initial_tsn: The local initial TSN, 32 bits.
+            port: The local SCTP port, and the peer's until `remote_port` is set.
+            capacity: Bytes of the receive buffer.
+            maximum_message: Largest message received, in bytes.
+            packet_maximum: Largest packet received, in bytes.
+            accelerate: Bundle chunks, delay SACKs and discover the path MTU.
+        """
         self._owner = owner
         self._tag = tag
         self._port = port

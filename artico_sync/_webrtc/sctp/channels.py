@@ -134,7 +134,7 @@ class DataChannels:
     # Opening
 
     def open_channel(self, parameters: ChannelParameters) -> Channel:
-        """Open a channel; the peer is told with the first packet."""
+        """Open a channel; the request goes out with the first packet."""
         channel = Channel(self, parameters)
         self._send(channel, dcep.DCEP, dcep.encode_open(parameters))
         self._on_used()

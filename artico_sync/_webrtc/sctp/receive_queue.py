@@ -34,8 +34,8 @@ WINDOW_SLACK_BYTES = 128 * 1024
 SMALLEST_WINDOW_BYTES = 1500
 DUPLICATES_MAX = 16
 #: Packets with data per SACK to an artico_sync peer, which counts acknowledged bytes; other peers
-#: get one SACK per packet. The larger number holds in a flood, from so many packets in one pass of
-#: the event loop on, because a lost SACK matters less there.
+#: get one SACK per packet. The larger number holds in a flood, from `FLOOD_PACKETS` in one
+#: pass of the event loop on, because a lost SACK matters less there.
 PACKETS_PER_SACK = 4
 PACKETS_PER_SACK_IN_FLOOD = 16
 FLOOD_PACKETS = 12

@@ -4,6 +4,8 @@ Until the cumulative TSN ack point passes it, a chunk is in exactly one of three
 `in_flight` (sent and neither acknowledged nor lost, in sending order), `_sacked` (acknowledged by a
 gap block) or `to_retransmit` (taken as lost). If no SACK arrives at all, a tail loss probe sends
 the last chunk again to provoke one, well before T3-rtx expires (RFC 8985 7).
+
+Large because sending, SACKs and silence move the same chunks between the same three places.
 """
 
 from __future__ import annotations
@@ -11,8 +13,13 @@ from __future__ import annotations
 from math import inf
 
 from artico_sync._protocol.sizes import OVERHEAD
-from artico_sync._webrtc.sctp.congestion import CongestionWindow, Pacer, RetransmissionTimeout
-from artico_sync._webrtc.sctp.loss_recovery import FastRecovery, LossDetector
+from artico_sync._webrtc.sctp.congestion import (
+    CongestionWindow,
+    FastRecovery,
+    LossDetector,
+    Pacer,
+    RetransmissionTimeout,
+)
 from artico_sync._webrtc.sctp.packets import DATA_HEADER_LENGTH, TSN_MODULO, Sack, unwrap
 from artico_sync._webrtc.sctp.send_queue import (
     OutboundChunk,
@@ -34,7 +41,11 @@ ASSOCIATION_MAX_RETRANS = 10
 
 
 class RetransmissionQueue:
-    """Fills packets from a send queue, and keeps every chunk until it is acknowledged."""
+    """Fills packets from a send queue, and keeps every chunk until it is acknowledged.
+
+    Large because each step moves chunks between the three places and keeps the byte counts that
+    belong to them.
+    """
 
     def __init__(self, initial_tsn: int, mtu: int) -> None:
         #: Bytes of a packet that chunks may fill, and bytes of it for one chunk.

@@ -71,6 +71,9 @@ class PacketTransport(Protocol):
 class SctpTransport:
     """Data channels over an SCTP association over DTLS; owned by the connection.
 
+    Large because it has two sides: the methods of the connection, and the events of the
+    association.
+
     Attributes:
         transport: The DTLS transport.
         port: The local SCTP port.
