@@ -29,7 +29,7 @@ class _Connection:
     holds it any more, nobody else can close it."""
 
     client: weakref.ref[Artico]
-    port: ClientBridge
+    bridge: ClientBridge
     address: str | None
     id: str
     cell: str
@@ -37,11 +37,11 @@ class _Connection:
 
     @property
     def live(self) -> bool:
-        return self.port.state != "disconnected"
+        return self.bridge.state != "disconnected"
 
     def gives_way(self, new: _Connection) -> bool:
         """Whether `new` is what this one was, after its cell has been run again."""
-        if self.port is new.port:
+        if self.bridge is new.bridge:
             return False
         same_id = self.id == new.id and self.address == new.address is not None
         return same_id or (self.cell == new.cell and self.run != new.run)
@@ -77,12 +77,12 @@ def close_former(rtco: Artico) -> None:
     if shell is None:
         return
     new = _Connection(
-        weakref.ref(rtco), rtco._port, rtco._address, rtco.id, _cell(shell), shell.execution_count
+        weakref.ref(rtco), rtco._bridge, rtco._address, rtco.id, _cell(shell), shell.execution_count
     )
     with _lock:
         # Those of this run may be about to connect, on other threads.
         kept = [each for each in _connections if each.live or each.run == new.run]
-        _connections[:] = [each for each in kept if each.port is not new.port]
+        _connections[:] = [each for each in kept if each.bridge is not new.bridge]
         former = [each for each in _connections if each.gives_way(new)]
         _connections.append(new)
     if former:
@@ -91,7 +91,7 @@ def close_former(rtco: Artico) -> None:
         client = each.client()
         if client is None or any(value is client for value in list(shell.user_ns.values())):
             logger.info("closing the client %s, connected by an earlier run", each.id)
-            each.port.close(Deadline(CLOSE_TIMEOUT))
+            each.bridge.close(Deadline(CLOSE_TIMEOUT))
 
 
 def _cell(shell: Any) -> str:

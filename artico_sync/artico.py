@@ -7,22 +7,22 @@ import os
 from dataclasses import replace
 from typing import TYPE_CHECKING, Any
 
-from artico_sync._bridge.client import CLIENT_EVENTS, ClientBridge
+from artico_sync._bridge.client import CLIENT_EVENTS, ClientBridge, check_configuration
 from artico_sync._bridge.events.mailbox import Mailbox
-from artico_sync._bridge.waiting.deadline import LONGEST, Deadline, check_timeout
+from artico_sync._bridge.portal import Portal
+from artico_sync._bridge.signaling import SignalingTransport, UserSignalingBridge
+from artico_sync._bridge.waiting.deadline import Deadline
+from artico_sync._checks import LONGEST_SECONDS, check_timeout
 from artico_sync._display import table
 from artico_sync._notebook import close_former
 from artico_sync._protocol.messages import new_peer_id, new_session_id
 from artico_sync._protocol.settings import Settings
-from artico_sync._webrtc.configuration import build_configuration, check_configuration
 from artico_sync.call import Call, make_call
 from artico_sync.events import EventEmitter
 from artico_sync.sharing import RemoteMediaFactory
 from artico_sync.signaling import SocketSignaling, check_peer_id
 
 if TYPE_CHECKING:
-    from artico_sync._engine.client import Client
-    from artico_sync._engine.signaling.transport import SignalingTransport
     from artico_sync.event_types import ClientRegister, ClientWait
 
 #: Where the server is, unless told otherwise: this variable, else Artico's public server.
@@ -107,13 +107,13 @@ class Artico(EventEmitter):
         switch_interval: float | None = 0.0002,
     ) -> None:
         self._wanted_id = None if id is None else check_peer_id(id)
-        self._configuration = check_configuration(rtc_config)
-        self._settings = _checked_settings(
+        configuration = check_configuration(rtc_config)
+        settings = _checked_settings(
             connect_timeout, silence_timeout, ring_timeout, send_buffer, receive_buffer
         )
         if switch_interval is not None:
             switch_interval = _checked_seconds("switch_interval", switch_interval)
-        self._settings = replace(self._settings, switch_interval=switch_interval)
+        settings = replace(settings, switch_interval=switch_interval)
         if token is not None and not isinstance(token, str):
             raise TypeError(f"token must be a str, not {type(token).__name__}")
         if signaling is None:
@@ -140,19 +140,19 @@ class Artico(EventEmitter):
                 self._wanted_id = signaling.id
         self._random_id: tuple[int, str] | None = None
         name = self._wanted_id or "artico"
-        self._port = ClientBridge(name, self._settings, make_call, RemoteMediaFactory())
+        self._bridge = ClientBridge(name, settings, configuration, make_call, RemoteMediaFactory())
 
     def __repr__(self) -> str:
         return f"<Artico {self.id}: {self.state}>"
 
     def _mailbox_of(self) -> Mailbox:
-        return self._port.mailbox
+        return self._bridge.mailbox
 
     def _check_process(self) -> None:
-        self._port.check_process()
+        self._bridge.check_process()
 
     def _check_wait(self) -> None:
-        self._port.check()
+        self._bridge.check()
 
     @property
     def id(self) -> str:
@@ -169,7 +169,7 @@ class Artico(EventEmitter):
     @property
     def state(self) -> str:
         """`"disconnected"`, `"connecting"`, `"connected"` or `"ready"`; calls need `"ready"`."""
-        return self._port.state
+        return self._bridge.state
 
     @property
     def calls(self) -> tuple[Call, ...]:
@@ -178,7 +178,7 @@ class Artico(EventEmitter):
         Raises:
             ForkError: Connected in another process.
         """
-        return self._port.calls
+        return self._bridge.calls
 
     def connect(self, timeout: float | None = 10) -> Artico:
         """Block until signalling is ready; harmless when connected.
@@ -209,28 +209,16 @@ class Artico(EventEmitter):
             RuntimeError: On the library's loop thread.
         """
         deadline = Deadline(timeout)
-        self._port.check()
+        self._bridge.check()
         if self.state == "disconnected":
             close_former(self)
-        self._port.connect(self._make_client, deadline)
+        self._bridge.connect(self._make_transport, deadline)
         return self
 
-    def _make_client(self, port: ClientBridge) -> Client:
-        from artico_sync._engine.client import Client
-
-        return Client(
-            self._make_transport(port),
-            port,
-            build_configuration(self._configuration),
-            self._settings,
-        )
-
-    def _make_transport(self, port: ClientBridge) -> SignalingTransport:
+    def _make_transport(self, portal: Portal) -> SignalingTransport:
         if self._user_signaling is None:
             return self._socket_signaling._make_transport(self.id)
-        from artico_sync._bridge.user_signaling import UserSignalingBridge
-
-        return UserSignalingBridge(self._user_signaling, port.lease)
+        return UserSignalingBridge(self._user_signaling, portal)
 
     def call(self, target: str, metadata: str | None = None) -> Call:
         """Start calling a peer; returns at once, `Call.wait_open` or `with` wait for the
@@ -271,7 +259,7 @@ class Artico(EventEmitter):
             raise ValueError("target must not be empty")
         if target == self.id:
             raise ValueError("a client cannot call itself: make a second Artico for that")
-        call: Call = self._port.place(new_session_id(), target, metadata)
+        call: Call = self._bridge.place(new_session_id(), target, metadata)
         return call
 
     def wait_closed(self, timeout: float | None = None) -> None:
@@ -294,8 +282,8 @@ class Artico(EventEmitter):
             RuntimeError: On the library's loop thread.
         """
         deadline = Deadline(timeout)
-        self._port.check()
-        self._port.wait_closed(deadline)
+        self._bridge.check()
+        self._bridge.wait_closed(deadline)
 
     def close(self, timeout: float | None = 5) -> None:
         """Hang up every call, delivering what was sent, disconnect, and stop the threads.
@@ -316,11 +304,11 @@ class Artico(EventEmitter):
             RuntimeError: On the library's loop thread.
         """
         check_timeout(timeout)
-        self._port.check()
-        self._port.close(Deadline(timeout))
+        self._bridge.check()
+        self._bridge.close(Deadline(timeout))
 
     def _repr_html_(self) -> str:
-        calls = [f"{call.session} with {call.target}" for call in self._port.calls]
+        calls = [f"{call.session} with {call.target}" for call in self._bridge.calls]
         rows: list[tuple[str, object]] = [("state", self.state), ("calls", calls)]
         return table(f"Artico {self.id}", rows)
 
@@ -368,4 +356,4 @@ def _checked_seconds(name: str, seconds: float) -> float:
         raise TypeError(f"{name} must be seconds, not {type(seconds).__name__}")
     if not seconds > 0:
         raise ValueError(f"{name} must be more than 0 seconds, not {seconds}")
-    return float(min(seconds, LONGEST))
+    return float(min(seconds, LONGEST_SECONDS))

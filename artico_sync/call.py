@@ -8,9 +8,9 @@ from typing import TYPE_CHECKING, Any
 
 from artico_sync._bridge.call import CALL_EVENTS, CallBridge
 from artico_sync._bridge.events.mailbox import Mailbox
-from artico_sync._bridge.waiting.deadline import LONGEST, Deadline, check_timeout
+from artico_sync._bridge.waiting.deadline import Deadline
+from artico_sync._checks import LONGEST_SECONDS, check_timeout
 from artico_sync._display import Stats, table
-from artico_sync._engine.call_state import CallState
 from artico_sync.errors import ArticoTimeoutError, SignalingError
 from artico_sync.events import EventEmitter
 from artico_sync.messaging import Messaging
@@ -52,32 +52,32 @@ class Call(Messaging, MediaSharing, EventEmitter):
         once: CallRegister  # type: ignore[assignment]
         wait_for: CallWait  # type: ignore[assignment]
 
-    def __init__(self, port: CallBridge, metadata: str | None, *, initiator: bool) -> None:
-        Messaging.__init__(self, port)
-        MediaSharing.__init__(self, port)
-        self._port = port
+    def __init__(self, bridge: CallBridge, metadata: str | None, *, initiator: bool) -> None:
+        Messaging.__init__(self, bridge)
+        MediaSharing.__init__(self, bridge)
+        self._bridge = bridge
         self._metadata = metadata
         self._initiator = initiator
 
     def __repr__(self) -> str:
-        state = self.close_reason or self._port.phase.value
+        state = self.close_reason or self._bridge.call_state.value
         return f"<Call {self.session} {'to' if self._initiator else 'from'} {self.target}: {state}>"
 
     def _mailbox_of(self) -> Mailbox:
-        return self._port.mailbox
+        return self._bridge.mailbox
 
     def _check_process(self) -> None:
-        self._port.guard.check()
+        self._bridge.guard.check()
 
     def _check_wait(self) -> None:
-        self._port.check()
+        self._bridge.check()
 
     # what it is
 
     @property
     def session(self) -> str:
         """Session id: `call:` and a random token, the same at both ends."""
-        return self._port.session_id
+        return self._bridge.session_id
 
     @property
     def metadata(self) -> str | None:
@@ -87,7 +87,7 @@ class Call(Messaging, MediaSharing, EventEmitter):
     @property
     def target(self) -> str:
         """The other peer's id."""
-        return self._port.target
+        return self._bridge.target
 
     @property
     def initiator(self) -> bool:
@@ -95,14 +95,21 @@ class Call(Messaging, MediaSharing, EventEmitter):
         return self._initiator
 
     @property
+    def answered(self) -> bool:
+        """True once the callee has accepted the call: at its side since `answer()` was called, at
+        the caller's since the answer arrived. It stays True after the call.
+        """
+        return self._bridge.is_answered
+
+    @property
     def open(self) -> bool:
         """Whether the call is open and can be used now."""
-        return self._port.is_open
+        return self._bridge.is_open
 
     @property
     def closed(self) -> bool:
         """Whether the call is over."""
-        return self._port.is_closed
+        return self._bridge.is_closed
 
     @property
     def close_reason(self) -> str | None:
@@ -110,7 +117,7 @@ class Call(Messaging, MediaSharing, EventEmitter):
         "rejected", "unavailable" (the target is not connected) or "failed" (connection lost or
         never made).
         """
-        return self._port.reason if self._port.is_closed else None
+        return self._bridge.reason if self._bridge.is_closed else None
 
     # its life
 
@@ -130,8 +137,8 @@ class Call(Messaging, MediaSharing, EventEmitter):
             InvalidStateError: For the caller, a second time, or after the call closed.
             ForkError: The call was made in another process.
         """
-        self._port.guard.check()
-        self._port.answer()
+        self._bridge.guard.check()
+        self._bridge.answer()
         return self
 
     def wait_open(self, timeout: float | None = 30) -> Call:
@@ -159,8 +166,8 @@ class Call(Messaging, MediaSharing, EventEmitter):
             RuntimeError: On the library's loop thread.
         """
         deadline = Deadline(timeout)
-        self._port.check()
-        self._port.wait_open(deadline)
+        self._bridge.check()
+        self._bridge.wait_open(deadline)
         return self
 
     def wait_closed(self, timeout: float | None = None) -> None:
@@ -181,8 +188,8 @@ class Call(Messaging, MediaSharing, EventEmitter):
             RuntimeError: On the library's loop thread.
         """
         deadline = Deadline(timeout)
-        self._port.check()
-        self._port.wait_closed(deadline)
+        self._bridge.check()
+        self._bridge.wait_closed(deadline)
 
     def hangup(self, timeout: float | None = 5) -> None:
         """Deliver what was sent, tell the peer, and close; before `answer()` this rejects the call.
@@ -206,12 +213,12 @@ class Call(Messaging, MediaSharing, EventEmitter):
             RuntimeError: On the library's loop thread.
         """
         timeout = check_timeout(timeout)
-        self._port.check()
+        self._bridge.check()
         try:
-            self._port.hangup(timeout)
+            self._bridge.hangup(timeout)
         except SignalingError:
             # The client was closed meanwhile, and the call with it.
-            if not self._port.is_closed:
+            if not self._bridge.is_closed:
                 raise
 
     def reject(self, reason: str | None = None) -> None:
@@ -236,8 +243,8 @@ class Call(Messaging, MediaSharing, EventEmitter):
         """
         if reason is not None and not isinstance(reason, str):
             raise TypeError(f"reason must be a str or None, not {type(reason).__name__}")
-        self._port.check()
-        self._port.reject(reason)
+        self._bridge.check()
+        self._bridge.reject(reason)
 
     def __enter__(self) -> Call:
         try:
@@ -245,7 +252,7 @@ class Call(Messaging, MediaSharing, EventEmitter):
         except BaseException:
             # Nothing can have been sent; why the call did not open is what matters.
             with suppress(ArticoTimeoutError):
-                self._port.hangup(0)
+                self._bridge.hangup(0)
             raise
 
     def __exit__(
@@ -275,7 +282,7 @@ class Call(Messaging, MediaSharing, EventEmitter):
             `phase`; `messages_sent`, `bytes_sent` and the same received; `round_trip_time` in
             seconds, None while unknown; of the data channel, in bytes, `pending`, `unread`,
             `congestion_window` and `packet_size`, and `retransmissions`; `local` and `remote`: the
-            selected candidate pair, each with type, address, port and protocol; `streams`: a dict
+            selected candidate pair, each with type, address, bridge and protocol; `streams`: a dict
             for each RTP stream with its packets, losses, frames and codec. The names are those of
             W3C WebRTC Statistics, in snake_case.
 
@@ -285,8 +292,8 @@ class Call(Messaging, MediaSharing, EventEmitter):
             ForkError: The call was made in another process.
             RuntimeError: On the library's loop thread.
         """
-        self._port.check()
-        return Stats(self._port.stats())
+        self._bridge.check()
+        return Stats(self._bridge.stats())
 
     def watch_stats(self, interval: float = 1.0) -> None:
         """Emit `stats(stats)` again and again until the call is over, and keep a history.
@@ -308,8 +315,8 @@ class Call(Messaging, MediaSharing, EventEmitter):
             raise TypeError(f"interval must be seconds, not {type(interval).__name__}")
         if not interval >= 0.05:
             raise ValueError(f"interval must be at least 0.05 seconds, not {interval}")
-        self._port.check_live()
-        self._port.watch_stats(float(min(interval, LONGEST)))
+        self._bridge.check_live()
+        self._bridge.statistics.watch(float(min(interval, LONGEST_SECONDS)))
 
     def stats_history(self) -> list[dict[str, Any]]:
         """The newest hour of what `watch_stats` saw, as flat rows ready for `pandas.DataFrame`.
@@ -327,19 +334,19 @@ class Call(Messaging, MediaSharing, EventEmitter):
         Returns:
             A dict for each row, oldest first; 3 600 at most.
         """
-        return self._port.stats_history()
+        return self._bridge.statistics.history()
 
     def _repr_html_(self) -> str:
         rows: list[tuple[str, object]] = [
-            ("state", self.close_reason or self._port.phase.value),
+            ("state", self.close_reason or self._bridge.call_state.value),
             ("peer", self.target),
             ("metadata", self.metadata),
-            ("age", f"{self._port.age:.1f} s"),
-            ("streams", [stream.id for stream in self._port.media.streams]),
+            ("age", f"{self._bridge.statistics.age:.1f} s"),
+            ("streams", [stream.id for stream in self._bridge.received_streams.streams]),
         ]
         return table(f"Call {self.session}", rows)
 
 
-def make_call(port: CallBridge, metadata: str | None) -> Call:
+def make_call(bridge: CallBridge, metadata: str | None) -> Call:
     """Make the user's object of a call; any thread."""
-    return Call(port, metadata, initiator=port.phase is CallState.CALLING)
+    return Call(bridge, metadata, initiator=bridge.initiator)

@@ -18,8 +18,8 @@ if TYPE_CHECKING:
 class Messaging:
     """Sends and receives text and bytes over the call's data channel, reliably and in order."""
 
-    def __init__(self, port: CallBridge) -> None:
-        self.__port = port
+    def __init__(self, bridge: CallBridge) -> None:
+        self.__bridge = bridge
 
     def send(self, data: str | Buffer, timeout: float | None = None) -> None:
         """Send a message, whole and in order; any thread.
@@ -60,8 +60,8 @@ class Messaging:
             data = _bytes_of(data)
         size = message_size(data)
         deadline = Deadline(timeout)
-        self.__port.check()
-        self.__port.send(data, size, deadline)
+        self.__bridge.check()
+        self.__bridge.send(data, size, deadline)
 
     def flush(self, timeout: float | None = None) -> None:
         """Block until the peer's transport has acknowledged all that was sent (RFC 9260 section
@@ -84,8 +84,8 @@ class Messaging:
             RuntimeError: On the library's loop thread.
         """
         deadline = Deadline(timeout)
-        self.__port.check()
-        self.__port.flush(deadline)
+        self.__bridge.check()
+        self.__bridge.flush(deadline)
 
     def recv(self, timeout: float | None = None) -> str | bytes:
         """Block for the next message that no handler took; any thread, each message goes to one.
@@ -113,8 +113,8 @@ class Messaging:
             RuntimeError: On the library's loop thread.
         """
         deadline = Deadline(timeout)
-        self.__port.check()
-        arguments = self.__port.mailbox.take("data", deadline, "a message", observe=False)
+        self.__bridge.check()
+        arguments = self.__bridge.mailbox.take("data", deadline, "a message", observe=False)
         assert arguments is not None
         message: str | bytes = arguments[0]
         return message

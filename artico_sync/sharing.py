@@ -2,19 +2,16 @@
 
 from __future__ import annotations
 
-import threading
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
 from artico_sync._bridge.call import CallBridge
 from artico_sync._protocol.messages import stream_metadata_message
 from artico_sync._protocol.settings import Settings
-from artico_sync.errors import InvalidStateError
 from artico_sync.media.streams import MediaStream, RemoteMediaStream, Track, check_track, has_ended
 
 if TYPE_CHECKING:
-    from aiortc import MediaStreamTrack
-
+    from artico_sync._bridge.media import ReceivedTrack
     from artico_sync.media.remote import RemoteTrack
 
 
@@ -28,12 +25,10 @@ class RemoteMediaFactory:
         stream._describe(metadata)
 
     def track(
-        self, track: MediaStreamTrack, stream: RemoteMediaStream, post: Callable[..., None]
+        self, track: ReceivedTrack, stream: RemoteMediaStream, post: Callable[..., None]
     ) -> RemoteTrack:
-        from artico_sync._webrtc.media.remote_track import ReceivedTrack
         from artico_sync.media.remote import make_remote_track
 
-        assert isinstance(track, ReceivedTrack)
         return make_remote_track(track, stream, post)
 
     def add(self, stream: RemoteMediaStream, track: RemoteTrack) -> None:
@@ -46,11 +41,8 @@ class RemoteMediaFactory:
 class MediaSharing:
     """Adds, removes and replaces what this side shares, and shows what the peer shares."""
 
-    def __init__(self, port: CallBridge) -> None:
-        self.__port = port
-        self.__lock = threading.Lock()
-        # What is shared, with the id of the stream it is shared as.
-        self.__shared: dict[Track, str] = {}
+    def __init__(self, bridge: CallBridge) -> None:
+        self.__bridge = bridge
 
     def add_stream(self, stream: MediaStream, metadata: str | None = None) -> None:
         """Share a stream with the peer, who gets a `stream` and a `track` event for each track.
@@ -117,17 +109,8 @@ class MediaSharing:
         self.__share(stream.id, None, (track,))
 
     def __share(self, stream_id: str, metadata: str | None, tracks: tuple[Track, ...]) -> None:
-        self.__port.check_live()
-        with self.__lock:
-            for track in tracks:
-                if track in self.__shared and not has_ended(track):
-                    raise InvalidStateError(
-                        f"The track {track.id} is shared on this call already.",
-                        session=self.__port.session_id,
-                        peer=self.__port.target,
-                    )
-            self.__shared.update(dict.fromkeys(tracks, stream_id))
-            self.__port.share(stream_id, metadata, tracks)
+        self.__bridge.check_live()
+        self.__bridge.shared_tracks.add(stream_id, metadata, tracks, has_ended)
 
     def remove_stream(self, stream: MediaStream) -> None:
         """Share a stream no longer; the peer gets `removetrack` for each track and `removestream`.
@@ -154,12 +137,8 @@ class MediaSharing:
         """
         if not isinstance(stream, MediaStream):
             raise TypeError(f"stream must be a MediaStream, not {type(stream).__name__}")
-        self.__port.check_live()
-        with self.__lock:
-            tracks = tuple(track for track, owner in self.__shared.items() if owner == stream.id)
-            if not tracks:
-                raise ValueError(f"the stream {stream.id} is not shared on this call")
-            self.__unshare(tracks)
+        self.__bridge.check_live()
+        self.__bridge.shared_tracks.remove_stream(stream.id)
 
     def remove_track(self, track: Track) -> None:
         """Share one track no longer; the peer gets `removetrack`, and `removestream` with the last.
@@ -183,16 +162,8 @@ class MediaSharing:
             ForkError: The call was made in another process.
         """
         check_track(track)
-        self.__port.check_live()
-        with self.__lock:
-            if track not in self.__shared:
-                raise ValueError(f"the track {track.id} is not shared on this call")
-            self.__unshare((track,))
-
-    def __unshare(self, tracks: tuple[Track, ...]) -> None:
-        for track in tracks:
-            del self.__shared[track]
-        self.__port.unshare(tracks)
+        self.__bridge.check_live()
+        self.__bridge.shared_tracks.remove(track)
 
     def replace_track(self, old: Track, new: Track) -> None:
         """Send another track of the same kind in the place of one, without telling the peer (W3C
@@ -225,18 +196,8 @@ class MediaSharing:
             raise ValueError(
                 f"a track of kind {old.kind} cannot be replaced by one of kind {new.kind}"
             )
-        self.__port.check_live()
-        with self.__lock:
-            if old not in self.__shared:
-                raise ValueError(f"the track {old.id} is not shared on this call")
-            if new in self.__shared:
-                raise InvalidStateError(
-                    f"The track {new.id} is shared on this call already.",
-                    session=self.__port.session_id,
-                    peer=self.__port.target,
-                )
-            stream_id = self.__shared[new] = self.__shared.pop(old)
-            self.__port.replace(old, new, stream_id)
+        self.__bridge.check_live()
+        self.__bridge.shared_tracks.replace(old, new)
 
     @property
     def streams(self) -> tuple[RemoteMediaStream, ...]:
@@ -245,5 +206,5 @@ class MediaSharing:
         Raises:
             ForkError: The call was made in another process.
         """
-        self.__port.guard.check()
-        return self.__port.media.streams
+        self.__bridge.guard.check()
+        return self.__bridge.received_streams.streams

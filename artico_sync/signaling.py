@@ -8,14 +8,15 @@ from __future__ import annotations
 
 import threading
 from collections.abc import Callable, Mapping
-from typing import TYPE_CHECKING, Any
+from typing import Any
 
-from artico_sync._bridge.socket_signaling import SIGNALING_EVENTS, SocketSignalingBridge
+from artico_sync._bridge.signaling import (
+    SIGNALING_EVENTS,
+    SignalingTransport,
+    SocketSignalingBridge,
+)
 from artico_sync._not_copyable import NotCopyable
 from artico_sync._protocol.messages import new_peer_id
-
-if TYPE_CHECKING:
-    from artico_sync._engine.signaling.transport import SignalingTransport
 
 Message = Mapping[str, Any]
 
@@ -269,15 +270,15 @@ class SocketSignaling(Signaling):
 
     def __init__(self, url: str, id: str | None = None, *, token: str | None = None) -> None:
         super().__init__(id)
-        self._port = SocketSignalingBridge(url, self.id, token, self.emit)
+        self._bridge = SocketSignalingBridge(url, self.id, token, self.emit)
 
     @property
     def state(self) -> str:
-        return self._port.state or self._state
+        return self._bridge.state or self._state
 
     def _make_transport(self, id: str) -> SignalingTransport:
         """The engine's side of it, for an `Artico` that takes it over."""
-        return self._port.make_transport(id)
+        return self._bridge.make_transport(id)
 
     def connect(self, timeout: float | None = 10) -> None:
         """Block until ready; harmless when connected, any thread.
@@ -298,7 +299,7 @@ class SocketSignaling(Signaling):
             ForkError: Connected in another process.
             RuntimeError: On the library's loop thread.
         """
-        self._port.connect(timeout)
+        self._bridge.connect(timeout)
 
     def disconnect(self) -> None:
         """Disconnect and stop the threads; harmless when disconnected.
@@ -314,7 +315,7 @@ class SocketSignaling(Signaling):
             ForkError: Connected in another process.
             RuntimeError: On the library's loop thread.
         """
-        self._port.disconnect()
+        self._bridge.disconnect()
         self._state = "disconnected"
 
     def signal(self, message: Message) -> bool | None:
@@ -339,7 +340,7 @@ class SocketSignaling(Signaling):
             ForkError: Connected in another process.
             RuntimeError: On the library's loop thread.
         """
-        return self._port.signal(dict(message))
+        return self._bridge.signal(dict(message))
 
     def join(self, room: str, metadata: str | None = None) -> None:
         """Enter a room: the others in it get the event `join`.
@@ -358,4 +359,4 @@ class SocketSignaling(Signaling):
             NotReadyError: Not connected.
             ForkError: Connected in another process.
         """
-        self._port.join(room, metadata)
+        self._bridge.join(room, metadata)

@@ -11,7 +11,7 @@ from unittest import mock
 
 from aiortc import RTCConfiguration, RTCPeerConnection, rtcpeerconnection
 
-from artico_sync._bridge.portal import lease
+from artico_sync._bridge.portal import acquire_portal
 from artico_sync._webrtc.media.local_track import source_for
 from artico_sync._webrtc.media.remote_track import ReceivedTrack
 from artico_sync._webrtc.rtp.receiver import RtpReceiver
@@ -28,7 +28,7 @@ class MediaPair:
     """Shares local tracks from `sender` to `receiver`; use it in a `with` block."""
 
     def __init__(self) -> None:
-        self._lease = lease()
+        self._portal = acquire_portal()
         self._patches: list[Any] = [
             mock.patch.object(rtcpeerconnection, "RTCRtpSender", RtpSender),
             mock.patch.object(rtcpeerconnection, "RTCRtpReceiver", RtpReceiver),
@@ -40,7 +40,7 @@ class MediaPair:
     def __enter__(self) -> MediaPair:
         for patch in self._patches:
             patch.start()
-        self._lease.run(self._open)
+        self._portal.run(self._open)
         return self
 
     def __exit__(
@@ -49,10 +49,10 @@ class MediaPair:
         error: BaseException | None,
         traceback: TracebackType | None,
     ) -> None:
-        self._lease.run(self._close, timeout=10)
+        self._portal.run(self._close, timeout=10)
         for patch in self._patches:
             patch.stop()
-        self._lease.release()
+        self._portal.release()
 
     async def _open(self) -> None:
         self.sender = RTCPeerConnection(RTCConfiguration(iceServers=[]))
@@ -67,17 +67,17 @@ class MediaPair:
 
     def post(self, function: object, *args: object) -> None:
         """Run a function on the loop soon."""
-        self._lease.post(function, *args)  # type: ignore[arg-type]
+        self._portal.post(function, *args)  # type: ignore[arg-type]
 
     def share(self, *tracks: Track) -> list[RemoteTrack]:
         """Send tracks; returns their remote ends, in the same order."""
-        return self._lease.run(self._share, tracks, timeout=10)
+        return self._portal.run(self._share, tracks, timeout=10)
 
     async def _share(self, tracks: tuple[Track, ...]) -> list[RemoteTrack]:
         received: dict[str, RemoteTrack] = {}
 
         def on_track(track: ReceivedTrack) -> None:
-            remote = make_remote_track(track, self.stream, self._lease.post)
+            remote = make_remote_track(track, self.stream, self._portal.post)
             received[remote.id] = remote
             self.stream._add(remote)
 
@@ -92,7 +92,7 @@ class MediaPair:
 
     def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run an async function on the loop."""
-        return self._lease.run(function, timeout=30)
+        return self._portal.run(function, timeout=30)
 
     def run_on_loop(self, function: Callable[[], T]) -> T:
         """Run a plain function on the loop."""

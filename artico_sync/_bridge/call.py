@@ -1,7 +1,7 @@
-"""A call's crossing: what the loop tells of it, and how user threads wait for that and send.
+"""The crossing of a call: how user threads send and wait, and the events the loop reports.
 
-Lock order: a port's condition, then the lock of the loop's inbox or of the mailbox; nothing blocks
-under them.
+Lock order: the condition of a call, then the lock of the loop's inbox or of the mailbox; nothing
+blocks under them.
 """
 
 from __future__ import annotations
@@ -9,15 +9,16 @@ from __future__ import annotations
 import logging
 import threading
 from collections import deque
+from collections.abc import Callable
 from time import monotonic, time
 from typing import TYPE_CHECKING, Any
 
 from artico_sync._bridge.events.dispatcher import Dispatcher
 from artico_sync._bridge.events.mailbox import Mailbox
-from artico_sync._bridge.fork import ForkGuard
-from artico_sync._bridge.media import MediaBridge, RemoteFactory
 from artico_sync._bridge.portal import Portal, assert_not_loop_thread
 from artico_sync._bridge.send_buffer import SendBuffer
+from artico_sync._bridge.streams import ReceivedStreams, RemoteFactory, SharedTracks
+from artico_sync._bridge.threads import ForkGuard
 from artico_sync._bridge.waiting.deadline import Deadline, wait_until
 from artico_sync._bridge.waiting.interrupt_safe import Condition
 from artico_sync._engine.call_state import CallState, CloseReason, closed_error
@@ -32,14 +33,17 @@ from artico_sync.errors import (
 )
 
 if TYPE_CHECKING:
-    from aiortc import MediaStreamTrack
-
+    from artico_sync._engine.local_media import LocalMedia
     from artico_sync._engine.session import Session
 
-logger = logging.getLogger("artico_sync._bridge.call")
+logger = logging.getLogger(__name__)
 
-#: Rows of statistics kept: an hour of one a second.
+#: Rows of statistics in the history: an hour of one per second.
 HISTORY_LENGTH = 3600
+#: Seconds the loop thread has to collect the statistics of a call.
+STATS_SECONDS = 10.0
+#: Seconds the loop thread has to cut a call's connection for a test.
+BLACKHOLE_SECONDS = 5.0
 
 #: Events of a call, each with its number of arguments.
 CALL_EVENTS = {
@@ -54,14 +58,17 @@ CALL_EVENTS = {
     "removetrack": 3,
 }
 
+_NOT_OPEN_YET = (CallState.CALLING, CallState.RINGING, CallState.CONNECTING)
+_OVER = (CallState.CLOSING, CallState.CLOSED)
+
 
 class CallBridge:
-    """Stands between a `Call` and its `Session`; the loop calls the `on_...` methods, users the
-    others."""
+    """Stands between a `Call` and its `Session`; the loop calls `bind` and the `on_...` methods,
+    users the others."""
 
     def __init__(
         self,
-        lease: Portal,
+        portal: Portal,
         dispatcher: Dispatcher,
         guard: ForkGuard,
         settings: Settings,
@@ -71,11 +78,12 @@ class CallBridge:
         initiator: bool,
         make_remote: RemoteFactory,
     ) -> None:
-        self.lease = lease
+        self.portal = portal
         self.guard = guard
-        self.settings = settings
         self.session_id = session
         self.target = target
+        self.initiator = initiator
+        #: The engine's half, once the loop has made it.
         self.engine: Session | None = None
         self.mailbox = Mailbox(
             f"call {session} with {target!r}",
@@ -84,104 +92,77 @@ class CallBridge:
             ended=self.closed_error,
             unbounded=frozenset({"data"}),
         )
-        self.media = MediaBridge(self.mailbox, lease.post, make_remote)
-        self.phase = CallState.CALLING if initiator else CallState.RINGING
+        self.received_streams = ReceivedStreams(self.mailbox, portal.post, make_remote)
+        self.shared_tracks = SharedTracks(portal.post, self._local_media, session, target)
+        self.call_state = CallState.CALLING if initiator else CallState.RINGING
         self.reason: str | None = None
         self._detail: str | None = None
-        self._made = monotonic()
-        self._history: deque[dict[str, Any]] = deque(maxlen=HISTORY_LENGTH)
-        self._initiator = initiator
-        self._answered = False
+        #: The callee's answer, "answered" or "rejected", as far as this side knows it.
+        self._decision: str | None = None
         self._has_opened = False
-        #: Whether a wait has ended that tells its thread whether the call is open or over.
-        self._told = False
-        self._lock = threading.RLock()
-        self._condition = Condition(self._lock)
-        self._hurried: float | None = None
-        self._maximum_message = 0
-        self._outgoing = SendBuffer(
-            lease, self._lock, self._condition, settings.send_buffer, lambda: self.engine
+        #: True once some wait has reported to its caller that the call is open, or over.
+        self._reported = False
+        lock = threading.RLock()
+        self._condition = Condition(lock)
+        self._switch_interval = settings.switch_interval
+        self._send_buffer = SendBuffer(
+            portal, lock, self._condition, settings.send_buffer, self._session
         )
-        #: Footprints of all messages read so far, and of those the session knows of.
-        self._read = 0
-        self._released = 0
-        self._release_step = min(64 * KIB, settings.receive_buffer // 8)
+        self._read_account = ReadAccount(portal, settings.receive_buffer, self._session)
+        self.statistics = CallStatistics(portal, self._session, self._read_account)
 
     # the loop's side
 
     def bind(self, session: Session) -> None:
-        """The session exists; loop thread."""
+        """Connect the bridge to its session; loop thread."""
         self.engine = session
 
     def on_phase(
         self, phase: CallState, reason: str | None, detail: str | None, maximum_message: int
     ) -> None:
-        if phase is CallState.OPEN:
-            self._hurry()  # before anybody goes on
+        opens = phase is CallState.OPEN
+        if opens and self._switch_interval is not None:
+            switch_interval.shorten(self._switch_interval)  # before any thread is woken
         with self._condition:
-            self.phase = phase
+            self.call_state = phase
             self.reason = reason
             self._detail = detail
-            if phase is CallState.OPEN:
+            if self.initiator and phase in (CallState.CONNECTING, CallState.OPEN):
+                self._decision = "answered"
+            if opens:
                 self._has_opened = True
-                self._maximum_message = maximum_message
+                self._send_buffer.maximum_message = maximum_message
             self._condition.notify_all()
-        if phase is CallState.OPEN:
+        if opens:
             self.mailbox.emit("open")
         elif phase is CallState.CLOSED:
-            self._relax()
-            self._outgoing.end()
-            self.media.close()
+            if self._has_opened and self._switch_interval is not None:
+                switch_interval.restore(self._switch_interval)
+            self._send_buffer.cancel_notice()
+            self.received_streams.close()
             self.mailbox.emit("close")
             self.mailbox.finish()
 
-    def _hurry(self) -> None:
-        if self.settings.switch_interval is not None:
-            self._hurried = self.settings.switch_interval
-            switch_interval.shorten(self._hurried)
-
-    def _relax(self) -> None:
-        if self._hurried is not None:
-            switch_interval.restore(self._hurried)
-            self._hurried = None
-
     def on_stats(self, numbers: dict[str, Any]) -> None:
-        row = {"time": time()}
-        for name, value in numbers.items():
-            if not isinstance(value, (dict, list)):
-                row[name] = value
-        with self._condition:
-            self._history.append(row)
+        self.statistics.append(numbers)
         self.mailbox.emit("stats", numbers)
-        self._release()  # so that the next numbers do not call unread what has been read
+        # So that the next numbers do not count messages as unread which have been read.
+        self._read_account.report()
 
     def on_event(self, name: str, *arguments: Any) -> None:
         self.mailbox.emit(name, *arguments)
 
-    def on_stream(
-        self, stream_id: str, metadata: str | None, tracks: list[MediaStreamTrack]
-    ) -> None:
-        self.media.on_stream(stream_id, metadata, tracks)
-
-    def on_stream_described(self, stream_id: str, metadata: str | None) -> None:
-        self.media.on_stream_described(stream_id, metadata)
-
-    def on_track(self, stream_id: str, track: MediaStreamTrack, metadata: str | None) -> None:
-        self.media.on_track(stream_id, track, metadata)
-
-    def on_track_removed(
-        self, stream_id: str, track: MediaStreamTrack, metadata: str | None
-    ) -> None:
-        self.media.on_track_removed(stream_id, track, metadata)
-
-    def on_stream_removed(self, stream_id: str, metadata: str | None) -> None:
-        self.media.on_stream_removed(stream_id, metadata)
-
     def on_messages(self, messages: list[str | bytes]) -> None:
-        self.mailbox.emit_all("data", [(data,) for data in messages], self._consumed)
+        self.mailbox.emit_all("data", [(data,) for data in messages], self._read_account.on_read)
 
     def on_delivered(self, delivered: int) -> None:
-        self._outgoing.on_delivered(delivered)
+        self._send_buffer.on_delivered(delivered)
+
+    def _session(self) -> Session | None:
+        return self.engine
+
+    def _local_media(self) -> LocalMedia | None:
+        return None if self.engine is None else self.engine.sharing
 
     # the user's side
 
@@ -190,38 +171,27 @@ class CallBridge:
         self.guard.check()
         assert_not_loop_thread()
 
+    def check_live(self) -> None:
+        """Refuse a change of a call that is over."""
+        self.guard.check()
+        if self.call_state in _OVER:
+            raise self.closed_error()
+
     def closed_error(self) -> Exception:
         return closed_error(self.reason, self._detail, self.session_id, self.target)
 
     @property
     def is_open(self) -> bool:
-        return self.phase is CallState.OPEN
+        return self.call_state is CallState.OPEN
 
     @property
     def is_closed(self) -> bool:
-        return self.phase is CallState.CLOSED
+        return self.call_state is CallState.CLOSED
 
     @property
     def is_answered(self) -> bool:
-        """Whether we accepted the call, be it open yet or not, or over."""
-        return self._answered
-
-    def _consumed(self, data: str | bytes) -> None:
-        # Told in steps: a wake-up of the loop for each message would cost more than the message.
-        footprint = message_size(data) + OVERHEAD
-        with self._lock:
-            before = self._read
-            self._read += footprint
-            steps = self._read // self._release_step - before // self._release_step
-        # Where Ctrl-C comes in between, the next step tells of both.
-        if steps:
-            self.lease.post(self._release)
-
-    def _release(self) -> None:
-        if self.engine is not None:
-            read = self._read
-            self.engine.release(read - self._released)
-            self._released = read
+        """True once the callee has accepted the call, also after its end."""
+        return self._decision == "answered"
 
     def answer(self) -> None:
         """Accept the call.
@@ -231,33 +201,17 @@ class CallBridge:
         """
         with self._condition:
             problem = None
-            if self._initiator:
+            if self.initiator:
                 problem = "Only non-initiators can answer calls."
-            elif self.phase in (CallState.CLOSING, CallState.CLOSED):
+            elif self.call_state in _OVER:
                 problem = "The call is closed and cannot be answered any more."
-            elif self._answered:
-                problem = "The call has been answered already."
+            elif self._decision is not None:
+                problem = f"The call has been {self._decision} already."
             if problem is not None:
                 raise InvalidStateError(problem, session=self.session_id, peer=self.target)
-            self._answered = True
+            self._decision = "answered"
         assert self.engine is not None
-        self.lease.post(self.engine.answer)
-
-    def hangup(self, timeout: float | None) -> None:
-        """Deliver, tell the peer, close.
-
-        Raises:
-            ArticoTimeoutError: Not everything could be delivered.
-        """
-        if self.phase is CallState.CLOSED:
-            return
-        if not self.lease.run(self._hangup, timeout):
-            within = "" if timeout is None else f" within {timeout:g} s"
-            raise ArticoTimeoutError(
-                f"Not all messages could be delivered{within}; the call is closed.",
-                session=self.session_id,
-                peer=self.target,
-            )
+        self.portal.post(self.engine.answer)
 
     def reject(self, detail: str | None) -> None:
         """Decline the call.
@@ -266,136 +220,221 @@ class CallBridge:
             InvalidStateError: For the caller, or after the call was answered or ended.
         """
         with self._condition:
-            if self._initiator or self._answered or self.phase is not CallState.RINGING:
+            if self.initiator or self._decision or self.call_state is not CallState.RINGING:
                 raise InvalidStateError(
                     "Only an incoming call that has not been answered can be rejected.",
                     session=self.session_id,
                     peer=self.target,
                 )
-            self._answered = True
-        self.lease.run(self._reject, detail)
+            self._decision = "rejected"
+        assert self.engine is not None
+        self.portal.run(self.engine.reject, detail)
 
-    async def _reject(self, detail: str | None) -> None:
-        if self.engine is not None:
-            await self.engine.reject(detail)
+    def hangup(self, timeout: float | None) -> None:
+        """Deliver the messages sent so far, notify the peer, close.
+
+        Raises:
+            ArticoTimeoutError: Not everything could be delivered.
+        """
+        if self.call_state is CallState.CLOSED:
+            return
+        if not self.portal.run(self._hangup, timeout):
+            within = "" if timeout is None else f" within {timeout:g} s"
+            raise ArticoTimeoutError(
+                f"Not all messages could be delivered{within}; the call is closed.",
+                session=self.session_id,
+                peer=self.target,
+            )
 
     async def _hangup(self, timeout: float | None) -> bool:
-        # Made on the loop in the order of posts, so the session exists by now.
+        # The loop makes the session in the order of posts, so it exists by now if it ever will.
         return True if self.engine is None else await self.engine.hangup(timeout)
 
-    def share(self, stream_id: str, metadata: str | None, tracks: tuple[Any, ...]) -> None:
-        """Share tracks of a stream, as soon as the call is open."""
-        self.lease.post(self._share, stream_id, metadata, tracks)
-
-    def _share(self, stream_id: str, metadata: str | None, tracks: tuple[Any, ...]) -> None:
-        if self.engine is not None:
-            self.engine.sharing.share(stream_id, metadata, tracks)
-
-    def unshare(self, tracks: tuple[Any, ...]) -> None:
-        """Share tracks no longer."""
-        self.lease.post(self._unshare, tracks)
-
-    def _unshare(self, tracks: tuple[Any, ...]) -> None:
-        if self.engine is not None:
-            self.engine.sharing.unshare(tracks)
-
-    def replace(self, old: Any, new: Any, stream_id: str) -> None:
-        """Send another track in the place of one."""
-        self.lease.post(self._replace, old, new, stream_id)
-
-    def _replace(self, old: Any, new: Any, stream_id: str) -> None:
-        if self.engine is not None:
-            self.engine.sharing.replace(old, new, stream_id)
-
-    def check_live(self) -> None:
-        """Refuse what needs a call that is not over."""
-        self.guard.check()
-        if self.phase in (CallState.CLOSING, CallState.CLOSED):
-            raise self.closed_error()
-
-    @property
-    def age(self) -> float:
-        """Seconds since the call was placed or came in."""
-        return monotonic() - self._made
-
-    def watch_stats(self, interval: float) -> None:
-        """Have the session tell its numbers again and again."""
-        self.lease.post(self._watch_stats, interval)
-
-    def _watch_stats(self, interval: float) -> None:
-        if self.engine is not None:
-            self.engine.watch_stats(interval)
-
-    def stats_history(self) -> list[dict[str, Any]]:
-        """What `on_stats` was told, oldest first."""
-        with self._condition:
-            return [dict(row) for row in self._history]
-
-    def stats(self) -> dict[str, Any]:
-        """Ask the session for its numbers."""
-        if self.phase is CallState.CLOSED:
-            raise self.closed_error()
-        result: dict[str, Any] = self.lease.run(self._stats, timeout=10.0)
-        return result
-
-    async def _stats(self) -> dict[str, Any]:
-        self._release()
-        return {} if self.engine is None else await self.engine.stats()
-
     def wait_open(self, deadline: Deadline) -> None:
-        """Wait until the call is open; raises what ended it otherwise."""
+        """Wait until the call is open, or raise the error that says why it is over."""
         with self._condition:
-            over = (CallState.OPEN, CallState.CLOSING, CallState.CLOSED)
-            told = self._told
-            if not wait_until(self._condition, lambda: self.phase in over, deadline):
+            reported = self._reported
+            if not wait_until(
+                self._condition, lambda: self.call_state not in _NOT_OPEN_YET, deadline
+            ):
                 raise deadline.error("the call to open", self.session_id, self.target)
-            self._told = True
-            if not told and self._has_opened and self.reason == CloseReason.REMOTE:
-                # Nobody came in time to see it open, yet what the peer sent can be read.
+            self._reported = True
+            if not reported and self._has_opened and self.reason == CloseReason.REMOTE:
+                # The peer hung up before any thread saw the call open; its messages can be read.
                 return
-            if self.phase is not CallState.OPEN:
+            if self.call_state is not CallState.OPEN:
                 raise self.closed_error()
 
     def wait_closed(self, deadline: Deadline) -> None:
         with self._condition:
-            if not wait_until(self._condition, lambda: self.phase is CallState.CLOSED, deadline):
+            if not wait_until(self._condition, lambda: self.is_closed, deadline):
                 raise deadline.error("the call to close", self.session_id, self.target)
-            self._told = True
+            self._reported = True
 
     def send(self, data: str | bytes, size: int, deadline: Deadline) -> None:
-        """Hand a message over, waiting while too much waits to be sent already."""
-        if not self._outgoing.put(data, size, deadline, self._check_sendable):
+        """Queue a message for the loop, waiting while the send buffer is full."""
+        if not self._send_buffer.enqueue_message(data, size, deadline, self._check_sendable):
             raise deadline.error("room in the send buffer", self.session_id, self.target)
 
     def _check_sendable(self, size: int) -> None:
-        if self.phase is CallState.OPEN and (
-            size <= self._maximum_message or not self._maximum_message
-        ):
+        maximum = self._send_buffer.maximum_message
+        if self.call_state is CallState.OPEN and (size <= maximum or not maximum):
             return
-        if self.phase in (CallState.CLOSING, CallState.CLOSED):
+        if self.call_state in _OVER:
             raise self.closed_error()
-        if self.phase is not CallState.OPEN:
-            raise NotOpenError(
-                "Connection is not established yet.", session=self.session_id, peer=self.target
-            )
+        if self.call_state is not CallState.OPEN:
+            raise self._not_open_error()
         raise MessageTooLargeError(
-            f"The message takes {size} bytes, but the peer accepts {self._maximum_message} at"
-            " most: send it in parts.",
+            f"The message takes {size} bytes, but the peer accepts at most {maximum}: send it in"
+            " parts.",
             session=self.session_id,
             peer=self.target,
         )
 
+    def _not_open_error(self) -> NotOpenError:
+        return NotOpenError(
+            "Connection is not established yet.", session=self.session_id, peer=self.target
+        )
+
     def flush(self, deadline: Deadline) -> None:
-        """Wait until what was accepted so far is acknowledged."""
+        """Wait until the messages accepted so far are acknowledged."""
         with self._condition:
-            if self.phase in (CallState.CALLING, CallState.RINGING, CallState.CONNECTING):
-                raise NotOpenError(
-                    "Connection is not established yet.", session=self.session_id, peer=self.target
-                )
-            if self._outgoing.wait_delivered(deadline, lambda: self.phase is CallState.CLOSED):
+            if self.call_state in _NOT_OPEN_YET:
+                raise self._not_open_error()
+            if self._send_buffer.wait_delivered(deadline, lambda: self.is_closed):
                 return
-            if self.phase is CallState.CLOSED:
+            if self.is_closed:
                 raise self.closed_error()
             raise deadline.error(
                 "the peer to acknowledge what was sent", self.session_id, self.target
             )
+
+    def stats(self) -> dict[str, Any]:
+        """Return the session's numbers as of now."""
+        if self.is_closed:
+            raise self.closed_error()
+        return self.statistics.collect()
+
+    def blackhole(self) -> None:
+        """Cut the connection for a test: no packet goes in or out any more once this returns.
+
+        Raises:
+            ArticoTimeoutError: The loop has ended or is too busy.
+        """
+        from artico_sync._webrtc.ice.blackhole import blackhole
+
+        done = threading.Event()
+        deadline = Deadline(BLACKHOLE_SECONDS)
+
+        def cut() -> None:
+            if self.engine is not None and self.engine.connection is not None:
+                blackhole(self.engine.connection.ice_transport)
+            done.set()
+
+        self.portal.post(cut)
+        while not done.wait(deadline.slice()):
+            if deadline.expired:
+                raise deadline.error("the call to fall silent", self.session_id, self.target)
+
+
+class ReadAccount:
+    """Reports the messages user threads have read to the session, which then accepts more.
+
+    Args:
+        portal: To the loop.
+        receive_buffer: Bytes of unread messages the session accepts.
+        engine: Returns the session, once it exists; called on the loop thread.
+    """
+
+    def __init__(
+        self, portal: Portal, receive_buffer: int, engine: Callable[[], Session | None]
+    ) -> None:
+        self._portal = portal
+        self._engine = engine
+        self._lock = threading.Lock()
+        #: Bytes of all messages read so far with their overhead, and of those reported.
+        self._read = 0
+        self._reported = 0
+        self._step = min(64 * KIB, receive_buffer // 8)
+
+    def on_read(self, data: str | bytes) -> None:
+        """Count a message a user thread has read; any thread."""
+        # Reported in steps: a wake-up of the loop for each message would cost more than it.
+        size = message_size(data) + OVERHEAD
+        with self._lock:
+            before = self._read
+            self._read += size
+            steps = self._read // self._step - before // self._step
+        # If Ctrl-C comes in between, the next step reports both.
+        if steps:
+            self._portal.post(self.report)
+
+    def report(self) -> None:
+        """Report what has been read since the last report; loop thread."""
+        session = self._engine()
+        if session is not None:
+            read = self._read
+            session.release(read - self._reported)
+            self._reported = read
+
+
+class CallStatistics:
+    """The statistics of a call, now and in its newest hour, and its age; any thread.
+
+    Args:
+        portal: To the loop.
+        engine: Returns the session, once it exists; called on the loop thread.
+        read_account: Reports before each look, so that no message counts as unread which was read.
+    """
+
+    def __init__(
+        self, portal: Portal, engine: Callable[[], Session | None], read_account: ReadAccount
+    ) -> None:
+        self._portal = portal
+        self._engine = engine
+        self._read_account = read_account
+        self._created = monotonic()
+        self._rows: deque[dict[str, Any]] = deque(maxlen=HISTORY_LENGTH)
+        self._lock = threading.Lock()
+
+    @property
+    def age(self) -> float:
+        """Seconds since the call was placed or came in."""
+        return monotonic() - self._created
+
+    def collect(self) -> dict[str, Any]:
+        """Return the session's numbers as of now; user threads.
+
+        Raises:
+            ArticoTimeoutError: The loop thread is too busy.
+        """
+        numbers: dict[str, Any] = self._portal.run(self._collect, timeout=STATS_SECONDS)
+        return numbers
+
+    async def _collect(self) -> dict[str, Any]:
+        self._read_account.report()
+        session = self._engine()
+        return {} if session is None else await session.stats()
+
+    def watch(self, interval: float) -> None:
+        """Start emitting `stats` with the session's numbers every `interval` seconds."""
+        self._portal.post(self._watch, interval)
+
+    def _watch(self, interval: float) -> None:
+        session = self._engine()
+        if session is not None:
+            session.watch_stats(interval)
+
+    def append(self, numbers: dict[str, Any]) -> None:
+        """Add those numbers to the history that are plain values."""
+        row = {"time": time()}
+        for name, value in numbers.items():
+            if not isinstance(value, (dict, list)):
+                row[name] = value
+        with self._lock:
+            self._rows.append(row)
+
+    def history(self) -> list[dict[str, Any]]:
+        """Return copies of the rows of the history, oldest first."""
+        with self._lock:
+            return [dict(row) for row in self._rows]

@@ -1,5 +1,4 @@
-"""A client's crossing: connecting, calls coming in, and waiting for either; between `Artico` and
-the engine.
+"""The crossing of a client: connecting, incoming calls, and the waits for either.
 
 Lock order: `_condition`, then the lock of the loop's inbox; it is never held while waiting for the
 loop or for a thread.
@@ -12,52 +11,65 @@ import logging
 import threading
 from collections.abc import Callable
 from contextlib import suppress
-from typing import TYPE_CHECKING, Any, TypeVar
+from typing import TYPE_CHECKING, Any
 
-from artico_sync._bridge import workers
 from artico_sync._bridge.call import CallBridge
 from artico_sync._bridge.events.dispatcher import Dispatcher
 from artico_sync._bridge.events.mailbox import Mailbox
-from artico_sync._bridge.fork import ForkGuard
-from artico_sync._bridge.media import RemoteFactory
-from artico_sync._bridge.portal import Portal, assert_not_loop_thread, lease
+from artico_sync._bridge.portal import Portal, acquire_portal, assert_not_loop_thread
+from artico_sync._bridge.streams import RemoteFactory
+from artico_sync._bridge.threads import ForkGuard, join_finished_workers
 from artico_sync._bridge.waiting.deadline import Deadline, wait_until
 from artico_sync._bridge.waiting.interrupt_safe import Condition
+from artico_sync._engine.signaling.transport import SignalingTransport
 from artico_sync._protocol.settings import Settings
-from artico_sync.errors import ArticoError, ArticoTimeoutError, NotReadyError, SignalingError
+from artico_sync._webrtc.configuration import (
+    DEFAULT_SERVERS,
+    build_configuration,
+    check_configuration,
+)
+from artico_sync.errors import ArticoError, ArticoTimeoutError, NotReadyError
 
 if TYPE_CHECKING:
     from artico_sync._engine.client import Client
     from artico_sync._engine.session import Session
 
-logger = logging.getLogger("artico_sync._bridge.client")
+__all__ = ["CLIENT_EVENTS", "DEFAULT_SERVERS", "ClientBridge", "check_configuration"]
 
-CallT = TypeVar("CallT")
+logger = logging.getLogger(__name__)
 
 #: Events of a client, each with its number of arguments.
 CLIENT_EVENTS = {"open": 1, "close": 0, "error": 1, "call": 2, "reconnecting": 0}
 
-#: Seconds a close that is interrupted gets to tell peers and server.
+#: Seconds an interrupted close gets to notify the peers and the server.
 GOODBYE_SECONDS = 0.5
 
-ClientFactory = Callable[["ClientBridge"], "Client"]
+TransportFactory = Callable[[Portal], SignalingTransport]
 CallFactory = Callable[[CallBridge, "str | None"], Any]
 
 
 class ClientBridge:
-    """Stands between an `Artico` and its `Client`; the loop calls the `on_...` methods, users the
-    others."""
+    """Stands between an `Artico` and the engine's `Client`; the loop calls the `on_...` methods,
+    users the others.
+
+    Args:
+        name: The name of the client in the log and of its threads.
+        settings: Thresholds and limits.
+        configuration: As returned by `check_configuration`.
+        make_call: Makes the user's object of a call from its bridge and metadata; any thread.
+        make_remote: Makes the user's objects of the peer's streams.
+    """
 
     def __init__(
-        self, name: str, settings: Settings, make_call: CallFactory, make_remote: RemoteFactory
+        self,
+        name: str,
+        settings: Settings,
+        configuration: object,
+        make_call: CallFactory,
+        make_remote: RemoteFactory,
     ) -> None:
-        """
-        Args:
-            name: What the log and the threads call the client.
-            make_call: Makes the user's object of a call from its port and metadata; any thread.
-            make_remote: Makes the user's objects of what a peer shares.
-        """
-        self.settings = settings
+        self._settings = settings
+        self._configuration = configuration
         self._make_call = make_call
         self._make_remote = make_remote
         self._condition = Condition(threading.RLock())
@@ -68,8 +80,8 @@ class ClientBridge:
         self.state = "disconnected"
         self._phase = "idle"  # idle, connecting, connected, closing, closed
         self._opening: asyncio.Task[None] | None = None
-        self._connect_given_up = False
-        self._lease: Portal | None = None
+        self._connect_cancelled = False
+        self._portal: Portal | None = None
         self._client: Client | None = None
         self._guard: ForkGuard | None = None
         self._calls: dict[str, Any] = {}
@@ -85,13 +97,13 @@ class ClientBridge:
         self.mailbox.emit(name, *arguments)
 
     def on_incoming(self, session: Session) -> CallBridge:
-        port = self._new_port(session.session, session.target, initiator=False)
-        port.bind(session)
-        call = self._make_call(port, session.metadata)
+        bridge = self._make_call_bridge(session.session, session.target, initiator=False)
+        bridge.bind(session)
+        call = self._make_call(bridge, session.metadata)
         with self._condition:
             self._calls[session.session] = call
         self.mailbox.emit("call", call, session.metadata)
-        return port
+        return bridge
 
     def on_session_gone(self, session: str) -> None:
         with self._condition:
@@ -115,56 +127,50 @@ class ClientBridge:
         with self._condition:
             return tuple(self._calls.values())
 
-    @property
-    def lease(self) -> Portal:
-        """The lease of a client that is connecting or connected."""
-        assert self._lease is not None
-        return self._lease
-
     def _ended_error(self) -> Exception:
         return NotReadyError("The client is closed: connect() it again to go on.")
 
-    def _new_port(self, session: str, target: str, *, initiator: bool) -> CallBridge:
-        assert self._lease is not None and self._guard is not None
+    def _make_call_bridge(self, session: str, target: str, *, initiator: bool) -> CallBridge:
+        assert self._portal is not None and self._guard is not None
         return CallBridge(
-            self._lease,
+            self._portal,
             self._dispatcher,
             self._guard,
-            self.settings,
+            self._settings,
             session=session,
             target=target,
             initiator=initiator,
             make_remote=self._make_remote,
         )
 
-    def connect(self, make_client: ClientFactory, deadline: Deadline) -> None:
+    def connect(self, make_transport: TransportFactory, deadline: Deadline) -> None:
         """Connect, or wait for another thread that is connecting.
 
         Raises:
-            SignalingError: And its subclasses, as the server says.
+            SignalingError: The server cannot be reached, or refuses; a subclass says why.
             ArticoTimeoutError: The deadline passed.
         """
         with self._condition:
             while self._phase in ("connecting", "closing"):
                 if deadline.expired:
-                    raise deadline.error("signalling to be ready")
+                    raise deadline.error("signaling to be ready")
                 self._condition.wait(deadline.slice())
             if self._phase == "connected":
-                if wait_until(self._condition, self._settled, deadline):
+                if wait_until(self._condition, self._is_ready_or_closed, deadline):
                     if self.state == "ready":
                         return
                     raise self._ended_error()
-                raise deadline.error("signalling to be ready again")
+                raise deadline.error("signaling to be ready again")
             self._phase = "connecting"
-            self._connect_given_up = False
+            self._connect_cancelled = False
         try:
-            self._connect(make_client, deadline)
+            self._connect(make_transport, deadline)
         except BaseException:
             self._set_phase("idle")
             raise
         self._set_phase("connected")
 
-    def _settled(self) -> bool:
+    def _is_ready_or_closed(self) -> bool:
         return self.state == "ready" or self._phase != "connected"
 
     def _set_phase(self, phase: str) -> None:
@@ -172,69 +178,73 @@ class ClientBridge:
             self._phase = phase
             self._condition.notify_all()
 
-    def _connect(self, make_client: ClientFactory, deadline: Deadline) -> None:
+    def _connect(self, make_transport: TransportFactory, deadline: Deadline) -> None:
+        from artico_sync._engine.client import Client
+
         self._dispatcher.resume()
         self.mailbox.reopen()
         self._guard = ForkGuard("client")
-        self._lease = loop_lease = lease()
+        self._portal = portal = acquire_portal()
         try:
-            self._client = client = make_client(self)
+            configuration = build_configuration(self._configuration)
+            client = Client(make_transport(portal), self, configuration, self._settings)
+            self._client = client
             try:
-                loop_lease.run(self._open, client, timeout=deadline.remaining())
+                portal.run(self._open, client, timeout=deadline.remaining())
             except ArticoTimeoutError as error:
-                raise deadline.error("signalling to be ready") from error
-            loop_lease.at_exit(client.say_goodbye)
+                raise deadline.error("signaling to be ready") from error
+            portal.at_exit(client.say_goodbye)
         except BaseException:
-            self._abandon(loop_lease)
+            self._abandon(portal)
             raise
 
-    def _abandon(self, loop_lease: Portal) -> None:
-        """Leave nothing of a client that was given up while connecting: it may have been ready for
-        a moment, and calls have come in."""
+    def _abandon(self, portal: Portal) -> None:
+        """Leave nothing of a client whose connecting was given up: it may have been ready for a
+        moment, in which calls came in."""
         try:
             if self._client is not None:
-                loop_lease.run(self._client.close, 0.0)
+                portal.run(self._client.close, 0.0)
         finally:
-            self._client = self._lease = self._guard = None
+            self._client = self._portal = self._guard = None
             self.state = "disconnected"
-            loop_lease.release()
+            portal.release()
             self._dispatcher.stop(Deadline(0))
 
     async def _open(self, client: Client) -> None:
         self._opening = asyncio.current_task()
         try:
-            if self._connect_given_up:
+            if self._connect_cancelled:
                 raise asyncio.CancelledError
             await client.open()
         finally:
             self._opening = None
 
-    def _give_up_connecting(self) -> None:
+    def _cancel_connecting(self) -> None:
         # Either `_open` has not begun and sees the flag, or it is cancelled.
-        self._connect_given_up = True
-        loop_lease = self._lease
-        if loop_lease is not None:
-            loop_lease.post(self._cancel_opening)
+        self._connect_cancelled = True
+        portal = self._portal
+        if portal is not None:
+            portal.post(self._cancel_opening)
 
     def _cancel_opening(self) -> None:
         if self._opening is not None:
             self._opening.cancel()
 
     def place(self, session: str, target: str, metadata: str | None) -> Any:
-        """Start a call; returns the user's object of it.
+        """Start a call; return the user's object of it.
 
         Raises:
-            NotReadyError: Signalling is not ready.
+            NotReadyError: Signaling is not ready.
         """
         self.check_process()
         with self._condition:
             if self.state != "ready" or self._phase != "connected":
                 raise NotReadyError("Cannot call peers until signaling is ready.", peer=target)
-            assert self._client is not None and self._lease is not None
-            port = self._new_port(session, target, initiator=True)
-            call = self._make_call(port, metadata)
+            assert self._client is not None and self._portal is not None
+            bridge = self._make_call_bridge(session, target, initiator=True)
+            call = self._make_call(bridge, metadata)
             self._calls[session] = call
-            self._lease.post(self._client.place, session, target, metadata, port, port.bind)
+            self._portal.post(self._client.place, session, target, metadata, bridge, bridge.bind)
         return call
 
     def wait_closed(self, deadline: Deadline) -> None:
@@ -245,61 +255,54 @@ class ClientBridge:
                 raise deadline.error("the client to close")
 
     def close(self, deadline: Deadline) -> None:
-        """Hang up all calls, disconnect and stop the threads; twice is harmless.
+        """Hang up all calls, disconnect and stop the threads; without effect once closed.
 
         A `connect` under way ends with an error.
         """
         with self._condition:
             while self._phase in ("connecting", "closing"):
-                if self._phase == "connecting" and not self._connect_given_up:
-                    self._give_up_connecting()
+                if self._phase == "connecting" and not self._connect_cancelled:
+                    self._cancel_connecting()
                 if self._dispatcher.is_current or deadline.expired:
                     return
                 self._condition.wait(deadline.slice())
             if self._phase in ("idle", "closed"):
                 return
             self._phase = "closing"
-            client, loop_lease = self._client, self._lease
-        assert client is not None and loop_lease is not None
+            client, portal = self._client, self._portal
+        assert client is not None and portal is not None
         try:
-            self._shut_down(client, loop_lease, deadline)
+            self._shut_down(client, portal, deadline)
         finally:
             self._set_phase("closed")
         # Only then, because a handler may be waiting for the close, or connect again.
         self._dispatcher.wait_ended(deadline)
 
-    def _shut_down(self, client: Client, loop_lease: Portal, deadline: Deadline) -> None:
-        if loop_lease.is_over:
+    def _shut_down(self, client: Client, portal: Portal, deadline: Deadline) -> None:
+        if portal.is_over:
             # At the exit, which has said goodbye already; no thread would answer.
             self.mailbox.finish()
-            self._guard_off()
+            self._forget_connection()
             return
         try:
-            loop_lease.run(client.close, deadline.remaining())
+            portal.run(client.close, deadline.remaining())
         except (ArticoError, OSError):
-            logger.exception("closing the client met an error; it is closed all the same")
+            logger.exception("error while closing the client, which is closed nevertheless")
         except BaseException:
             # Ctrl-C: nothing more is delivered, but no call is left without its end.
             with suppress(ArticoError, OSError):
-                loop_lease.run(client.say_goodbye, timeout=GOODBYE_SECONDS)
+                portal.run(client.say_goodbye, timeout=GOODBYE_SECONDS)
             raise
         finally:
             self.mailbox.emit("close")
             self.mailbox.finish()
-            loop_lease.release()
-            workers.settle()
-            self._guard_off()
-            self._dispatcher.order_stop()
+            portal.release()
+            join_finished_workers()
+            self._forget_connection()
+            self._dispatcher.request_stop()
 
-    def _guard_off(self) -> None:
+    def _forget_connection(self) -> None:
         with self._condition:
-            self._client = self._lease = self._guard = None
+            self._client = self._portal = self._guard = None
             self.state = "disconnected"
             self._condition.notify_all()
-
-    def run(self, function: Any, *arguments: Any, timeout: float | None = None) -> Any:
-        """Run an async engine function of this client and wait for it."""
-        loop_lease = self._lease
-        if loop_lease is None:
-            raise SignalingError("The client is closed: connect() it again to go on.")
-        return loop_lease.run(function, *arguments, timeout=timeout)

@@ -1,7 +1,7 @@
 """A call's messages on their way to the loop, and the user threads that wait for room or delivery.
 
-User threads put messages in and the loop takes them out, many at a time. The lock order is that of
-the call's port, whose condition it shares.
+User threads append messages and the loop pops them, many at a time. The lock is that of the call,
+whose condition is shared.
 """
 
 from __future__ import annotations
@@ -19,85 +19,91 @@ from artico_sync._protocol.sizes import OVERHEAD
 if TYPE_CHECKING:
     from artico_sync._engine.session import Session
 
-#: Seconds after which a thread that waits for room is woken for little of it. At once it is woken
-#: for half a buffer: to send one message and wait again costs more than the message.
-LITTLE_ROOM_AFTER = 0.005
+#: Seconds after which a thread that waits for room is woken although there is little. With half a
+#: buffer of room it is woken at once: to send one message and wait again costs more than the
+#: message.
+LITTLE_ROOM_SECONDS = 0.005
 
 
 class SendBuffer:
-    """Owned by a call's port, which ends it."""
+    """The messages of one call that the peer's transport has not acknowledged yet.
+
+    Args:
+        portal: To the loop.
+        lock: The lock of `condition`.
+        condition: Notified when there is room, or all is delivered.
+        limit: Bytes that may wait to be delivered before a sender has to.
+        engine: Returns the session, once it exists; called on the loop thread.
+    """
 
     def __init__(
         self,
-        lease: Portal,
+        portal: Portal,
         lock: threading.RLock,
         condition: threading.Condition,
         limit: int,
         engine: Callable[[], Session | None],
     ) -> None:
-        """
-        Args:
-            lock: What `condition` is on.
-            limit: Bytes that may wait to be delivered before a sender has to.
-            engine: The session, once it exists.
-        """
-        self._lease = lease
+        self._portal = portal
         self._lock = lock
         self._condition = condition
         self._limit = limit
         self._engine = engine
-        #: Footprints of all messages so far, and of those the peer's transport acknowledged.
+        #: Bytes of the largest message the peer accepts; 0 if there is no limit.
+        self.maximum_message = 0
+        #: Bytes of all messages so far with their overhead, and of those acknowledged.
         self._accepted = 0
         self._delivered = 0
         self._waiting_for_room = 0
         self._waiting_for_delivery = 0
-        #: Messages, and whether the loop knows of them.
+        #: Messages with their sizes, and if the loop has been notified of them.
         self._messages: deque[tuple[str | bytes, int]] = deque()
-        self._told = False
+        self._notified = False
         self._notice: TimerHandle | None = None
 
     # the loop's side
 
     def on_delivered(self, delivered: int) -> None:
-        """The peer's transport has acknowledged so much; loop thread."""
-        # Without the lock, which a sender may hold: who waits has said so before looking.
+        """Wake waiting threads: the peer's transport has acknowledged `delivered` bytes in all;
+        loop thread."""
+        # Without the lock, which a sender may hold: a thread announces its wait before it looks.
         self._delivered = delivered
         left = self._accepted - delivered
         if self._waiting_for_delivery or (self._waiting_for_room and left <= self._limit // 2):
-            self._notify()
+            self._wake_waiting()
         elif self._waiting_for_room and left <= self._limit and self._notice is None:
-            self._notice = self._lease.loop.call_later(LITTLE_ROOM_AFTER, self._notify)
+            self._notice = self._portal.loop.call_later(LITTLE_ROOM_SECONDS, self._wake_waiting)
 
-    def _notify(self) -> None:
-        self.end()
+    def _wake_waiting(self) -> None:
+        self.cancel_notice()
         with self._condition:
             self._condition.notify_all()
 
-    def end(self) -> None:
-        """Nothing more is delivered; loop thread."""
+    def cancel_notice(self) -> None:
+        """Cancel the timer, if one runs: nothing more is delivered; loop thread."""
         if self._notice is not None:
             self._notice.cancel()
             self._notice = None
 
-    def _send(self) -> None:
-        # Cleared first: a message that comes meanwhile is told of again.
-        self._told = False
-        take = self._messages.popleft
-        taken = [take() for _ in range(len(self._messages))]
+    def _send_queued(self) -> None:
+        # Cleared first: for a message that is appended while this runs, the loop is notified again.
+        self._notified = False
+        pop = self._messages.popleft
+        batch = [pop() for _ in range(len(self._messages))]
         session = self._engine()
-        if session is not None and taken:
-            session.send([data for data, _ in taken], sum([size for _, size in taken]))
+        if session is not None and batch:
+            session.send([data for data, _ in batch], sum([size for _, size in batch]))
 
     # the user's side
 
-    def put(
+    def enqueue_message(
         self, data: str | bytes, size: int, deadline: Deadline, check: Callable[[int], None]
     ) -> bool:
-        """Hand a message over, waiting while too much waits to be delivered. False: no room.
+        """Queue a message, waiting while the buffer is full; return False if it stays full.
 
         Args:
             size: Bytes of the message.
-            check: Raises what is wrong with sending so much now.
+            check: Raises the error if a message of that size cannot be sent now.
         """
         with self._lock:
             check(size)
@@ -106,34 +112,36 @@ class SendBuffer:
                 if self._accepted - self._delivered > self._limit:
                     return False
             self._accepted += size + OVERHEAD
-            # Under the lock, so that messages of several threads keep the order of their accounts,
-            # and whoever hangs up after a send comes after it.
+            # Under the lock, so that messages of several threads keep the order in which they were
+            # counted, and a hangup after a send comes after it.
             try:
                 self._messages.append((data, size))
-                if not self._told:
-                    self._told = True
-                    self._lease.post(self._send)
+                if not self._notified:
+                    self._notified = True
+                    self._portal.post(self._send_queued)
             except BaseException:
-                # Ctrl-C, perhaps before the loop was told: twice is harmless.
-                self._lease.post(self._send)
+                # Ctrl-C, perhaps before the loop was notified: a second time has no effect.
+                self._portal.post(self._send_queued)
                 raise
         return True
 
     def _wait_for_room(self, deadline: Deadline, size: int, check: Callable[[int], None]) -> None:
-        def is_over() -> bool:
+        def has_room() -> bool:
             check(size)
             return self._accepted - self._delivered <= self._limit
 
         self._waiting_for_room += 1
         try:
-            wait_until(self._condition, is_over, deadline)
+            wait_until(self._condition, has_room, deadline)
         finally:
             self._waiting_for_room -= 1
 
     def wait_delivered(self, deadline: Deadline, is_over: Callable[[], bool]) -> bool:
-        """Wait until all accepted so far is acknowledged, or it is over; the condition is held.
+        """Wait until all accepted so far is acknowledged, or the call is over; the condition is
+        held.
 
-        Returns whether all is acknowledged.
+        Returns:
+            True if all is acknowledged.
         """
         goal = self._accepted
         self._waiting_for_delivery += 1

@@ -303,7 +303,7 @@ class Session:
 
     def _streams_of_peer(self, listener: SessionListener) -> RemoteStreams:
         if self._remote_streams is None:
-            self._remote_streams = RemoteStreams(listener)
+            self._remote_streams = RemoteStreams(listener.received_streams)
         return self._remote_streams
 
     def _on_negotiation_error(self, error: Exception) -> None:

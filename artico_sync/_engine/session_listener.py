@@ -13,9 +13,11 @@ if TYPE_CHECKING:
     from artico_sync._engine.session import Session
 
 
-class SessionListener(RemoteStreamListener, Protocol):
+class SessionListener(Protocol):
     """Told what happens to a session; loop thread."""
 
+    @property
+    def received_streams(self) -> RemoteStreamListener: ...
     def on_phase(
         self, phase: CallState, reason: str | None, detail: str | None, maximum_message: int
     ) -> None: ...

@@ -9,7 +9,7 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
-from artico_sync._bridge.frame_reader import FrameReader
+from artico_sync._bridge.streams import FrameReader
 from artico_sync._not_copyable import NotCopyable
 from artico_sync.media.arrays import picture_of, sound_of
 from artico_sync.media.pulling import MappedItems, items_of

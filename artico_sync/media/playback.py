@@ -19,8 +19,8 @@ from typing import Any, cast
 import av
 from av import AudioFrame, VideoFrame
 
+from artico_sync._bridge.threads import Worker
 from artico_sync._bridge.waiting.deadline import Deadline, wait_until
-from artico_sync._bridge.workers import Worker
 from artico_sync._webrtc.media.timeline import AUDIO_RATE, audio_normalizer, black, padded, silence
 from artico_sync.errors import MediaError
 from artico_sync.media.picture_fitting import PictureTurner

@@ -6,7 +6,7 @@ import inspect
 from collections.abc import Callable, Iterable, Iterator
 from typing import Any
 
-from artico_sync._bridge.frame_reader import FrameReader
+from artico_sync._bridge.streams import FrameReader
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync.errors import MediaError
 from artico_sync.media.arrays import array_of

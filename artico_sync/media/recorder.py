@@ -9,9 +9,9 @@ import weakref
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from artico_sync._bridge.fork import ForkGuard
-from artico_sync._bridge.frame_reader import FrameReader
 from artico_sync._bridge.portal import assert_not_loop_thread
+from artico_sync._bridge.streams import FrameReader
+from artico_sync._bridge.threads import ForkGuard
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync._not_copyable import NotCopyable
 from artico_sync.errors import ForkError, MediaError

@@ -30,9 +30,9 @@ from av import AudioFrame, VideoFrame
 from av.frame import Frame
 from av.video.frame import PictureType
 
-from artico_sync._bridge.frame_reader import FrameReader, ReadingInterrupted
+from artico_sync._bridge.streams import FrameReader, ReadingInterrupted
+from artico_sync._bridge.threads import Worker
 from artico_sync._bridge.waiting.deadline import Deadline
-from artico_sync._bridge.workers import Worker
 from artico_sync._webrtc.media.timeline import (
     AUDIO_RATE,
     AUDIO_TIME_BASE,

@@ -10,7 +10,7 @@ from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
-from artico_sync._bridge.frame_reader import FrameReader, Post
+from artico_sync._bridge.streams import FrameReader, Post
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync._not_copyable import NotCopyable
 from artico_sync.errors import MediaError

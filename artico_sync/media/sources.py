@@ -15,11 +15,11 @@ from collections.abc import Callable, Iterator
 from time import monotonic
 from typing import TYPE_CHECKING, Any, Protocol
 
-from artico_sync._bridge.frame_reader import FrameReader, ReadingInterrupted
 from artico_sync._bridge.portal import assert_not_loop_thread
+from artico_sync._bridge.streams import FrameReader, ReadingInterrupted
+from artico_sync._bridge.threads import Worker
 from artico_sync._bridge.waiting.deadline import Deadline, wait_until
 from artico_sync._bridge.waiting.interrupt_safe import Condition
-from artico_sync._bridge.workers import Worker
 from artico_sync.errors import MediaError
 
 if TYPE_CHECKING:

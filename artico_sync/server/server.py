@@ -8,8 +8,8 @@ import threading
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING
 
-from artico_sync._bridge.fork import ForkGuard
-from artico_sync._bridge.portal import Portal, assert_not_loop_thread, lease
+from artico_sync._bridge.portal import Portal, acquire_portal, assert_not_loop_thread
+from artico_sync._bridge.threads import ForkGuard
 from artico_sync._bridge.waiting.deadline import MAIN_THREAD_POLL_INTERVAL, Deadline
 from artico_sync._not_copyable import NotCopyable
 from artico_sync._stop_signals import stop_on_signals
@@ -114,7 +114,7 @@ class ArticoServer(NotCopyable):
         # no other lock is taken under it but the bridge's own.
         self._transition = threading.Lock()
         self._running: RunningServer | None = None
-        self._lease: Portal | None = None
+        self._portal: Portal | None = None
         self._guard: ForkGuard | None = None
         self._stopped = threading.Event()
         self._stopped.set()
@@ -167,17 +167,17 @@ class ArticoServer(NotCopyable):
             self._check_process()
             if self._running is not None:
                 return self
-            leased = lease()
+            portal = acquire_portal()
             running = RunningServer(
                 self._alone, self._limits, self._host, self._port, self._tls, self._behind_proxy
             )
             try:
-                leased.run(running.start, timeout=timeout)
+                portal.run(running.start, timeout=timeout)
             except BaseException:
-                leased.release()
+                portal.release()
                 raise
-            self._lease, self._running = leased, running
-            leased.at_exit(running.say_goodbye)
+            self._portal, self._running = portal, running
+            portal.at_exit(running.say_goodbye)
             self._guard = ForkGuard("ArticoServer")
             self._stopped.clear()
         logger.info("serving signalling at %s", self.url)
@@ -203,16 +203,16 @@ class ArticoServer(NotCopyable):
         deadline = Deadline(timeout)
         with self._transition:
             self._check_process()
-            running, leased = self._running, self._lease
-            if running is None or leased is None:
+            running, portal = self._running, self._portal
+            if running is None or portal is None:
                 return
-            self._running = self._lease = self._guard = None
+            self._running = self._portal = self._guard = None
             try:
                 # At the exit no thread would answer.
-                if not leased.is_over:
-                    leased.run(running.stop, deadline.remaining())
+                if not portal.is_over:
+                    portal.run(running.stop, deadline.remaining())
             finally:
-                leased.release()
+                portal.release()
                 self._stopped.set()
         logger.info("stopped serving signalling")
 

@@ -10,7 +10,6 @@ from artico_sync._bridge.call import CallBridge
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync.call import Call
 from artico_sync.errors import ArticoTimeoutError, CallClosedError, InvalidStateError
-from artico_sync.testing.blackhole import blackhole
 from artico_sync.testing.fake_signaling import FakeSignaling
 from artico_sync.testing.leaks import THREAD_PREFIX
 
@@ -44,9 +43,9 @@ class FakeCall:
         ('nothing',)
     """
 
-    def __init__(self, call: Call, port: CallBridge, signaling: FakeSignaling) -> None:
+    def __init__(self, call: Call, bridge: CallBridge, signaling: FakeSignaling) -> None:
         self._call = call
-        self._port = port
+        self._bridge = bridge
         self._signaling = signaling
         self._silent = False
         self._received: list[str | bytes] = []
@@ -238,7 +237,7 @@ class FakeCall:
         if self._call.open:
             self._call.flush(STEP_LIMIT)
         self._signaling.mute(self._call.session)
-        blackhole(self._port)
+        self._bridge.blackhole()
         self._silent = True
 
     # for the test

@@ -212,7 +212,7 @@ class FakePeer:
 
     def _begin(self, call: Call, script: Script | None) -> FakeCall:
         call.on("error", self._on_error)
-        fake = FakeCall(call, call._port, self._signaling)
+        fake = FakeCall(call, call._bridge, self._signaling)
         with self._condition:
             self._calls.append(fake)
             self._condition.notify_all()

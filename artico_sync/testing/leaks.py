@@ -14,12 +14,12 @@ import time
 import weakref
 from collections.abc import Collection
 
-from artico_sync._bridge import executor
+from artico_sync._bridge import threads
 
 #: Every thread of this library has a name that begins so.
 THREAD_PREFIX = "artico_sync-"
 #: These belong to the loop, whose thread is seen itself, and stay a while for what comes next.
-LOOP_OWNED = executor.THREAD_NAME
+LOOP_OWNED = threads.EXECUTOR_THREAD_PREFIX
 POLL_INTERVAL = 0.005
 
 #: Where what this library and those it builds on have to say is logged.
@@ -110,7 +110,7 @@ class ErrorLog(logging.Handler):
     def __enter__(self) -> ErrorLog:
         for name in self._loggers:
             logging.getLogger(name).addHandler(self)
-        self._bridge = logging.getLogger("artico_sync._bridge.portal")
+        self._bridge = logging.getLogger("artico_sync._bridge.loop_thread")
         self._level = self._bridge.level
         self._bridge.setLevel(logging.DEBUG)
         return self

@@ -89,7 +89,7 @@ def test_closing_ends_a_connect_under_way() -> None:
         rtco = Artico(f"http://127.0.0.1:{silent.getsockname()[1]}")
         for _ in range(2):
             blocked = Blocked(lambda: rtco.connect(TIMEOUT * 6))
-            with pytest.raises(SignalingError, match="closed meanwhile"):
+            with pytest.raises(SignalingError, match="closed while this call"):
                 with blocked:
                     rtco.close()
                 blocked.result()

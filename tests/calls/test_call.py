@@ -311,7 +311,7 @@ def test_cancelling_and_leaving_at_once(make_artico: MakeArtico, busy: float) ->
     alice, bob = make_artico(), make_artico()
     call = alice.call(bob.id)
     # Longer than a peer of ours takes to say that it rings.
-    call._port.lease.post(time.sleep, busy)
+    call._bridge.portal.post(time.sleep, busy)
     alice.close()
     incoming = bob.wait_for("call", TIMEOUT)
     incoming.wait_closed(TIMEOUT)

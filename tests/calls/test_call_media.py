@@ -306,7 +306,7 @@ def test_what_is_unshared_as_the_call_ends_is_no_news(
     stream = film(RED, 440)
     alice.add_stream(stream)
     log.wait(*told_of(stream, None))
-    session = bob._port.engine
+    session = bob._bridge.engine
     assert session is not None and session.connection is not None
     answer_offer = session.connection.answer_offer
 

@@ -26,7 +26,7 @@ from artico_sync import (
     SocketSignaling,
 )
 from artico_sync._bridge import portal as loop_module
-from artico_sync._bridge.frame_reader import FrameReader
+from artico_sync._bridge.streams import FrameReader
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync._engine.call_state import CallState
 from tests.blocking import OURS, WaitWatch
@@ -64,7 +64,7 @@ def test_blocking_calls_on_the_loop_thread_raise_at_once(
     make_artico: MakeArtico, server: ArticoServer
 ) -> None:
     alice, call, _ = open_call(make_artico)
-    lease = loop_module.lease()
+    portal = loop_module.acquire_portal()
     blocking: list[Callable[[], Any]] = [
         alice.connect,
         alice.close,
@@ -91,9 +91,9 @@ def test_blocking_calls_on_the_loop_thread_raise_at_once(
                 errors.append(error)
         done.set()
 
-    lease.post(try_all)
+    portal.post(try_all)
     assert done.wait(TIMEOUT)
-    lease.release()
+    portal.release()
     assert len(errors) == len(blocking)
     assert all("event-loop thread" in str(error) for error in errors)
     assert call.open
@@ -213,7 +213,7 @@ def test_ctrl_c_in_a_close_ends_the_calls_all_the_same(
 
     def press() -> None:
         # It tries to deliver, for ever.
-        wait_until(lambda: call._port.phase is CallState.CLOSING, "the close", TIMEOUT)
+        wait_until(lambda: call._bridge.call_state is CallState.CLOSING, "the close", TIMEOUT)
         signal.pthread_kill(main, signal.SIGINT)
 
     thread = threading.Thread(target=press)
@@ -359,24 +359,24 @@ def test_a_blocking_call_whose_time_is_up_says_so_however_its_work_ends() -> Non
     async def run_out_of_time() -> None:
         raise TimeoutError("its own")
 
-    leased = loop_module.lease()
+    portal = loop_module.acquire_portal()
     try:
         with pytest.raises(ArticoTimeoutError, match="after 0.05 s"):
-            leased.run(finish_when_cancelled, timeout=0.05)
+            portal.run(finish_when_cancelled, timeout=0.05)
         with pytest.raises(TimeoutError, match="its own"):
-            leased.run(run_out_of_time, timeout=TIMEOUT)
+            portal.run(run_out_of_time, timeout=TIMEOUT)
     finally:
-        leased.release()
+        portal.release()
 
 
 def test_a_loop_that_has_stopped_is_not_waited_for() -> None:
     async def nothing() -> None:
         """Never run."""
 
-    leased = loop_module.lease()
-    leased.release()
-    with pytest.raises(SignalingError, match="closed meanwhile"):
-        leased.run(nothing)
+    portal = loop_module.acquire_portal()
+    portal.release()
+    with pytest.raises(SignalingError, match="closed while this call"):
+        portal.run(nothing)
 
 
 def test_hanging_up_while_the_client_closes_is_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
@@ -388,12 +388,12 @@ def test_hanging_up_while_the_client_closes_is_harmless(monkeypatch: pytest.Monk
     call = alice.call("bob")
     run = loop_module.Portal.run
 
-    def run_later(lease: loop_module.Portal, *arguments: Any, **options: Any) -> Any:
+    def run_later(portal: loop_module.Portal, *arguments: Any, **options: Any) -> Any:
         monkeypatch.undo()
         alice.close()
         bob.close()
-        assert lease.is_over
-        return run(lease, *arguments, **options)
+        assert portal.is_over
+        return run(portal, *arguments, **options)
 
     monkeypatch.setattr(loop_module.Portal, "run", run_later)
     call.hangup()
@@ -472,8 +472,8 @@ def test_nothing_that_is_live_hangs_in_a_child(
     signaling = SocketSignaling(server.url, "dave")
     signaling.connect()
     received: Any = SimpleNamespace(kind="video")
-    leased = loop_module.lease()
-    reader = FrameReader(received, leased.post)
+    portal = loop_module.acquire_portal()
+    reader = FrameReader(received, portal.post)
     reader._subscribed = True
 
     async def nothing() -> None:
@@ -486,8 +486,8 @@ def test_nothing_that_is_live_hangs_in_a_child(
             signaling.disconnect,
             server.wait_stopped,
             lambda: reader.get(Deadline(None)),
-            lambda: leased.run(nothing),
-            lambda: leased.post(print),
+            lambda: portal.run(nothing),
+            lambda: portal.post(print),
         ):
             try:
                 function()
@@ -500,7 +500,7 @@ def test_nothing_that_is_live_hangs_in_a_child(
         assert in_child(refuses)
     finally:
         signaling.disconnect()
-        leased.release()
+        portal.release()
 
 
 @forks

@@ -130,7 +130,7 @@ def test_calls_that_come_and_go_while_a_handler_is_busy() -> None:
                     victim.check()
             assert entered.wait(LIMIT)
             victim.check()
-            assert victim.victim._port.mailbox.kept("call") <= PENDING_LIMIT
+            assert victim.victim._bridge.mailbox.kept("call") <= PENDING_LIMIT
         finally:
             go_on.set()
         # The newest are among those that were kept.
@@ -144,7 +144,7 @@ def test_signals_of_a_call_that_rings() -> None:
             victim.signal({"type": "candidate", "data": {"candidate": "x" * 1000}}, "call:many")
         victim.check()
         (call,) = victim.new_calls()
-        session = call._port.engine
+        session = call._bridge.engine
         assert session is not None and 0 < len(session._signals) <= 20
 
 
@@ -159,7 +159,7 @@ def test_characters_of_a_call_that_rings(caplog: pytest.LogCaptureFixture) -> No
         victim.check()
         (padded,) = victim.new_calls()
         # What means nothing to us is not kept, and so takes no room.
-        session = padded._port.engine
+        session = padded._bridge.engine
         assert session is not None and len(session._signals) == 221
         assert session._signals.characters < 22 * (len(CHROMIUM) + 100)
         assert "too many signals" not in caplog.text
@@ -168,7 +168,7 @@ def test_characters_of_a_call_that_rings(caplog: pytest.LogCaptureFixture) -> No
             victim.signal({"type": "sdp", "data": large}, "call:large")
         victim.check()
         (call,) = victim.new_calls()
-        session = call._port.engine
+        session = call._bridge.engine
         assert session is not None and len(session._signals) == 2
         assert session._signals.characters <= Settings().maximum_buffered_characters
         assert "too many signals" in caplog.text
@@ -185,7 +185,7 @@ def test_a_call_that_rings_long_and_offers_much_is_answered() -> None:
             victim.signal({"type": "candidate", "data": data}, "call:long")
         victim.check()
         (call,) = victim.new_calls()
-        session = call._port.engine
+        session = call._bridge.engine
         assert session is not None and len(session._signals) == 151
         call.answer()
         wait_until(
@@ -201,7 +201,7 @@ def test_candidates() -> None:
             text = f"candidate:1 1 udp 1 127.0.0.1 {port} typ host"
             victim.signal({"type": "candidate", "data": {"candidate": text, "sdpMid": "0"}})
         victim.check()
-        session = victim.victims_call._port.engine
+        session = victim.victims_call._bridge.engine
         assert session is not None and session.connection is not None
         connection = session.connection.ice_transport._connection
         assert len(connection._remote_candidates) <= 10
@@ -214,7 +214,7 @@ def test_messages() -> None:
             victim.call.send("x" * (limit + 1))
         # One that does not mind what was announced to it gets nowhere either.
         victim.victims_call.off("data")
-        victim.call._port._maximum_message = 0
+        victim.call._bridge._send_buffer.maximum_message = 0
         victim.call.send("x" * (limit + 1))
         victim.call.send("after")
         assert victim.victims_call.recv(LIMIT) == "after"
@@ -227,6 +227,6 @@ def test_calls_that_are_over_are_forgotten_in_the_end() -> None:
             victim.check()
             for call in victim.new_calls():
                 call.reject()
-        client = victim.victim._port._client
+        client = victim.victim._bridge._client
         assert client is not None
         assert len(client._finished) <= 10

@@ -51,14 +51,14 @@ def make(order: LockOrder, *modules: str) -> list[Watched]:
 
 def test_a_circle_is_found_though_nobody_waits() -> None:
     order = LockOrder()
-    one, two, three = make(order, "sharing", "_bridge.call", "_bridge.events.mailbox")
+    one, two, three = make(order, "signaling", "_bridge.call", "_bridge.events.mailbox")
     for outer, inner in ((one, two), (two, three)):
         with outer, inner:
             assert outer.locked() and inner.locked()
     order.check()
     with three, one:
         assert order.circle() is not None
-    with pytest.raises(AssertionError, match=r"circle: .*sharing.*\n"):
+    with pytest.raises(AssertionError, match=r"circle: .*signaling.*\n"):
         order.check()
 
 
@@ -109,7 +109,7 @@ lock, again, condition = threading.Lock(), threading.RLock(), threading.Conditio
 with lock, again, again, condition:
     condition.notify_all()
 """
-    names: dict[str, object] = {"__name__": "artico_sync.sharing"}
+    names: dict[str, object] = {"__name__": "artico_sync.signaling"}
     with watch_locks() as order:
         exec(source, names)
         assert isinstance(names["lock"], Watched)

@@ -33,17 +33,17 @@ def on_loop(call: Call, function: Callable[..., Any], *arguments: Any) -> Any:
     async def run() -> Any:
         return function(*arguments)
 
-    return call._port.lease.run(run, timeout=LIMIT)
+    return call._bridge.portal.run(run, timeout=LIMIT)
 
 
 def dtls_of(call: Call) -> Any:
-    session = call._port.engine
+    session = call._bridge.engine
     assert session is not None and session.connection is not None
     return session.connection.sctp_transport.transport
 
 
 def association_of(call: Call) -> Any:
-    session = call._port.engine
+    session = call._bridge.engine
     assert session is not None and session.connection is not None
     return session.connection.sctp_transport._association
 
@@ -77,7 +77,7 @@ def test_metadata_of_streams_that_never_come(victim: Victim) -> None:
             json.dumps({"type": "[artico]", "data": {"cmd": "stream-meta", "payload": payload}})
         )
     victim.call.flush(LIMIT)
-    session = victim.victims_call._port.engine
+    session = victim.victims_call._bridge.engine
     assert session is not None and session._remote_streams is not None
     assert len(session._remote_streams._metadata) <= 256
 

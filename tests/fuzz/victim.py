@@ -41,8 +41,8 @@ class Victim:
 
     def _client(self, signaling: Signaling, **limits: Any) -> Artico:
         rtco = Artico(signaling=signaling, rtc_config=dict(RTC_CONFIG))
-        # Not all of them are parameters of users'.
-        rtco._settings = replace(rtco._settings, **limits)
+        # Not all of them are parameters of `Artico`.
+        rtco._bridge._settings = replace(rtco._bridge._settings, **limits)
         return self._closing.enter_context(rtco)
 
     def __enter__(self) -> Victim:

@@ -303,7 +303,7 @@ def test_socket_signaling_whose_server_does_not_answer(
 
     alice = SocketSignaling(server.url, "alice")
     alice.connect()
-    monkeypatch.setattr("artico_sync._bridge.socket_signaling.ANSWER_SECONDS", 0.05)
+    monkeypatch.setattr("artico_sync._bridge.signaling.ANSWER_SECONDS", 0.05)
     monkeypatch.setattr(SocketTransport, "send", never)
     with pytest.raises(ArticoTimeoutError, match="the server to answer"):
         alice.signal({"target": "bob", "session": "call:x", "signal": {}})
@@ -316,10 +316,10 @@ def test_socket_signaling_disconnected_before_it_began_to_connect(
     alice = SocketSignaling(server.url, "alice")
     run = Portal.run
 
-    def run_later(lease: Portal, *arguments: Any, **options: Any) -> Any:
+    def run_later(portal: Portal, *arguments: Any, **options: Any) -> Any:
         monkeypatch.undo()
         alice.disconnect()
-        return run(lease, *arguments, **options)
+        return run(portal, *arguments, **options)
 
     monkeypatch.setattr(Portal, "run", run_later)
     with pytest.raises(SignalingError):

@@ -12,10 +12,10 @@ import sys
 import threading
 from typing import Protocol
 
-from artico_sync._bridge.waiting.deadline import Deadline, join, take, wait_until
+from artico_sync._bridge.waiting.deadline import Deadline, get_item, join, wait_until
 from artico_sync._bridge.waiting.interrupt_safe import Condition, PriorityQueue
 
-logger = logging.getLogger("artico_sync._bridge.events.dispatcher")
+logger = logging.getLogger(__name__)
 
 #: Before all others, which are still delivered.
 STOP_FIRST = -1
@@ -79,9 +79,9 @@ class Dispatcher:
         with self._lock:
             if self._thread is not threading.current_thread():
                 return
-        forever = Deadline(None)
+        no_limit = Deadline(None)
         while True:
-            turn, _, target, name = take(self._queue.sync_q, forever)
+            turn, _, target, name = get_item(self._queue.sync_q, no_limit)
             if target is not None:
                 self._deliver(target, name, turn)
                 # It waits long for the next one, and must not keep the last alive.
@@ -118,10 +118,10 @@ class Dispatcher:
 
         Returns whether the thread has ended.
         """
-        self.order_stop()
+        self.request_stop()
         return self.wait_ended(deadline)
 
-    def order_stop(self) -> None:
+    def request_stop(self) -> None:
         """Have the thread end once what is queued has been delivered; does not wait."""
         with self._lock:
             self._stopping = True

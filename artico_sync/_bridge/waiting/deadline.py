@@ -1,10 +1,7 @@
-"""How user threads wait: one deadline for a whole call, and waits that Ctrl-C ends; user
-threads."""
+"""Deadlines shared by the steps of a call, and waits that Ctrl-C ends."""
 
 from __future__ import annotations
 
-import math
-import numbers
 import sys
 import threading
 from collections.abc import Callable
@@ -13,43 +10,23 @@ from typing import TypeVar
 
 import janus
 
+from artico_sync._checks import check_timeout
 from artico_sync.errors import ArticoTimeoutError
 
 T = TypeVar("T")
 
 # Python runs signal handlers on its main thread. A signal just before that thread goes to
-# sleep does not wake it, and on Windows none does: there, waits are cut into slices this long.
+# sleep does not wake it, and on Windows none does: there, waits are cut into slices of this length.
 MAIN_THREAD_POLL_INTERVAL = 0.1 if sys.platform == "win32" else 0.2
-OTHER_SLICE = 3600.0
-
-# Seconds that stand for ever where a number is needed: 31 years.
-LONGEST = 1e9
-
-
-def check_timeout(timeout: float | None) -> float | None:
-    """Return `timeout` in seconds after checking it.
-
-    Raises:
-        TypeError: Not a number and not None.
-        ValueError: Negative or not a number of seconds.
-    """
-    if timeout is None:
-        return None
-    given: object = timeout
-    if isinstance(given, bool) or not isinstance(given, numbers.Real):
-        raise TypeError(f"timeout must be seconds or None, not {type(given).__name__}")
-    try:
-        seconds = float(given)
-    except OverflowError:
-        # An int beyond all floats: longer than anybody waits.
-        seconds = -math.inf if given < 0 else math.inf
-    if math.isnan(seconds) or seconds < 0:
-        raise ValueError(f"timeout must be 0 or more seconds, not {seconds}")
-    return None if math.isinf(seconds) else abs(seconds)
+OTHER_THREADS_POLL_INTERVAL = 3600.0
 
 
 class Deadline:
-    """The moment a call must be over, shared by all its steps."""
+    """The moment by which a call must have returned, shared by all its steps.
+
+    Args:
+        timeout: Seconds from now; None for no limit.
+    """
 
     __slots__ = ("_end", "timeout")
 
@@ -58,13 +35,13 @@ class Deadline:
         self._end = None if self.timeout is None else monotonic() + self.timeout
 
     def remaining(self) -> float | None:
-        """Seconds left, never below 0; None where there is no end."""
+        """Return the seconds left, at least 0; None without limit."""
         return None if self._end is None else max(0.0, self._end - monotonic())
 
     def slice(self) -> float:
-        """Seconds the next wait may take before the thread must look up."""
+        """Return the seconds the next wait may take before the thread must check for signals."""
         main = threading.main_thread().ident == threading.get_ident()
-        longest = MAIN_THREAD_POLL_INTERVAL if main else OTHER_SLICE
+        longest = MAIN_THREAD_POLL_INTERVAL if main else OTHER_THREADS_POLL_INTERVAL
         remaining = self.remaining()
         return longest if remaining is None else min(longest, remaining)
 
@@ -75,14 +52,14 @@ class Deadline:
     def error(
         self, what: str, session: str | None = None, peer: str | None = None
     ) -> ArticoTimeoutError:
-        """The error to raise when the time ran out while waiting for `what`."""
+        """Return the error to raise when the time ran out while waiting for `what`."""
         return ArticoTimeoutError(
             f"Timed out after {self.timeout:g} s waiting for {what}.", session=session, peer=peer
         )
 
 
-def take(queue: janus.SyncQueue[T], deadline: Deadline) -> T:
-    """Take the next item of a janus queue.
+def get_item(queue: janus.SyncQueue[T], deadline: Deadline) -> T:
+    """Wait for the next item of a janus queue and return it.
 
     Raises:
         janus.SyncQueueEmpty: The deadline passed.
@@ -100,9 +77,9 @@ def take(queue: janus.SyncQueue[T], deadline: Deadline) -> T:
 def wait_until(
     condition: threading.Condition, predicate: Callable[[], T | None], deadline: Deadline
 ) -> T | None:
-    """Wait on a held condition until `predicate` returns something true.
+    """Wait on a held condition until `predicate` returns a true value, and return that.
 
-    Returns what it returned, or None (or its last false value) when the deadline passed.
+    When the deadline passes first, return the last false value.
     """
     while True:
         result = predicate()
@@ -112,17 +89,7 @@ def wait_until(
 
 
 def join(thread: threading.Thread, deadline: Deadline) -> bool:
-    """Wait for the end of a thread; returns whether it has come."""
+    """Wait for the end of a thread; return False if the deadline passed first."""
     while thread.is_alive() and not deadline.expired:
         thread.join(deadline.slice())
     return not thread.is_alive()
-
-
-__all__ = [
-    "LONGEST",
-    "Deadline",
-    "check_timeout",
-    "join",
-    "take",
-    "wait_until",
-]

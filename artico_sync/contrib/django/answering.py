@@ -55,7 +55,7 @@ class Answering:
         close_old_connections()
         try:
             self._handler(*(call, call.metadata)[: self._arguments])
-            if call._port.is_answered:
+            if call.answered:
                 call.wait_closed()
         except Exception as error:
             if isinstance(error, CallError) and call.closed:

@@ -7,8 +7,8 @@ import threading
 from types import FrameType
 from typing import Any
 
-from artico_sync._bridge import workers
-from artico_sync._bridge.workers import Worker
+from artico_sync._bridge import threads
+from artico_sync._bridge.threads import Worker
 
 LIMIT = 10.0
 
@@ -34,7 +34,7 @@ def test_a_worker_may_begin_while_others_are_waited_for() -> None:
 
     sys.setprofile(interfere)
     try:
-        workers.settle()
+        threads.join_finished_workers()
     finally:
         sys.setprofile(None)
     began.join(LIMIT)

@@ -14,7 +14,7 @@ import urllib.request
 import pytest
 
 from artico_sync import ArticoServer, ForkError
-from artico_sync._bridge.portal import lease
+from artico_sync._bridge.portal import acquire_portal
 from tests.unit.server.raw_peer import RawPeer, eventually, two_peers
 
 
@@ -190,7 +190,7 @@ def test_start_and_stop_from_many_threads() -> None:
 
 
 def test_refuses_to_block_the_loop_thread() -> None:
-    leased = lease()
+    portal = acquire_portal()
     server = ArticoServer(port=0)
 
     async def start() -> None:
@@ -198,9 +198,9 @@ def test_refuses_to_block_the_loop_thread() -> None:
 
     try:
         with pytest.raises(RuntimeError, match="loop thread"):
-            leased.run(start)
+            portal.run(start)
     finally:
-        leased.release()
+        portal.release()
 
 
 def _use_in_child(server: ArticoServer, answers: multiprocessing.SimpleQueue[str]) -> None:

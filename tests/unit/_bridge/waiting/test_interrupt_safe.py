@@ -13,7 +13,7 @@ import pytest
 
 from artico_sync._bridge.events.dispatcher import Dispatcher
 from artico_sync._bridge.events.mailbox import Mailbox
-from artico_sync._bridge.portal import lease
+from artico_sync._bridge.portal import acquire_portal
 from artico_sync._bridge.send_buffer import SendBuffer
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync._bridge.waiting.interrupt_safe import Condition, PriorityQueue, Queue
@@ -68,14 +68,14 @@ def test_a_queue_is_never_left_locked(make: Callable[[], janus.Queue[int]]) -> N
 
 
 def test_whatever_is_posted_after_an_interrupted_post_is_run() -> None:
-    leased = lease()
+    portal = acquire_portal()
     try:
-        for _ in interrupted_everywhere(lambda: partial(leased.post, int)):
+        for _ in interrupted_everywhere(lambda: partial(portal.post, int)):
             reached = threading.Event()
-            leased.post(reached.set)
+            portal.post(reached.set)
             assert reached.wait(LIMIT)
     finally:
-        leased.release()
+        portal.release()
 
 
 # Where it comes while a task is collected, Python itself drops it.
@@ -84,13 +84,13 @@ def test_an_interrupted_blocking_call_leaves_the_loop_alone() -> None:
     async def nothing() -> None:
         """Done at once."""
 
-    leased = lease()
+    portal = acquire_portal()
     try:
-        for _ in interrupted_everywhere(lambda: partial(leased.run, nothing, timeout=LIMIT)):
-            leased.run(nothing, timeout=LIMIT)
-            assert not leased._thread.works
+        for _ in interrupted_everywhere(lambda: partial(portal.run, nothing, timeout=LIMIT)):
+            portal.run(nothing, timeout=LIMIT)
+            assert not portal._thread.tasks
     finally:
-        leased.release()
+        portal.release()
 
 
 class Sent:
@@ -106,44 +106,44 @@ class Sent:
 
 
 def test_a_message_accepted_before_ctrl_c_is_sent_without_another() -> None:
-    leased = lease()
+    portal = acquire_portal()
     check: Callable[[int], None] = lambda size: None  # noqa: E731
     lock = threading.RLock()
     session: Any = None
-    outgoing: Any = None
+    send_buffer: Any = None
 
     def prepare() -> Callable[[], Any]:
-        nonlocal session, outgoing
+        nonlocal session, send_buffer
         session = current = Sent()
         engine: Any = lambda: current  # noqa: E731
-        outgoing = SendBuffer(leased, lock, Condition(lock), 1000, engine)
-        return partial(outgoing.put, "one", 3, Deadline(0), check)
+        send_buffer = SendBuffer(portal, lock, Condition(lock), 1000, engine)
+        return partial(send_buffer.enqueue_message, "one", 3, Deadline(0), check)
 
     try:
         for _ in interrupted_everywhere(prepare):
-            if outgoing._accepted:
+            if send_buffer._accepted:
                 assert session.something.wait(LIMIT)
                 assert session.messages == ["one"]
             assert is_free(lock)
     finally:
-        leased.release()
+        portal.release()
 
 
 def test_a_signal_handler_may_send_whatever_it_interrupts() -> None:
-    leased = lease()
+    portal = acquire_portal()
     check: Callable[[int], None] = lambda size: None  # noqa: E731
     lock = threading.RLock()
     session: Any = None
-    outgoing: Any = None
+    send_buffer: Any = None
 
     def put(data: str) -> None:
-        outgoing.put(data, len(data), Deadline(LIMIT), check)
+        send_buffer.enqueue_message(data, len(data), Deadline(LIMIT), check)
 
     def prepare() -> Callable[[], Any]:
-        nonlocal session, outgoing
+        nonlocal session, send_buffer
         session = current = Sent()
         engine: Any = lambda: current  # noqa: E731
-        outgoing = SendBuffer(leased, lock, Condition(lock), 1000, engine)
+        send_buffer = SendBuffer(portal, lock, Condition(lock), 1000, engine)
         return partial(put, "message")
 
     try:
@@ -151,7 +151,7 @@ def test_a_signal_handler_may_send_whatever_it_interrupts() -> None:
             wanted = ["handler's", "message"] if interrupted else ["message"]
             wait_until(lambda: sorted(session.messages) == wanted, "all of them", LIMIT)
     finally:
-        leased.release()
+        portal.release()
 
 
 def make_mailbox(dispatcher: Dispatcher) -> Mailbox:

@@ -7,7 +7,7 @@ import threading
 
 import pytest
 
-from artico_sync._bridge.executor import DaemonExecutor
+from artico_sync._bridge.threads import DaemonExecutor
 from artico_sync._webrtc.ice import resolver
 from artico_sync._webrtc.ice.resolver import get_resolver
 

@@ -24,7 +24,7 @@ from aiortc import (
 )
 from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsTransport
 
-from artico_sync._bridge.executor import DaemonExecutor
+from artico_sync._bridge.threads import DaemonExecutor
 from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc.ice import gatherer as gathering
 from artico_sync._webrtc.ice import keep_alive, resolver

@@ -18,7 +18,7 @@ from aiortc.rtcrtpreceiver import RTCRtpReceiver
 from aiortc.rtcrtpsender import RTCRtpSender
 from aiortc.rtp import RtpPacket
 
-from artico_sync._bridge import frame_reader as frames
+from artico_sync._bridge import streams as frames
 from artico_sync._webrtc.media.local_track import hub_of
 from artico_sync._webrtc.media.shared_encoder import SharedEncoder
 from artico_sync._webrtc.rtp import receiver as rtp_receiver

@@ -10,8 +10,8 @@ import time
 
 import pytest
 
-from artico_sync._bridge import executor
-from artico_sync._bridge.executor import DaemonExecutor
+from artico_sync._bridge import threads
+from artico_sync._bridge.threads import DaemonExecutor
 
 LIMIT = 10.0
 
@@ -37,7 +37,7 @@ def test_work_is_done_at_once_up_to_the_limit() -> None:
 
 
 def test_idle_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(executor, "IDLE_SECONDS", 0.01)
+    monkeypatch.setattr(threads, "IDLE_SECONDS", 0.01)
     pool = DaemonExecutor()
     thread = pool.submit(threading.current_thread).result(LIMIT)
     thread.join(LIMIT)
@@ -49,7 +49,7 @@ def test_idle_threads_end(monkeypatch: pytest.MonkeyPatch) -> None:
 def test_the_thread_that_has_just_worked_ends_with_the_shutdown(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(executor, "ENDING_SECONDS", LIMIT)
+    monkeypatch.setattr(threads, "ENDING_SECONDS", LIMIT)
     for _ in range(100):
         pool = DaemonExecutor()
         thread = pool.submit(threading.current_thread).result(LIMIT)
@@ -87,7 +87,7 @@ def test_a_loop_takes_it() -> None:
 
 SCRIPT = """
 import asyncio, sys, time
-from artico_sync._bridge.executor import DaemonExecutor
+from artico_sync._bridge.threads import DaemonExecutor
 
 async def main():
     loop = asyncio.get_running_loop()
