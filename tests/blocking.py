@@ -16,7 +16,7 @@ LIMIT = 10.0 * TIME_UNIT
 # Where a thread stands when it waits for another one.
 _WAITS = {"wait", "acquire", "_wait_for_tstate_lock", "get", "next_reply", "join"}
 # The modules all waits of the library's users go through.
-OURS = ("waiting.py", "waiter.py")
+WAITING_MODULES = ("deadline.py", "waiter.py")
 
 
 class WaitWatch:

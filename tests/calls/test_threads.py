@@ -29,7 +29,7 @@ from artico_sync._bridge import portal as loop_module
 from artico_sync._bridge.streams import FrameReader
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync._engine.call_state import CallState
-from tests.blocking import OURS, WaitWatch
+from tests.blocking import WAITING_MODULES, WaitWatch
 from tests.command_line import running
 from tests.conftest import RTC_CONFIG, TIME_UNIT, MakeArtico
 from tests.forking import forks, in_child
@@ -178,7 +178,7 @@ def test_ctrl_c_ends_a_wait_and_leaves_the_call_usable(
     main = threading.main_thread().ident
     assert main is not None
     pressed: list[float] = []
-    watch = WaitWatch(*OURS)
+    watch = WaitWatch(*WAITING_MODULES)
 
     def press() -> None:
         wait_until(watch.is_blocked, "the wait", TIMEOUT)
