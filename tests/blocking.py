@@ -14,7 +14,7 @@ from tests.conftest import TIME_UNIT
 LIMIT = 10.0 * TIME_UNIT
 
 # Where a thread stands when it waits for another one.
-_WAITS = {"wait", "acquire", "_wait_for_tstate_lock", "get", "next_reply", "join"}
+_WAITS = {"wait", "acquire", "_wait_for_tstate_lock", "get", "join"}
 # The modules all waits of the library's users go through.
 WAITING_MODULES = ("deadline.py", "waiter.py")
 

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import os
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 from typing import Any
 
@@ -138,8 +139,9 @@ def test_files_in_both_directions_at_once(pair: tuple[Call, Call], tmp_path: Pat
 
         workers.append(Blocked(read))
     with workers[0], workers[1]:
-        with Blocked(lambda: senders[1].send(tmp_path / "1.bin")) as other:
-            senders[0].send(tmp_path / "0.bin")
+        with ThreadPoolExecutor(1) as executor:
+            other = executor.submit(senders[1].send, tmp_path / "1.bin", timeout=TIMEOUT)
+            senders[0].send(tmp_path / "0.bin", timeout=TIMEOUT)
         other.result()
         pair[0].hangup()
     assert (folders[1] / "0.bin").read_bytes() == contents[0]
