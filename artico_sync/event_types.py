@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 if TYPE_CHECKING:
     from artico_sync.call import Call
-    from artico_sync.media.remote import RemoteTrack
-    from artico_sync.media.streams import RemoteMediaStream
+    from artico_sync.media.remote import RemoteMediaStream, RemoteTrack
 
 Metadata = str | None
 Data = str | bytes

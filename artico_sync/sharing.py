@@ -8,7 +8,8 @@ from typing import TYPE_CHECKING
 from artico_sync._bridge.call import CallBridge
 from artico_sync._protocol.messages import stream_metadata_message
 from artico_sync._protocol.settings import Settings
-from artico_sync.media.streams import MediaStream, RemoteMediaStream, Track, check_track, has_ended
+from artico_sync.media.remote import RemoteMediaStream
+from artico_sync.media.streams import MediaStream, Track, check_track, has_ended
 
 if TYPE_CHECKING:
     from artico_sync._bridge.media import ReceivedTrack

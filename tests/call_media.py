@@ -13,7 +13,7 @@ from numpy.typing import NDArray
 
 from artico_sync import Call, MediaStream
 from artico_sync.media import AudioTrack, RemoteTrack, VideoTrack
-from artico_sync.media.arrays import array_of
+from artico_sync.media._frames import to_array
 from tests.conftest import TIME_UNIT
 from tests.media_content import frequency_of, loudness, plain, shows, tone
 from tests.polling import wait_until
@@ -240,7 +240,7 @@ __all__ = [
     "FPS",
     "LIMIT",
     "MediaLog",
-    "array_of",
+    "to_array",
     "check_order",
     "film",
     "heard",

@@ -5,13 +5,13 @@ only locks of modules further down, or others of the same module as that module 
 `tests/faults/lock_order.py` holds the library to it.
 
 - Held while waiting, and so never taken on the loop thread: `server.server`,
-  `contrib.process_client`, `contrib.django.answering`, `media.recorder`, `media.local`,
+  `contrib.process_client`, `contrib.django.answering`, `media.streams`, `media.tracks`,
   `_webrtc._aiortc.players`, `files.receiver`, `cli.output`, `cli.chat`, `testing.fake_peer`,
   `_bridge.signaling`.
-- From here on no thread waits, and no code of the user runs, under a lock: `media.streams`,
+- From here on no thread waits, and no code of the user runs, under a lock: `media.remote`,
   `signaling`, `memory_signaling`.
-- `_bridge.call`, `_bridge.client`, `media.recording`, `media.sources`.
-- `_bridge.events.mailbox`, `_bridge.streams`, `media.playback`.
+- `_bridge.call`, `_bridge.client`, `media._recording`, `media._sources`.
+- `_bridge.events.mailbox`, `_bridge.streams`, `media._playback`.
 - `_bridge.events.dispatcher`.
 - Nothing else is taken under these: `_bridge.portal`, `_speedups.wake_up`,
   `_speedups.switch_interval`, `_bridge.threads`, `_bridge.waiting.interrupt_safe`, `_notebook`,

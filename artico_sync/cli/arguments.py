@@ -259,10 +259,10 @@ def _check_paths(parser: argparse.ArgumentParser, options: argparse.Namespace) -
     if options.receive_limit is not None and folder is None:
         parser.error("--receive-limit: there is no --receive-to")
     if options.record is not None:
-        from artico_sync.media.recording_target import FORMATS
+        from artico_sync.media.streams import RECORDING_FORMATS
 
-        if os.path.splitext(options.record)[1].lower() not in FORMATS:
-            parser.error(f"--record: the name must end in one of {', '.join(FORMATS)}")
+        if os.path.splitext(options.record)[1].lower() not in RECORDING_FORMATS:
+            parser.error(f"--record: the name must end in one of {', '.join(RECORDING_FORMATS)}")
 
 
 def _rtc_config(options: argparse.Namespace) -> dict[str, Any] | None:

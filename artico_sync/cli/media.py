@@ -13,7 +13,7 @@ from artico_sync.errors import ArticoTimeoutError, MediaError
 
 if TYPE_CHECKING:
     from artico_sync.media import MediaStream, Recorder
-    from artico_sync.media.streams import RemoteMediaStream
+    from artico_sync.media.remote import RemoteMediaStream
 
 # Seconds between two looks at whether the file has been played, and what is on its way
 # then still takes: nobody acknowledges pictures and sounds.
@@ -38,9 +38,9 @@ class Media:
         self._stream: MediaStream | None = None
         self._recorder: Recorder | None = None
         if self._path is not None:
-            from artico_sync.media.recording_target import check_target
+            from artico_sync.media.streams import check_recording_path
 
-            check_target(self._path)
+            check_recording_path(self._path)
         if self._name is not None:
             # Imported only here: it takes half a second.
             from artico_sync.media import MediaStream

@@ -1,10 +1,13 @@
-"""Audio and video without asyncio: local tracks and streams, remote ones, recordings; user
-threads."""
+"""Audio and video without asyncio: local tracks and streams, remote ones, recordings."""
 
-from artico_sync.media.local import AudioTrack, LocalTrack, VideoTrack
-from artico_sync.media.recorder import Recorder
-from artico_sync.media.remote import RemoteAudioTrack, RemoteTrack, RemoteVideoTrack
-from artico_sync.media.streams import MediaStream, RemoteMediaStream
+from artico_sync.media.remote import (
+    RemoteAudioTrack,
+    RemoteMediaStream,
+    RemoteTrack,
+    RemoteVideoTrack,
+)
+from artico_sync.media.streams import MediaStream, Recorder
+from artico_sync.media.tracks import AudioTrack, LocalTrack, VideoTrack
 
 __all__ = [
     "AudioTrack",

@@ -1,40 +1,39 @@
-"""Remote tracks: what comes from the other peer; any thread.
+"""Tracks and streams that other peers share.
 
-A track is decoded while somebody reads it, and stops being decoded a few seconds after the last
-read.
+A track is decoded while any thread reads it; decoding stops a few seconds after the last read.
 """
 
 from __future__ import annotations
 
-from abc import ABC, abstractmethod
+import os
+import threading
+from abc import abstractmethod
 from collections.abc import Callable, Iterator
 from typing import TYPE_CHECKING, Any
 
 from artico_sync._bridge.streams import FrameReader, Post
 from artico_sync._bridge.waiting.deadline import Deadline
-from artico_sync._not_copyable import NotCopyable
 from artico_sync.errors import MediaError
-from artico_sync.media.arrays import array_of, numpy
-from artico_sync.media.local import AudioTrack, LocalTrack, VideoTrack
-from artico_sync.media.pictures import display_live, png_of
+from artico_sync.media._frames import display_live, encode_png, import_numpy, to_array
+from artico_sync.media.streams import RECORDING_BACKLOG_FRAMES, MediaStream, Recorder
+from artico_sync.media.tracks import AudioTrack, LocalTrack, MediaTrack, VideoTrack
 
 if TYPE_CHECKING:
     import numpy as np
     from av.frame import Frame
     from numpy.typing import NDArray
 
-    from artico_sync._webrtc.media.remote_track import ReceivedTrack
-    from artico_sync.media.streams import RemoteMediaStream
+    from artico_sync._bridge.media import ReceivedTrack
 
 # Seconds a notebook waits for the picture of a track it shows.
-REPR_TIMEOUT = 2.0
+REPR_TIMEOUT_SECONDS = 2.0
 
 
-class RemoteTrack(NotCopyable, ABC):
+class RemoteTrack(MediaTrack):
     """A track another peer shares; made by a call, never by the user.
 
-    Iterating gives the frames until the track ends. Every method may be called from any thread; of
-    several readers of one track each frame goes to one.
+    Iterating gives the frames until the track ends. Every method may be called from any thread; if
+    several threads read one track, each frame goes to one of them.
 
     Example:
         >>> track = call.wait_for("track", timeout=5)
@@ -61,7 +60,7 @@ class RemoteTrack(NotCopyable, ABC):
 
     @property
     def id(self) -> str:
-        """The id of the track, the same at the other end."""
+        """The id of the track, the same on both sides of a call."""
         return self._track.id
 
     @property
@@ -71,11 +70,11 @@ class RemoteTrack(NotCopyable, ABC):
 
     @property
     def ended(self) -> bool:
-        """Whether no frame can come any more: the peer took the track away, or the call closed."""
+        """True once no frame can arrive: the peer removed the track, or the call closed."""
         return self._track.readyState == "ended"
 
     def recv(self, timeout: float | None = None) -> Frame:
-        """The next `av` frame nobody has read, in order; a slow reader misses the oldest ones.
+        """Wait for the next unread `av` frame, in order; a slow reader misses the oldest ones.
 
         Example:
             >>> track = call.wait_for("track", timeout=5)
@@ -84,21 +83,21 @@ class RemoteTrack(NotCopyable, ABC):
             (64, 48)
 
         Args:
-            timeout: Seconds to wait; None for ever, 0 polls.
+            timeout: Seconds to wait; None waits without limit, 0 polls.
 
         Returns:
-            An `av.VideoFrame`, or an `av.AudioFrame`.
+            An `av.VideoFrame` or an `av.AudioFrame`.
 
         Raises:
             ArticoTimeoutError: The time ran out.
             MediaError: The track has ended, and its last frames were read.
-            ForkError: The track came to another process.
-            RuntimeError: On the library's loop thread.
+            ForkError: The call was made in another process.
+            RuntimeError: Called on the library's loop thread.
         """
         return self._reader.get(Deadline(timeout))[0]
 
     def read(self, timeout: float | None = None) -> NDArray[np.uint8] | NDArray[np.int16]:
-        """The same as `recv`, as a NumPy array.
+        """Wait for the next unread frame as `recv` does, and return it as a NumPy array.
 
         Example:
             >>> track = call.wait_for("track", timeout=5)
@@ -106,7 +105,7 @@ class RemoteTrack(NotCopyable, ABC):
             (48, 64, 3)
 
         Args:
-            timeout: Seconds to wait; None for ever, 0 polls.
+            timeout: Seconds to wait; None waits without limit, 0 polls.
 
         Returns:
             (height, width, 3) of uint8 RGB, or (samples, channels) of int16.
@@ -115,13 +114,14 @@ class RemoteTrack(NotCopyable, ABC):
             ImportError: NumPy is not installed.
             ArticoTimeoutError: The time ran out.
             MediaError: The track has ended, and its last frames were read.
-            RuntimeError: On the library's loop thread.
+            ForkError: The call was made in another process.
+            RuntimeError: Called on the library's loop thread.
         """
-        numpy()
-        return array_of(self.recv(timeout))
+        import_numpy()
+        return to_array(self.recv(timeout))
 
     def snapshot(self, timeout: float | None = 10) -> NDArray[np.uint8] | NDArray[np.int16]:
-        """What the track shows now, as a NumPy array; takes nothing from `recv`.
+        """Return the current frame as a NumPy array, without taking it from `recv`.
 
         Example:
             >>> track = call.wait_for("track", timeout=5)
@@ -129,7 +129,7 @@ class RemoteTrack(NotCopyable, ABC):
             (48, 64, 3)
 
         Args:
-            timeout: Seconds to wait for a frame; None for ever.
+            timeout: Seconds to wait for a frame; None waits without limit.
 
         Returns:
             (height, width, 3) of uint8 RGB, or (samples, channels) of int16.
@@ -138,17 +138,22 @@ class RemoteTrack(NotCopyable, ABC):
             ImportError: NumPy is not installed.
             ArticoTimeoutError: The time ran out.
             MediaError: The track has ended.
-            RuntimeError: On the library's loop thread.
+            ForkError: The call was made in another process.
+            RuntimeError: Called on the library's loop thread.
         """
-        numpy()
-        return array_of(self._current(Deadline(timeout)))
+        import_numpy()
+        return to_array(self._current_frame(Deadline(timeout)))
 
-    def _current(self, deadline: Deadline) -> Frame:
-        reader = FrameReader(self._track, self._post)
+    def _current_frame(self, deadline: Deadline) -> Frame:
+        reader = self._make_reader()
         try:
             return reader.get(deadline)[0]
         finally:
             reader.close()
+
+    def _make_reader(self, **options: Any) -> FrameReader:
+        """Return one more reader of the track; it gets every frame, as `recv` does."""
+        return FrameReader(self._track, self._post, **options)
 
     def __iter__(self) -> Iterator[Frame]:
         while True:
@@ -160,7 +165,7 @@ class RemoteTrack(NotCopyable, ABC):
 
     @abstractmethod
     def map(self, function: Callable[[Any], Any]) -> LocalTrack:
-        """A local track whose frames are made from this one's, to share on any call.
+        """Return a local track whose frames are made from this one's, to share on any call.
 
         Example:
             >>> track = call.wait_for("track", timeout=5)
@@ -171,28 +176,23 @@ class RemoteTrack(NotCopyable, ABC):
             True
 
         Args:
-            function: Called on a worker thread with each frame as a NumPy array; returns what the
-                track's `write` takes. An exception in it ends the new track.
+            function: Called on a worker thread with each frame as a NumPy array; returns anything
+                the new track's `write` accepts. An exception in it ends the new track.
 
         Returns:
             A track of the same kind; it ends with this one.
 
         Raises:
-            TypeError: Not a function, or a coroutine function.
+            TypeError: The argument is not a function, or a coroutine function.
             ImportError: NumPy is not installed.
         """
 
     def _frame_source(self) -> ReceivedTrack:
-        """What a call sends of this track when it is shared on (`source_for` asks)."""
         return self._track
-
-    def __repr__(self) -> str:
-        state = "ended" if self.ended else "live"
-        return f"<{type(self).__name__} {self.kind} {self.id} {state}>"
 
 
 class RemoteVideoTrack(RemoteTrack):
-    """Video another peer shares; a notebook shows its picture.
+    """Video another peer shares; a notebook shows its current picture.
 
     Example:
         >>> track = call.wait_for("track", timeout=5)
@@ -201,7 +201,7 @@ class RemoteVideoTrack(RemoteTrack):
     """
 
     def png(self, timeout: float | None = 10) -> bytes:
-        """What the track shows now, as a PNG file; needs no NumPy, takes nothing from `recv`.
+        """Return the current picture as a PNG file, without taking it from `recv`; needs no NumPy.
 
         Example:
             >>> track = call.wait_for("track", timeout=5)
@@ -209,22 +209,23 @@ class RemoteVideoTrack(RemoteTrack):
             ...     written = file.write(track.png(timeout=5))
 
         Args:
-            timeout: Seconds to wait for a picture; None for ever.
+            timeout: Seconds to wait for a picture; None waits without limit.
 
         Returns:
-            The file's content.
+            The content of the file.
 
         Raises:
             ArticoTimeoutError: The time ran out.
             MediaError: The track has ended.
-            RuntimeError: On the library's loop thread.
+            ForkError: The call was made in another process.
+            RuntimeError: Called on the library's loop thread.
         """
-        return png_of(self._current(Deadline(timeout)))
+        return encode_png(self._current_frame(Deadline(timeout)))
 
     def _repr_png_(self) -> bytes | None:
-        # What a notebook asks for; without a picture soon it shows the text.
+        # Called by notebooks, which show the text if no picture arrives soon.
         try:
-            return self.png(timeout=REPR_TIMEOUT)
+            return self.png(timeout=REPR_TIMEOUT_SECONDS)
         except (TimeoutError, MediaError):
             return None
 
@@ -237,22 +238,23 @@ class RemoteVideoTrack(RemoteTrack):
             <IPython.core.display.Image object>...
 
         Args:
-            timeout: Seconds to show it; None for as long as it lasts.
+            timeout: Seconds to show it; None shows it until it ends.
 
         Raises:
-            ImportError: There is no IPython.
-            RuntimeError: On the library's loop thread.
+            ImportError: IPython is not installed.
+            RuntimeError: Called on the library's loop thread.
         """
-        # One picture kept: a browser slower than the track sees fewer, never old ones.
-        reader = FrameReader(self._track, self._post, limit=1)
+        # A buffer of one picture: a browser slower than the track gets fewer pictures, not old
+        # ones.
+        reader = self._make_reader(limit=1)
         try:
             display_live(lambda deadline: reader.get(deadline)[0], timeout)
         finally:
             reader.close()
 
     def map(self, function: Callable[[Any], Any]) -> VideoTrack:
-        numpy()
-        return VideoTrack._mapped(FrameReader(self._track, self._post, idle=None), function)
+        import_numpy()
+        return VideoTrack._mapped(self._make_reader(idle=None), function)
 
 
 class RemoteAudioTrack(RemoteTrack):
@@ -265,19 +267,138 @@ class RemoteAudioTrack(RemoteTrack):
     """
 
     def map(self, function: Callable[[Any], Any]) -> AudioTrack:
-        numpy()
-        return AudioTrack._mapped(FrameReader(self._track, self._post, idle=None), function)
+        import_numpy()
+        return AudioTrack._mapped(self._make_reader(idle=None), function)
 
 
 def make_remote_track(
     track: ReceivedTrack, stream: RemoteMediaStream | None, post: Post
 ) -> RemoteTrack:
-    """The user's object of a track that comes from a peer, of the right kind.
+    """Return the user's object of a received track, of the class for its kind.
 
     Args:
         track: The track on the loop.
         stream: The stream it belongs to.
-        post: Runs a function on the loop soon (`Portal.post`).
+        post: Runs a function on the loop soon.
     """
     kind = RemoteVideoTrack if track.kind == "video" else RemoteAudioTrack
     return kind(track, stream, post)
+
+
+class RemoteMediaStream(MediaStream):
+    """A stream another peer shares; made by a call, never by the user.
+
+    It arrives with the `stream` event and is in `Call.streams` until the peer stops sharing it.
+
+    Example:
+        >>> stream = call.wait_for("stream", timeout=5)
+        >>> stream.metadata, [track.kind for track in stream.tracks]
+        ('from the roof', ['video'])
+        >>> stream in call.streams
+        True
+
+    Args:
+        id: The id the other peer gave the stream.
+        metadata: The metadata the other peer shared it with.
+    """
+
+    _tracks: tuple[RemoteTrack, ...]
+
+    if TYPE_CHECKING:
+        # All tracks are remote ones.
+        @property
+        def tracks(self) -> tuple[RemoteTrack, ...]: ...
+        @property
+        def audio_tracks(self) -> tuple[RemoteAudioTrack, ...]: ...
+        @property
+        def video_tracks(self) -> tuple[RemoteVideoTrack, ...]: ...
+
+    def __init__(self, id: str, metadata: str | None = None) -> None:
+        super().__init__()
+        # Any id the peer chose; it was checked with the session description.
+        self._id = id
+        self._metadata = metadata
+        self._lock = threading.Lock()
+        self._recorders: list[Recorder] = []
+
+    @property
+    def metadata(self) -> str | None:
+        """The metadata the other peer shared the stream with last, or None."""
+        return self._metadata
+
+    def stop(self) -> None:
+        """Do nothing: only the other peer can end its tracks.
+
+        Example:
+            >>> stream = call.wait_for("stream", timeout=5)
+            >>> stream.stop()
+            >>> stream.ended
+            False
+        """
+
+    def record(self, path: str | os.PathLike[str]) -> Recorder:
+        """Start to record the stream, until `stop()` of the recorder or the end of its `with`.
+
+        May be called from any thread; does not wait for frames.
+
+        Example:
+            >>> stream = call.wait_for("stream", timeout=5)
+            >>> with stream.record("visit.webm") as recorder:
+            ...     frame = stream.tracks[0].recv(timeout=5)    # or wait for anything else
+            >>> recorder.stopped
+            True
+
+        Args:
+            path: The file; it is written when the recording ends and replaces an existing one. Its
+                suffix selects the format: `.mp4`, `.m4v`, `.webm`, `.mkv`, `.mov`, or for sound
+                alone `.wav`, `.ogg`, `.oga`, `.opus`, `.m4a`.
+
+        Returns:
+            The recorder, which has started.
+
+        Raises:
+            TypeError: The path is not a str or a path object.
+            ValueError: The suffix is of no known format.
+            MediaError: The file cannot be written: the folder does not exist, or permission is
+                denied. Nothing is recorded then, and an existing file stays.
+        """
+        path = os.fspath(path)
+        if not isinstance(path, str):
+            raise TypeError(f"path must be a str or os.PathLike of str, not {type(path).__name__}")
+        recorder = Recorder(path, self._discard_recorder)
+        with self._lock:
+            self._recorders.append(recorder)
+            tracks = self._tracks
+        for track in tracks:
+            if not track.ended:
+                _record_track(recorder, track)
+        return recorder
+
+    def _discard_recorder(self, recorder: Recorder) -> None:
+        with self._lock:
+            if recorder in self._recorders:
+                self._recorders.remove(recorder)
+
+    # called by the call
+
+    def _describe(self, metadata: str | None) -> None:
+        """Replace the metadata by what the peer sent last."""
+        self._metadata = metadata
+
+    def _add(self, track: RemoteTrack) -> None:
+        """Add a track that the peer shares from now on."""
+        with self._lock:
+            self._tracks = (*self._tracks, track)
+            recorders = tuple(self._recorders)
+        for recorder in recorders:
+            _record_track(recorder, track)
+
+    def _remove(self, track: RemoteTrack) -> None:
+        """Remove a track that the peer has stopped sharing."""
+        with self._lock:
+            self._tracks = tuple(other for other in self._tracks if other is not track)
+
+
+def _record_track(recorder: Recorder, track: RemoteTrack) -> None:
+    limit = RECORDING_BACKLOG_FRAMES[track.kind]
+    recorder._add_reader(track.kind, track._make_reader(limit=limit, idle=None))

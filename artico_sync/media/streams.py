@@ -1,41 +1,49 @@
-"""Streams: tracks that belong together; any thread."""
+"""Streams of tracks to share on calls, and recordings of remote ones."""
 
 from __future__ import annotations
 
+import atexit
 import os
 import re
 import sys
+import tempfile
 import threading
 import uuid
-from collections.abc import Iterable
+import weakref
+from collections.abc import Callable, Iterable
+from dataclasses import dataclass
 from typing import TYPE_CHECKING, TypeAlias, cast
 
+from artico_sync._bridge.portal import assert_not_loop_thread
+from artico_sync._bridge.streams import FrameReader
+from artico_sync._bridge.threads import ForkGuard
+from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync._display import table
 from artico_sync._not_copyable import NotCopyable
-from artico_sync.media.local import FileTrack, LocalTrack
-from artico_sync.media.recorder import Recorder
-from artico_sync.media.remote import RemoteTrack
+from artico_sync.errors import ForkError, MediaError
+from artico_sync.media.tracks import FileTrack, LocalTrack, MediaTrack
 
 if TYPE_CHECKING:
     from aiortc import MediaStreamTrack
 
-    from artico_sync.media.remote import RemoteAudioTrack, RemoteVideoTrack
+#: Any track that can be shared: local ones, remote ones of any call, any aiortc track.
+Track: TypeAlias = "MediaTrack | MediaStreamTrack"
 
-#: Whatever may be shared: tracks of ours, tracks of another call, any aiortc track.
-Track: TypeAlias = "LocalTrack | RemoteTrack | MediaStreamTrack"
-
-# What RFC 8830 lets a stream id be made of.
-_ID = re.compile(r"[!#-'*+\-.0-9A-Z^-~]{1,64}")
+# The characters and the length that RFC 8830 section 2 allows for a stream id.
+_STREAM_ID = re.compile(r"[!#-'*+\-.0-9A-Z^-~]{1,64}")
+# Seconds a recording gets to be written at the program's exit.
+EXIT_GRACE_SECONDS = 2.0
 
 
 def check_track(track: object) -> Track:
-    """Return `track` if it may be shared.
+    """Return `track` if it can be shared.
 
     Raises:
-        TypeError: It may not.
+        TypeError: It is no track.
     """
-    if isinstance(track, (LocalTrack, RemoteTrack)):
+    if isinstance(track, MediaTrack):
         return track
+    # Not imported for this check: if aiortc is not loaded, the object is none of its tracks.
     aiortc = sys.modules.get("aiortc")
     if aiortc is not None and isinstance(track, aiortc.MediaStreamTrack):
         return cast("MediaStreamTrack", track)
@@ -46,16 +54,17 @@ def check_track(track: object) -> Track:
 
 
 def has_ended(track: Track) -> bool:
-    """Whether a track can give nothing more."""
-    if isinstance(track, (LocalTrack, RemoteTrack)):
+    """Return True if no frame of a track can follow."""
+    if isinstance(track, MediaTrack):
         return track.ended
     state: str = track.readyState
     return state == "ended"
 
 
 class MediaStream(NotCopyable):
-    """Tracks that belong together, to share with `Call.add_stream`; any thread (W3C Media Capture
-    and Streams, MediaStream).
+    """Tracks that belong together, to share with `Call.add_stream` (W3C Media Capture and Streams).
+
+    Every method may be called from any thread.
 
     Example:
         >>> stream = MediaStream([AudioTrack()], id="microphone")
@@ -63,12 +72,12 @@ class MediaStream(NotCopyable):
         ('microphone', ['audio'])
 
     Args:
-        tracks: Tracks of ours, remote ones, or `aiortc.MediaStreamTrack`s.
-        id: The stream's id, the same at the other end; by default a random one.
+        tracks: Local tracks, remote tracks, or `aiortc.MediaStreamTrack`s.
+        id: The stream's id, the same on both sides of a call; by default a random one.
 
     Raises:
-        TypeError: Something that is not a track, or an id that is not a string.
-        ValueError: The same track twice, or an id that cannot be signalled (RFC 8830 section 2).
+        TypeError: A track is none, or the id is not a string.
+        ValueError: The same track twice, or an id that cannot be signaled (RFC 8830 section 2).
     """
 
     _copy_hint = "`MediaStream(stream.tracks)` makes another with the same tracks."
@@ -78,13 +87,12 @@ class MediaStream(NotCopyable):
             id = str(uuid.uuid4())
         elif not isinstance(id, str):
             raise TypeError(f"a stream's id is a string, not {type(id).__name__}")
-        elif _ID.fullmatch(id) is None or id == "-":
+        elif _STREAM_ID.fullmatch(id) is None or id == "-":
             raise ValueError(f"a stream's id is 1 to 64 letters, digits or marks, not {id!r}")
         checked = tuple(check_track(track) for track in tracks)
         if len({track.id for track in checked}) != len(checked):
             raise ValueError("a stream cannot hold the same track twice")
         self._id = id
-        self._lock = threading.Lock()
         self._tracks = checked
 
     @classmethod
@@ -96,9 +104,9 @@ class MediaStream(NotCopyable):
         format: str | None = None,
         options: dict[str, str] | None = None,
     ) -> MediaStream:
-        """Play a file, URL or device: one video and one audio track, in lip sync.
+        """Return a stream that plays a file, URL or device, with picture and sound in sync.
 
-        It plays while a call shares it, and ends its tracks at the end.
+        It plays while a call shares it; its tracks end with the file.
 
         Example:
             >>> film = MediaStream.from_file("film.mp4", loop=True)
@@ -109,25 +117,25 @@ class MediaStream(NotCopyable):
             True
 
         Args:
-            path: Whatever FFmpeg opens.
-            loop: Start again at the end.
+            path: A file, URL or device that FFmpeg opens.
+            loop: True to start again at the end.
             format: FFmpeg's name of the input format, for devices (`"v4l2"`, `"avfoundation"`).
-            options: FFmpeg's options for it, like `{"video_size": "640x480"}`.
+            options: FFmpeg's options for the input, such as `{"video_size": "640x480"}`.
 
         Returns:
-            A stream with what it has of the two, sound first.
+            A stream of the first audio and the first video track, as far as the input has them.
 
         Raises:
-            MediaError: It cannot be opened, or has neither picture nor sound.
+            MediaError: The input cannot be opened, or has neither picture nor sound.
         """
-        from artico_sync.media.playback import FilePlayer
+        from artico_sync.media._playback import FilePlayer
 
         player = FilePlayer(os.fspath(path), loop=loop, format=format, options=options)
         return cls(FileTrack(source) for source in player.sources)
 
     @property
     def id(self) -> str:
-        """The stream's id, the same at the other end."""
+        """The stream's id, the same on both sides of a call."""
         return self._id
 
     @property
@@ -137,26 +145,26 @@ class MediaStream(NotCopyable):
 
     @property
     def audio_tracks(self) -> tuple[Track, ...]:
-        """The tracks that carry sound."""
+        """The audio tracks."""
         return tuple(track for track in self._tracks if track.kind == "audio")
 
     @property
     def video_tracks(self) -> tuple[Track, ...]:
-        """The tracks that carry pictures."""
+        """The video tracks."""
         return tuple(track for track in self._tracks if track.kind == "video")
 
     @property
     def metadata(self) -> str | None:
-        """What the other peer said about the stream; None for local ones."""
+        """The metadata the other peer shared the stream with; None for local streams."""
         return None
 
     @property
     def ended(self) -> bool:
-        """Whether none of the tracks goes on: all were stopped, or played to their ends."""
+        """True once every track has ended."""
         return all(has_ended(track) for track in self.tracks)
 
     def stop(self) -> None:
-        """End every track of ours, in every call that shares it; harmless twice, any thread.
+        """End every local track, in every call that shares it; has no effect a second time.
 
         Example:
             >>> stream = MediaStream([VideoTrack(), AudioTrack()])
@@ -167,11 +175,10 @@ class MediaStream(NotCopyable):
         for track in self._tracks:
             if isinstance(track, LocalTrack):
                 track.stop()
-            elif not isinstance(track, RemoteTrack):
-                from artico_sync._webrtc._aiortc.players import make_stoppable
+            elif not isinstance(track, MediaTrack):
+                from artico_sync._bridge.media import stop_aiortc_track
 
-                make_stoppable(track)
-                track.stop()
+                stop_aiortc_track(track)
 
     def __repr__(self) -> str:
         return f"<{type(self).__name__} {self.id} {len(self._tracks)} tracks>"
@@ -182,112 +189,162 @@ class MediaStream(NotCopyable):
         return table(f"{type(self).__name__} {self.id}", rows)
 
 
-class RemoteMediaStream(MediaStream):
-    """A stream another peer shares; made by a call, never by the user.
+@dataclass(frozen=True)
+class RecordingFormat:
+    """A file format to record to, by FFmpeg's names.
 
-    It comes with the `stream` event and stands in `Call.streams` until the peer shares it no more.
+    Attributes:
+        container: The file format.
+        audio: The encoder for sound.
+        video: The encoder for pictures; None if the format holds only sound.
+    """
+
+    container: str
+    audio: str
+    video: str | None
+
+
+#: Recording formats by the suffix of the file.
+RECORDING_FORMATS = {
+    ".mp4": RecordingFormat("mp4", "aac", "libx264"),
+    ".m4v": RecordingFormat("mp4", "aac", "libx264"),
+    ".mov": RecordingFormat("mov", "aac", "libx264"),
+    ".mkv": RecordingFormat("matroska", "libopus", "libx264"),
+    ".webm": RecordingFormat("webm", "libopus", "libvpx"),
+    ".m4a": RecordingFormat("mp4", "aac", None),
+    ".wav": RecordingFormat("wav", "pcm_s16le", None),
+    ".ogg": RecordingFormat("ogg", "libopus", None),
+    ".oga": RecordingFormat("ogg", "libopus", None),
+    ".opus": RecordingFormat("ogg", "libopus", None),
+}
+#: Frames an encoder may be behind, by kind of track; older ones are dropped.
+RECORDING_BACKLOG_FRAMES = {"audio": 500, "video": 60}
+
+
+def check_recording_path(path: str) -> RecordingFormat:
+    """Return the format of a recording at `path` if it can be written there.
+
+    An existing file is left as it is.
+
+    Raises:
+        ValueError: The suffix is of no known format.
+        MediaError: The file, or temporary files beside it, cannot be written.
+    """
+    suffix = os.path.splitext(path)[1].lower()
+    if suffix not in RECORDING_FORMATS:
+        raise ValueError(f"a recording ends in one of {', '.join(RECORDING_FORMATS)}, not {path!r}")
+    try:
+        existed = os.path.lexists(path)
+        with open(path, "ab"):
+            pass
+        if not existed:
+            os.unlink(path)
+        parent = os.path.dirname(os.path.abspath(path))
+        with tempfile.TemporaryDirectory(prefix=".recording-", dir=parent):
+            pass
+    except OSError as error:
+        raise MediaError(f"Cannot record to {path}: {error.strerror or error}.") from error
+    return RECORDING_FORMATS[suffix]
+
+
+class Recorder(NotCopyable):
+    """A recording in progress, started by `stream.record(path)`; `stop()` or leaving `with` ends
+    it.
+
+    Tracks added to the stream later are recorded as well, at their place in time. Every method may
+    be called from any thread. A recording that is not stopped is completed when the program exits.
 
     Example:
         >>> stream = call.wait_for("stream", timeout=5)
-        >>> stream.metadata, [track.kind for track in stream.tracks]
-        ('from the roof', ['video'])
-        >>> stream in call.streams
-        True
+        >>> with stream.record("visit.mp4") as recorder:
+        ...     frame = stream.tracks[0].recv(timeout=5)    # or wait for anything else
+        >>> recorder.path, recorder.stopped
+        ('visit.mp4', True)
 
-    Args:
-        id: The id the other peer gave it.
-        metadata: What the other peer said about it.
+    Raises:
+        ValueError: The suffix of the path is of no known format.
+        MediaError: The file cannot be written.
     """
 
-    _tracks: tuple[RemoteTrack, ...]
+    _copy_hint = "`stream.record(path)` starts another recording."
 
-    if TYPE_CHECKING:
-        # They are the other peer's, all of them.
-        @property
-        def tracks(self) -> tuple[RemoteTrack, ...]: ...
-        @property
-        def audio_tracks(self) -> tuple[RemoteAudioTrack, ...]: ...
-        @property
-        def video_tracks(self) -> tuple[RemoteVideoTrack, ...]: ...
+    def __init__(self, path: str, on_stop: Callable[[Recorder], None]) -> None:
+        format = check_recording_path(path)
+        from artico_sync.media._recording import Recording
 
-    def __init__(self, id: str, metadata: str | None = None) -> None:
-        super().__init__()
-        # Whatever the other peer chose: it was checked with the description.
-        self._id = id
-        self._metadata = metadata
-        self._recorders: list[Recorder] = []
+        self._recording = Recording(path, format.container, format.audio, format.video)
+        self._on_stop = on_stop
+        self._guard = ForkGuard("recording")
+        # Held by the one thread that writes the file; others wait for it.
+        self._lock = threading.Lock()
+        self._stopped = False
+        # The callback must not keep the recorder alive.
+        reference = weakref.ref(self)
+        self._at_exit = lambda: _stop_at_exit(reference)
+        atexit.register(self._at_exit)
 
     @property
-    def metadata(self) -> str | None:
-        """What the other peer said about the stream last, or None."""
-        return self._metadata
+    def path(self) -> str:
+        """The file being written; complete after `stop`."""
+        return self._recording.path
 
-    def stop(self) -> None:
-        """Nothing: the tracks are the other peer's.
+    @property
+    def stopped(self) -> bool:
+        """True once the recording has been completed."""
+        return self._stopped
 
-        Example:
-            >>> stream = call.wait_for("stream", timeout=5)
-            >>> stream.stop()
-            >>> stream.ended
-            False
-        """
+    def _add_reader(self, kind: str, reader: FrameReader) -> None:
+        """Record one more track of the stream."""
+        if not self._stopped:
+            self._recording.add(kind, reader)
 
-    def record(self, path: str | os.PathLike[str]) -> Recorder:
-        """Record the stream from now on, until `stop()` of the recorder or the end of its `with`.
-
-        Any thread; does not wait for the stream.
+    def stop(self, timeout: float | None = None) -> None:
+        """End the recording and write the file; has no effect a second time.
 
         Example:
             >>> stream = call.wait_for("stream", timeout=5)
-            >>> with stream.record("visit.webm") as recorder:
-            ...     frame = stream.tracks[0].recv(timeout=5)    # or whatever there is to wait for
-            >>> recorder.stopped
-            True
+            >>> recorder = stream.record("visit.mp4")
+            >>> frame = stream.tracks[0].recv(timeout=5)
+            >>> recorder.stop()
+            >>> recorder
+            <Recorder visit.mp4 stopped>
 
         Args:
-            path: The file to write, at the end and over one that is there; its suffix says what
-                kind: `.mp4`, `.webm`, `.mkv`, `.mov`, or for sound alone `.wav`, `.ogg`, `.opus`,
-                `.m4a`.
-
-        Returns:
-            The recorder, at work.
+            timeout: Seconds to wait for frames not encoded yet; None waits without limit.
 
         Raises:
-            TypeError: Not a path.
-            ValueError: Another suffix.
-            MediaError: The file cannot be written: there is no such folder, or it does not let us.
-                Nothing is recorded then, and a file that is there stays.
+            MediaError: A track could not be recorded, or the file cannot be written.
+            ArticoTimeoutError: The time ran out; `stop` may be called again.
+            ForkError: The recording was started in another process.
+            RuntimeError: Called on the library's loop thread.
         """
-        path = os.fspath(path)
-        if not isinstance(path, str):
-            raise TypeError(f"path must be a str or os.PathLike of str, not {type(path).__name__}")
-        recorder = Recorder(path, self._forget)
+        self._guard.check()
+        assert_not_loop_thread()
+        deadline = Deadline(timeout)
+        self._on_stop(self)
         with self._lock:
-            self._recorders.append(recorder)
-            tracks = self._tracks
-        for track in tracks:
-            if not track.ended:
-                recorder._add(track)
-        return recorder
+            if self._stopped:
+                return
+            self._recording.finish(deadline)
+            self._stopped = True
+        atexit.unregister(self._at_exit)
 
-    def _forget(self, recorder: Recorder) -> None:
-        with self._lock:
-            if recorder in self._recorders:
-                self._recorders.remove(recorder)
+    def __enter__(self) -> Recorder:
+        return self
 
-    def _describe(self, metadata: str | None) -> None:
-        """The peer says something else about the stream; the call tells."""
-        self._metadata = metadata
+    def __exit__(self, *exception: object) -> None:
+        self.stop()
 
-    def _add(self, track: RemoteTrack) -> None:
-        """The peer shares one more track of the stream; the call tells."""
-        with self._lock:
-            self._tracks = (*self._tracks, track)
-            recorders = tuple(self._recorders)
-        for recorder in recorders:
-            recorder._add(track)
+    def __repr__(self) -> str:
+        state = "stopped" if self._stopped else "recording"
+        return f"<Recorder {os.path.basename(self.path)} {state}>"
 
-    def _remove(self, track: RemoteTrack) -> None:
-        """The peer shares a track of the stream no more; the call tells."""
-        with self._lock:
-            self._tracks = tuple(other for other in self._tracks if other is not track)
+
+def _stop_at_exit(reference: weakref.ref[Recorder]) -> None:
+    recorder = reference()
+    if recorder is not None:
+        try:
+            recorder.stop(timeout=EXIT_GRACE_SECONDS)
+        except (MediaError, TimeoutError, ForkError):
+            # An exit must stay silent. A forked child leaves its parent's recording alone.
+            return

@@ -14,8 +14,7 @@ from tests.browser.browser_media import PageMedia, page_camera, page_stream
 from tests.browser.conftest import MakeBrowserPeer
 from tests.call_media import LIMIT, heard, pictures, remote_track, wait_for_colour
 from tests.conftest import TIME_UNIT, MakeArtico
-from tests.media_content import BLUE, GREEN, RED, frequency_of, loudness, shows
-from tests.unit.media.test_recording import Film
+from tests.media_content import BLUE, GREEN, RED, Film, frequency_of, loudness, shows
 
 
 @pytest.fixture

@@ -14,9 +14,8 @@ from artico_sync.media import Recorder, RemoteMediaStream
 from tests.call_media import LIMIT, MediaLog, sound, streams_of, wait_for_tone
 from tests.conftest import TIME_UNIT, MakeArtico
 from tests.faults.network import Network
-from tests.media_content import BLUE, RED, frequency_of, loudness
+from tests.media_content import BLUE, RED, Film, frequency_of, loudness, make_film
 from tests.polling import wait_until
-from tests.unit.media.test_recording import Film, make_film
 
 SECONDS = 3.0
 #: Seconds that playing in real time may be held up.

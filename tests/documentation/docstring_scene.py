@@ -15,7 +15,7 @@ import artico_sync
 from artico_sync import Artico, ArticoServer, Call, MediaStream
 from tests.call_media import sound
 from tests.conftest import RTC_CONFIG, TIME_UNIT
-from tests.unit.media.test_recording import make_film
+from tests.media_content import make_film
 
 TIMEOUT = 10 * TIME_UNIT
 #: Whoever reads the help of one of these has imported it; what it exports is there besides
@@ -34,8 +34,7 @@ ELSEWHERE = {"artico_sync.server.limits": "artico_sync.server.server"}
 SHARED: dict[str, Callable[[], Any]] = {
     "artico_sync.media.remote.RemoteAudioTrack": lambda: sound(440),
     "artico_sync.media.remote": lambda: black(),
-    "artico_sync.media.recorder": lambda: black(),
-    "artico_sync.media.streams.RemoteMediaStream": lambda: black(),
+    "artico_sync.media.streams.Recorder": lambda: black(),
 }
 
 

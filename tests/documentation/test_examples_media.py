@@ -12,8 +12,7 @@ from artico_sync import ArticoServer, MediaStream, VideoTrack
 from tests.call_media import FPS, LIMIT, MediaLog, film, pictures, wait_for_colour, wait_for_tone
 from tests.conftest import TIME_UNIT, MakeArtico
 from tests.documentation.test_examples import example
-from tests.media_content import BLUE, GREEN, RED, frequency_of, plain, shows
-from tests.unit.media.test_recording import Film, make_film
+from tests.media_content import BLUE, GREEN, RED, Film, frequency_of, make_film, plain, shows
 
 
 def test_record_call(server: ArticoServer, make_artico: MakeArtico, tmp_path: Path) -> None:

@@ -11,8 +11,7 @@ from tests.call_media import LIMIT, MediaLog, film, pictures, wait_for_colour, w
 from tests.command_line import running
 from tests.conftest import MakeArtico
 from tests.documentation.test_readme import block, wait_for_peer
-from tests.media_content import BLUE, GREEN
-from tests.unit.media.test_recording import Film, make_film
+from tests.media_content import BLUE, GREEN, Film, make_film
 
 
 def test_show_and_look(server: ArticoServer, make_artico: MakeArtico, tmp_path: Path) -> None:

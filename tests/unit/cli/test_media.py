@@ -11,7 +11,7 @@ from artico_sync import ArticoServer
 from artico_sync.cli import main
 from tests.command_line import artico_sync
 from tests.conftest import TIME_UNIT, MakeArtico
-from tests.unit.media.test_recording import make_film
+from tests.media_content import make_film
 
 TIMEOUT = 20.0 * TIME_UNIT
 

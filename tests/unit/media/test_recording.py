@@ -1,4 +1,4 @@
-"""Files played into a connection and recorded out of it, and what is in them then."""
+"""Tests of recordings: their content and the files they leave."""
 
 from __future__ import annotations
 
@@ -7,94 +7,32 @@ import os
 import subprocess
 import sys
 import threading
-from collections.abc import Iterator
-from fractions import Fraction
 from pathlib import Path
 from time import monotonic
 from typing import Any
 
-import av
-import numpy as np
 import pytest
-from aiortc.contrib.media import MediaPlayer
 
 from artico_sync.errors import MediaError
-from artico_sync.media import AudioTrack, MediaStream, VideoTrack
+from artico_sync.media import (
+    AudioTrack,
+    MediaStream,
+    VideoTrack,
+)
 from tests.conftest import TIME_UNIT
-from tests.media_content import BLUE, GREEN, RED, frequency_of, loudness, plain, shows, tone
+from tests.media_content import (
+    BLUE,
+    GREEN,
+    RED,
+    Film,
+    frequency_of,
+    make_film,
+    plain,
+    shows,
+    tone,
+)
 from tests.media_pair import MediaPair
-
-FPS = 20
-
-
-def make_film(path: Path, seconds: float = 2.0, *, sound: bool = True, rate: int = 44100) -> Path:
-    """A film red in its first half and blue in its second; the tone begins with the blue."""
-    with av.open(str(path), "w") as container:
-        video: Any = container.add_stream("libx264", rate=FPS, options={"preset": "ultrafast"})
-        video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
-        audio: Any = container.add_stream("aac", rate=rate, layout="mono") if sound else None
-        frames = round(seconds * FPS)
-        for index in range(frames):
-            picture = plain(RED if index < frames // 2 else BLUE)
-            frame = av.VideoFrame.from_ndarray(picture, format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, FPS)
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-        if audio is not None:
-            half = round(seconds * rate / 2)
-            wave = tone(440, seconds / 2, rate)
-            samples = np.concatenate([np.zeros((half, 1), np.int16), wave])
-            chunk = av.AudioFrame.from_ndarray(samples.reshape(1, -1), format="s16", layout="mono")
-            chunk.sample_rate, chunk.pts, chunk.time_base = rate, 0, Fraction(1, rate)
-            container.mux(audio.encode(chunk))
-            container.mux(audio.encode(None))
-    return path
-
-
-class Film:
-    """The content of a recorded file."""
-
-    def __init__(self, path: Path) -> None:
-        self.pictures: list[tuple[float, np.ndarray[Any, Any]]] = []
-        sound: list[tuple[float, np.ndarray[Any, Any]]] = []
-        with av.open(str(path)) as container:
-            self.video = len(container.streams.video)
-            self.audio = len(container.streams.audio)
-            self.duration = (container.duration or 0) / av.time_base
-            resampler = av.AudioResampler(format="s16", layout="mono", rate=48000)
-            decoded: Iterator[object] = container.decode()
-            for frame in decoded:
-                if isinstance(frame, av.VideoFrame):
-                    self.pictures.append((frame.time, frame.to_ndarray(format="rgb24")))
-                elif isinstance(frame, av.AudioFrame):
-                    time = frame.time or 0.0
-                    for piece in resampler.resample(frame):
-                        sound.append((time, piece.to_ndarray().reshape(-1, 1)))
-        self.sound_start = sound[0][0] if sound else 0.0
-        self.sound = (
-            np.concatenate([piece for _, piece in sound]) if sound else np.zeros((0, 1), np.int16)
-        )
-
-    def first(self, colour: tuple[int, int, int]) -> float:
-        """When the picture first shows a colour, in seconds."""
-        return next(time for time, picture in self.pictures if shows(picture, colour, 40))
-
-    def first_sound(self) -> float:
-        """When the sound becomes loud, in seconds."""
-        step = 480
-        for start in range(0, len(self.sound) - step, step):
-            if loudness(self.sound[start : start + step]) > 3000:
-                return self.sound_start + start / 48000
-        raise AssertionError("the sound never becomes loud")
-
-
-def wait_ended(stream: MediaStream, limit: float = 10) -> None:
-    end = monotonic() + limit
-    while monotonic() < end:
-        if all(getattr(track, "ended", True) for track in stream.tracks):
-            return
-        threading.Event().wait(0.02)
-    pytest.fail("the file did not end")
+from tests.polling import wait_until
 
 
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
@@ -109,13 +47,13 @@ def test_a_file_played_and_recorded_keeps_length_picture_tone_and_lip_sync(
         pair.share(*stream.tracks)
         start = monotonic()
         with pair.stream.record(out):
-            wait_ended(stream)
+            wait_until(lambda: stream.ended, "the end of the file", 10)
             threading.Event().wait(0.3)
-            # A machine that stalls plays for longer.
+            # A slow machine plays for longer.
             stalled = max(0.0, monotonic() - start - 2.3)
     seen = Film(out)
     assert (seen.video, seen.audio) == (1, 1)
-    # It begins with the recording, and so with the wait for the first picture.
+    # The recording begins before the first picture, which the peer waits for.
     lead = seen.first(RED)
     assert lead < 0.6 * TIME_UNIT
     assert abs(seen.duration - lead - 2.0) < 0.25 * TIME_UNIT + stalled
@@ -149,7 +87,7 @@ def test_sound_alone_is_recorded_by_suffix(tmp_path: Path, suffix: str) -> None:
 FORKING = """
 import os, sys
 from artico_sync import ForkError
-from artico_sync.media.recorder import Recorder
+from artico_sync.media import Recorder
 recorder = Recorder(sys.argv[1], lambda recorder: None)
 parts = os.listdir(".")
 child = os.fork()
@@ -166,13 +104,13 @@ assert os.listdir(".") == []
 
 
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
-def test_a_child_that_ends_leaves_the_recording_of_its_parent_alone(tmp_path: Path) -> None:
+def test_a_forked_child_leaves_the_recording_of_its_parent_alone(tmp_path: Path) -> None:
     subprocess.run(
         [sys.executable, "-c", FORKING, "film.webm"], cwd=tmp_path, timeout=30, check=True
     )
 
 
-def test_a_track_that_comes_late_and_one_that_ends_early_lie_in_their_places(
+def test_late_and_short_tracks_are_recorded_at_their_place_in_time(
     tmp_path: Path,
 ) -> None:
     out = tmp_path / "out.mp4"
@@ -216,54 +154,7 @@ def test_pictures_that_change_size_are_fitted(tmp_path: Path) -> None:
     assert shows(last[10:-10, :20], (0, 0, 0), 40)
 
 
-def test_a_looped_file_goes_on(tmp_path: Path) -> None:
-    film = make_film(tmp_path / "film.mp4", 0.5, sound=False)
-    stream = MediaStream.from_file(film, loop=True)
-    with MediaPair() as pair:
-        (remote,) = pair.share(*stream.tracks)
-        colours: list[str] = []
-        end = monotonic() + 20
-        while len(colours) < 4 and monotonic() < end:
-            picture = remote.read(timeout=10)
-            colour = "red" if shows(picture, RED, 60) else "blue"
-            if not colours or colours[-1] != colour:
-                colours.append(colour)
-        assert len(colours) >= 4
-        stream.stop()
-
-
-def test_a_file_shared_by_nobody_starts_no_thread(tmp_path: Path) -> None:
-    film = make_film(tmp_path / "film.mp4", 0.5)
-    before = threading.active_count()
-    stream = MediaStream.from_file(film)
-    assert threading.active_count() == before
-    stream.stop()
-    assert all(track.ended for track in stream.tracks)  # type: ignore[union-attr]
-
-
-def test_a_file_pauses_while_nobody_takes_it(tmp_path: Path) -> None:
-    film = make_film(tmp_path / "film.mp4", 6.0, sound=False)
-    stream = MediaStream.from_file(film)
-    with MediaPair() as pair:
-        (remote,) = pair.share(*stream.tracks)
-        assert shows(remote.read(timeout=10), RED, 40)
-    threading.Event().wait(1.0)
-    assert not stream.tracks[0].ended  # type: ignore[union-attr]
-    with MediaPair() as pair:
-        pair.share(*stream.tracks)
-        wait_ended(stream, 30)
-
-
-def test_what_cannot_be_opened_is_told_at_once(tmp_path: Path) -> None:
-    with pytest.raises(MediaError, match="nowhere"):
-        MediaStream.from_file(tmp_path / "nowhere.mp4")
-    text = tmp_path / "text.mp4"
-    text.write_text("this is no film")
-    with pytest.raises(MediaError):
-        MediaStream.from_file(text)
-
-
-def test_what_cannot_be_recorded_is_told_at_once(tmp_path: Path) -> None:
+def test_paths_that_cannot_be_recorded_to_raise(tmp_path: Path) -> None:
     with MediaPair() as pair:
         for path in ("film.xyz", "film", "film.mp4.part", ".mp4", ""):
             with pytest.raises(ValueError, match="mp4"):
@@ -281,7 +172,7 @@ def test_what_cannot_be_recorded_is_told_at_once(tmp_path: Path) -> None:
     assert sorted(tmp_path.iterdir()) == [tmp_path / "file", tmp_path / "folder.mp4"]
 
 
-def test_a_file_stays_until_there_is_a_recording_to_replace_it(tmp_path: Path) -> None:
+def test_an_existing_file_stays_if_nothing_was_recorded(tmp_path: Path) -> None:
     path = tmp_path / "film.mp4"
     path.write_bytes(b"precious")
     with MediaPair() as pair:
@@ -290,37 +181,7 @@ def test_a_file_stays_until_there_is_a_recording_to_replace_it(tmp_path: Path) -
     assert list(tmp_path.iterdir()) == [path]
 
 
-def test_a_recording_of_nothing_leaves_no_file(tmp_path: Path) -> None:
+def test_a_recording_without_frames_leaves_no_file(tmp_path: Path) -> None:
     with MediaPair() as pair:
         pair.stream.record(tmp_path / "film.mp4").stop()
     assert list(tmp_path.iterdir()) == []
-
-
-@pytest.mark.parametrize("decode", [True, False])
-def test_a_media_player_of_aiortc_may_be_shared(tmp_path: Path, decode: bool) -> None:
-    path = tmp_path / "film.webm"
-    with av.open(str(path), "w") as container:
-        video: Any = container.add_stream("libvpx", rate=FPS, options={"g": "1"})
-        video.width, video.height, video.pix_fmt = 160, 120, "yuv420p"
-        for index in range(5 * FPS):
-            frame = av.VideoFrame.from_ndarray(plain(RED), format="rgb24")
-            frame.pts, frame.time_base = index, Fraction(1, FPS)
-            container.mux(video.encode(frame))
-        container.mux(video.encode(None))
-    player = MediaPlayer(str(path), decode=decode, loop=decode)
-    assert player.video is not None
-    with MediaPair() as pair:
-        (remote,) = pair.share(player.video)
-        assert shows(remote.read(timeout=10), RED, 40)
-        pair.run_on_loop(player.video.stop)
-
-
-def test_a_remote_track_may_be_shared_on() -> None:
-    source = VideoTrack.from_frames(itertools.repeat(plain(GREEN)))
-    with MediaPair() as first, MediaPair() as second:
-        (remote,) = first.share(source)
-        (again,) = second.share(remote)
-        assert shows(again.read(timeout=10), GREEN)
-        assert shows(remote.read(timeout=10), GREEN)
-        times = [remote.recv(timeout=10).time or 0.0 for _ in range(10)]
-        assert times == sorted(times)

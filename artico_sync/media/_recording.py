@@ -1,13 +1,13 @@
-"""Records remote tracks to a file; one worker thread a lane of the file.
+"""Recordings of remote tracks: an encoded file for each output track, combined at the end.
 
-Each lane (the picture, the sound) is encoded as it comes into a file of its own beside the wanted
-one; `finish` puts them together. So a lane may begin late, end early, pass from one track to the
-next, and still lie at the right moment.
+Each output track (picture or sound) is encoded while it arrives, by a worker of its own, into a
+file beside the wanted one; `Recording.finish` combines them. So an output track may begin late, end
+early and be fed by one remote track after another, and still has its place in time.
 
-All lanes share one timeline: frames lie where they were captured as far as the arrival tells, which
-is their timestamp plus the shortest delay seen lately.
+All output tracks share one clock. A frame's place is its time of capture, estimated as its
+timestamp plus the shortest delay observed lately.
 
-Lock order: a recording's lock, then a lane's, then a reader's; the timeline's alone.
+Lock order: a recording's lock, then a track recorder's, then a reader's; the clock's alone.
 """
 
 from __future__ import annotations
@@ -30,94 +30,103 @@ from av import AudioFrame, VideoFrame
 from av.frame import Frame
 from av.video.frame import PictureType
 
-from artico_sync._bridge.streams import FrameReader, ReadingInterrupted
-from artico_sync._bridge.threads import Worker
-from artico_sync._bridge.waiting.deadline import Deadline
-from artico_sync._webrtc.media.timeline import (
+from artico_sync._bridge.media import (
     AUDIO_RATE,
+    AUDIO_SAMPLES,
     AUDIO_TIME_BASE,
     VIDEO_TIME_BASE,
     bare_copy,
     silence,
 )
+from artico_sync._bridge.streams import FrameReader, ReadingInterrupted
+from artico_sync._bridge.threads import Worker
+from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync.errors import MediaError
-from artico_sync.media.picture_fitting import PictureFitter
-from artico_sync.media.recording_target import check_target
+from artico_sync.media._frames import PictureFitter
 
-logger = logging.getLogger("artico_sync.media")
+logger = logging.getLogger(__name__)
 
-# Frames a lane may be behind; older ones are left out.
-VIDEO_BACKLOG = 60
-AUDIO_BACKLOG = 500
-# Samples sound may be off its place before it is moved there.
-TOLERANCE = AUDIO_RATE // 25
-# Seconds of a gap in sound that are filled with silence at once.
-LONGEST_GAP = 3600.0
-# Seconds over which the shortest delay is looked for.
-WINDOW = 10.0
-# Seconds by which a delay must differ to be a new stream rather than a late frame.
-JUMP = 2.0
-# What the encoders are told.
-_H264 = {"preset": "veryfast", "crf": "23", "bf": "0", "g": "60"}
-_VP8 = {"deadline": "realtime", "cpu-used": "4", "lag-in-frames": "0", "g": "60"}
+# How far sound may be from its place before it is moved there, in samples.
+AUDIO_TOLERANCE_SAMPLES = AUDIO_RATE // 25
+# Longest gap in sound that is filled with silence.
+MAX_GAP_SECONDS = 3600.0
+# Time over which the shortest delay is observed.
+DELAY_WINDOW_SECONDS = 10.0
+# A delay that differs by more belongs to a new stream, not to a late frame.
+DELAY_JUMP_SECONDS = 2.0
+# A picture is held, by repeating it, if it stands for longer than this.
+HOLD_SECONDS = 0.1
+# Options of the encoders.
+_H264_OPTIONS = {"preset": "veryfast", "crf": "23", "bf": "0", "g": "60"}
+_VP8_OPTIONS = {"deadline": "realtime", "cpu-used": "4", "lag-in-frames": "0", "g": "60"}
 
 
-class Timeline:
-    """The moment at which a recording begins: that of its first frame."""
+class RecordingClock:
+    """The time of a recording, which begins with its first frame."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._zero: float | None = None
+        self._start: float | None = None
 
-    def seconds(self, moment: float) -> float:
-        """How far into the recording a moment is."""
+    def seconds_at(self, moment: float) -> float:
+        """Return how far into the recording a moment is."""
         with self._lock:
-            if self._zero is None:
-                self._zero = moment
-            return max(0.0, moment - self._zero)
+            if self._start is None:
+                self._start = moment
+            return max(0.0, moment - self._start)
 
 
 class CaptureClock:
-    """When frames were captured, from their timestamps and arrivals."""
+    """Estimates when frames of one track were captured, from their timestamps and arrivals."""
 
     def __init__(self) -> None:
         self._offset: float | None = None
         self._shortest = 0.0
         self._since = 0.0
 
-    def moment(self, time: float, arrival: float) -> float:
-        delay = arrival - time
-        if self._offset is None or delay < self._offset or delay - self._offset > JUMP:
+    def captured_at(self, timestamp: float, arrival: float) -> float:
+        """Return the moment a frame was captured, all in seconds."""
+        delay = arrival - timestamp
+        if (
+            self._offset is None
+            or delay < self._offset
+            or delay - self._offset > DELAY_JUMP_SECONDS
+        ):
             self._offset = delay
             self._shortest, self._since = delay, arrival
-        elif arrival - self._since > WINDOW:
+        elif arrival - self._since > DELAY_WINDOW_SECONDS:
             # The two clocks drift apart slowly.
             self._offset = self._shortest
             self._shortest, self._since = delay, arrival
         else:
             self._shortest = min(self._shortest, delay)
-        return time + self._offset
+        return timestamp + self._offset
 
 
 class TrackWriter:
-    """The encoded frames of one lane, in a file of its own until the end."""
+    """Encodes one output track into a file of its own.
 
-    def __init__(self, path: str, kind: str, codec: str) -> None:
+    Args:
+        path: The file.
+        codec: FFmpeg's name of the encoder.
+    """
+
+    def __init__(self, path: str, codec: str) -> None:
         self.path = path
-        self._kind = kind
         self._codec = codec
         self._container: av.container.OutputContainer | None = None
         self._stream: Any = None
         self._fitter: PictureFitter | None = None
         self._last_pts = -1
         self._last_picture: VideoFrame | None = None
-        self._written: int | None = None
+        # Sample at which the next sound belongs.
+        self._next_sample: int | None = None
         self._resampler = av.AudioResampler(format="s16", layout="stereo", rate=AUDIO_RATE)
 
     def _open(self, frame: Frame) -> None:
         self._container = av.open(self.path, "w", format="nut")
         if isinstance(frame, VideoFrame):
-            options = _H264 if self._codec == "libx264" else _VP8
+            options = _H264_OPTIONS if self._codec == "libx264" else _VP8_OPTIONS
             self._stream = self._container.add_stream(self._codec, rate=30, options=options)
             self._stream.width = max(2, frame.width & ~1)
             self._stream.height = max(2, frame.height & ~1)
@@ -132,7 +141,7 @@ class TrackWriter:
             self._stream.codec_context.time_base = AUDIO_TIME_BASE
 
     def write(self, frame: Frame, seconds: float) -> None:
-        """Put a frame where it belongs."""
+        """Encode a frame at its place in the recording."""
         if self._stream is None:
             self._open(frame)
         if isinstance(frame, VideoFrame):
@@ -145,7 +154,8 @@ class TrackWriter:
     def hold(self, seconds: float) -> None:
         """Show the last picture until then."""
         last = self._last_picture
-        if last is not None and seconds * VIDEO_TIME_BASE.denominator - self._last_pts > 9000:
+        rate = VIDEO_TIME_BASE.denominator
+        if last is not None and seconds * rate - self._last_pts > HOLD_SECONDS * rate:
             self._write_picture(last, seconds)
 
     def _write_picture(self, frame: VideoFrame, seconds: float) -> None:
@@ -154,28 +164,28 @@ class TrackWriter:
         self._last_pts = max(self._last_pts + 1, round(seconds * VIDEO_TIME_BASE.denominator))
         picture.pts = self._last_pts
         picture.time_base = VIDEO_TIME_BASE
-        # The marks of the encoder it came from would make every frame of its kind again.
+        # The picture type set by the decoder would force this encoder to the same one.
         picture.pict_type = PictureType.NONE
         self._last_picture = picture
         self._encode(picture)
 
     def _write_sound(self, piece: AudioFrame, seconds: float) -> None:
         place = round(seconds * AUDIO_RATE)
-        if self._written is None:
-            self._written = place
-        missing = place - self._written
-        if missing > TOLERANCE:
-            for _ in range(min(missing, round(LONGEST_GAP * AUDIO_RATE)) // 960):
-                self._append(silence())
-        elif missing < -TOLERANCE:
+        if self._next_sample is None:
+            self._next_sample = place
+        missing = place - self._next_sample
+        if missing > AUDIO_TOLERANCE_SAMPLES:
+            for _ in range(min(missing, round(MAX_GAP_SECONDS * AUDIO_RATE)) // AUDIO_SAMPLES):
+                self._append_sound(silence())
+        elif missing < -AUDIO_TOLERANCE_SAMPLES:
             return
-        self._append(piece)
+        self._append_sound(piece)
 
-    def _append(self, piece: AudioFrame) -> None:
-        assert self._written is not None
-        piece.pts = self._written
+    def _append_sound(self, piece: AudioFrame) -> None:
+        assert self._next_sample is not None
+        piece.pts = self._next_sample
         piece.time_base = AUDIO_TIME_BASE
-        self._written += piece.samples
+        self._next_sample += piece.samples
         self._encode(piece)
 
     def _encode(self, frame: Frame | None) -> None:
@@ -184,7 +194,7 @@ class TrackWriter:
             self._container.mux(packet)
 
     def close(self) -> bool:
-        """End the file; returns whether there is anything in it."""
+        """Complete the file; return True if it has any content."""
         if self._container is None:
             return False
         self._encode(None)
@@ -193,13 +203,19 @@ class TrackWriter:
         return True
 
 
-class Lane:
-    """One lane of a recording, filled from one track after the other by a worker while there is
-    one."""
+class TrackRecorder:
+    """Records remote tracks, one after another, into one output track.
 
-    def __init__(self, file: TrackWriter, timeline: Timeline) -> None:
-        self._file = file
-        self._timeline = timeline
+    Its worker runs while there are tracks to record.
+
+    Args:
+        writer: Encodes the output track.
+        clock: The time of the recording.
+    """
+
+    def __init__(self, writer: TrackWriter, clock: RecordingClock) -> None:
+        self._writer = writer
+        self._clock = clock
         self._lock = threading.Lock()
         self._readers: deque[FrameReader] = deque()
         self._reader: FrameReader | None = None
@@ -208,23 +224,24 @@ class Lane:
 
     @property
     def path(self) -> str:
-        return self._file.path
+        """The file of the output track."""
+        return self._writer.path
 
     @property
-    def free(self) -> bool:
-        """Whether no track feeds the lane."""
+    def idle(self) -> bool:
+        """True while no remote track is being recorded and none has failed."""
         with self._lock:
             return self._worker is None and self.error is None
 
-    def feed(self, reader: FrameReader) -> None:
-        """Record a track once the one before has ended."""
+    def enqueue_reader(self, reader: FrameReader) -> None:
+        """Record a remote track once the ones before it have ended."""
         with self._lock:
             self._readers.append(reader)
             if self._worker is None:
                 self._worker = Worker("record", self._run, self.stop, self._has_work)
 
     def stop(self) -> None:
-        """Record no more of the tracks there are; any thread, does not wait."""
+        """Stop to record the current tracks; any thread, does not wait."""
         with self._lock:
             self._readers.clear()
             reader = self._reader
@@ -232,13 +249,14 @@ class Lane:
             reader.interrupt()
 
     def join(self, deadline: Deadline) -> bool:
+        """Wait for the worker's end; return False if the deadline passed first."""
         with self._lock:
             worker = self._worker
         return worker is None or worker.join(deadline)
 
     def close(self) -> bool:
-        """End the file, after the worker has; returns whether there is anything in it."""
-        return self._file.close()
+        """Complete the file after the worker's end; return True if it has any content."""
+        return self._writer.close()
 
     def _has_work(self) -> bool:
         with self._lock:
@@ -256,7 +274,7 @@ class Lane:
             try:
                 self._record(reader)
             except Exception as error:
-                # A full disk, an encoder that gives up: told by `Recorder.stop`.
+                # For example a full disk; `Recording.finish` raises it.
                 logger.error("a recording failed", exc_info=error)
                 reader.close()
                 with self._lock:
@@ -264,99 +282,109 @@ class Lane:
                     self._readers.clear()
 
     def _record(self, reader: FrameReader) -> None:
-        clock = CaptureClock()
-        forever = Deadline(None)
+        capture_clock = CaptureClock()
+        no_deadline = Deadline(None)
         while True:
             try:
-                frame, arrival = reader.get(forever)
+                frame, arrival = reader.get(no_deadline)
             except ReadingInterrupted:
-                self._file.hold(self._timeline.seconds(monotonic()))
+                self._writer.hold(self._clock.seconds_at(monotonic()))
                 return
             except MediaError:
                 return
             time = frame.pts * frame.time_base if frame.time_base and frame.pts is not None else 0
-            moment = clock.moment(float(time), arrival)
-            self._file.write(frame, self._timeline.seconds(moment))
+            moment = capture_clock.captured_at(float(time), arrival)
+            self._writer.write(frame, self._clock.seconds_at(moment))
 
 
 class Recording:
     """A file being recorded.
 
     Args:
-        path: The file wanted.
+        path: The file.
+        container: FFmpeg's name of the file format.
+        audio_codec: FFmpeg's name of the encoder for sound.
+        video_codec: FFmpeg's name of the encoder for pictures; None for a file with sound only.
 
     Raises:
-        ValueError: A suffix of no known format.
-        MediaError: The file cannot be written.
+        OSError: No folder can be made beside the file.
     """
 
-    def __init__(self, path: str) -> None:
-        self._format = check_target(path)
+    def __init__(
+        self, path: str, container: str, audio_codec: str, video_codec: str | None
+    ) -> None:
         self.path = path
+        self._container = container
+        self._audio_codec = audio_codec
+        self._video_codec = video_codec
         parent = os.path.dirname(os.path.abspath(path))
         self._directory = tempfile.mkdtemp(prefix=".recording-", dir=parent)
-        self._remove_directory = weakref.finalize(self, _remove, self._directory, os.getpid())
-        self._timeline = Timeline()
+        self._remove_directory = weakref.finalize(
+            self, _remove_directory, self._directory, os.getpid()
+        )
+        self._clock = RecordingClock()
         self._lock = threading.Lock()
-        self._lanes: list[tuple[str, Lane]] = []
+        self._tracks: list[tuple[str, TrackRecorder]] = []
 
     def add(self, kind: str, reader: FrameReader) -> None:
-        """Record one more track, in a lane that has come free where there is one."""
-        codec = self._format.audio if kind == "audio" else self._format.video
+        """Record one more remote track, into an idle output track of its kind if there is one."""
+        codec = self._audio_codec if kind == "audio" else self._video_codec
         with self._lock:
-            lane = next((lane for k, lane in self._lanes if k == kind and lane.free), None)
-            if lane is None:
-                if codec is None or (
-                    self._format.video is None and any(k == kind for k, _ in self._lanes)
-                ):
-                    logger.warning("%s has no room for one more %s track", self.path, kind)
+            same_kind = [track for other, track in self._tracks if other == kind]
+            recorder = next((track for track in same_kind if track.idle), None)
+            if recorder is None:
+                # A format without video holds a single audio track.
+                if codec is None or (self._video_codec is None and same_kind):
+                    logger.warning("%s cannot hold one more %s track", self.path, kind)
                     return
-                file = os.path.join(self._directory, f"{len(self._lanes)}.nut")
-                lane = Lane(TrackWriter(file, kind, codec), self._timeline)
-                self._lanes.append((kind, lane))
-            lane.feed(reader)
+                file = os.path.join(self._directory, f"{len(self._tracks)}.nut")
+                recorder = TrackRecorder(TrackWriter(file, codec), self._clock)
+                self._tracks.append((kind, recorder))
+            recorder.enqueue_reader(reader)
 
     def stop(self) -> None:
-        """Record no more; does not wait."""
+        """Stop to record; does not wait."""
         with self._lock:
-            lanes = list(self._lanes)
-        for _, lane in lanes:
-            lane.stop()
+            tracks = list(self._tracks)
+        for _, recorder in tracks:
+            recorder.stop()
 
     def finish(self, deadline: Deadline) -> None:
-        """Put the file together.
+        """Stop to record and write the file.
 
         Raises:
-            ArticoTimeoutError: The deadline passed before everything was written.
-            MediaError: Something could not be written.
+            ArticoTimeoutError: The deadline passed before everything was encoded.
+            MediaError: The file cannot be written, or a track could not be recorded.
         """
         self.stop()
-        for _, lane in self._lanes:
-            if not lane.join(deadline):
+        for _, recorder in self._tracks:
+            if not recorder.join(deadline):
                 raise deadline.error(f"the recording {self.path}")
         try:
-            filled = [lane.path for _, lane in self._lanes if lane.close()]
-            if filled:
-                _combine(filled, self.path, self._format.container)
+            files = [recorder.path for _, recorder in self._tracks if recorder.close()]
+            if files:
+                _combine(files, self.path, self._container)
             else:
-                logger.warning("nothing came to record in %s", self.path)
+                logger.warning("no frame arrived to be recorded in %s", self.path)
         except (av.FFmpegError, OSError) as error:
             raise MediaError(f"Cannot write {self.path}: {error}") from error
         finally:
             self._remove_directory()
-        for _, lane in self._lanes:
-            if lane.error is not None:
-                raise MediaError(f"A track could not be recorded: {lane.error}") from lane.error
+        for _, recorder in self._tracks:
+            if recorder.error is not None:
+                raise MediaError(
+                    f"A track could not be recorded: {recorder.error}"
+                ) from recorder.error
 
 
-def _remove(directory: str, process: int) -> None:
-    # A child that ends must not take what its parent is recording with it.
+def _remove_directory(directory: str, process: int) -> None:
+    # A forked child that exits must not delete the files of its parent's recording.
     if os.getpid() == process:
         shutil.rmtree(directory, ignore_errors=True)
 
 
 def _combine(files: list[str], path: str, container: str) -> None:
-    """Put encoded lanes into one file, without encoding anything again."""
+    """Put encoded tracks into one file, without encoding them again."""
     sources = [av.open(file) for file in files]
     options = {"movflags": "+faststart"} if container in ("mp4", "mov") else {}
     try:

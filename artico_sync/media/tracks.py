@@ -1,37 +1,74 @@
-"""Local tracks: what the user's program shows and says; any thread.
+"""Tracks to share on calls: the base of all tracks, and local ones written by the program.
 
-A track starts nothing until a call shares it, and is produced once however many calls do.
+A local track starts no thread until a call shares it, and is produced once for all calls.
 """
 
 from __future__ import annotations
 
 import threading
+from abc import ABC, abstractmethod
 from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from artico_sync._bridge.streams import FrameReader
+from artico_sync._checks import check_number, check_optional_text, check_whole
 from artico_sync._not_copyable import NotCopyable
-from artico_sync.media.arrays import picture_of, sound_of
-from artico_sync.media.pulling import MappedItems, items_of
-from artico_sync.media.sources import AudioSource, PullingProducer, Source, VideoSource
+from artico_sync.media._frames import to_audio_frame, to_video_frame
+from artico_sync.media._sources import (
+    AudioSource,
+    MappedFrames,
+    PullingProducer,
+    Source,
+    VideoSource,
+    iterate_source,
+)
 
 if TYPE_CHECKING:
     import av
 
-    from artico_sync._webrtc.media.fanout import FrameSource
+    from artico_sync._bridge.media import FrameSource, ReceivedTrack
 
 VIDEO_CODECS = ("VP8", "H264")
-RATES = range(8000, 384001)
+MAX_FPS = 1000
+MIN_AUDIO_RATE = 8000
+MAX_AUDIO_RATE = 384000
 
 
-class LocalTrack(NotCopyable):
-    """A track to share with `Call.add_stream` or `Call.add_track`, on several calls if need be.
+class MediaTrack(NotCopyable, ABC):
+    """The base of local and remote tracks."""
+
+    @property
+    @abstractmethod
+    def kind(self) -> str:
+        """`"audio"` or `"video"`."""
+
+    @property
+    @abstractmethod
+    def id(self) -> str:
+        """The id of the track, the same on both sides of a call."""
+
+    @property
+    @abstractmethod
+    def ended(self) -> bool:
+        """True once no frame can follow."""
+
+    @abstractmethod
+    def _frame_source(self) -> FrameSource | ReceivedTrack:
+        """Return the engine's source of the frames, for a call that shares the track."""
+
+    def __repr__(self) -> str:
+        state = "ended" if self.ended else "live"
+        return f"<{type(self).__name__} {self.kind} {self.id} {state}>"
+
+
+class LocalTrack(MediaTrack):
+    """A track to share with `Call.add_stream` or `Call.add_track`, on any number of calls.
 
     Every method may be called from any thread.
 
     Example:
         >>> camera = VideoTrack(fps=15)
-        >>> camera.enabled = False      # muted: the peer sees black, and is not told
+        >>> camera.enabled = False      # muted: the peer sees black and is not notified
         >>> camera.kind, camera.ended
         ('video', False)
     """
@@ -48,17 +85,17 @@ class LocalTrack(NotCopyable):
 
     @property
     def id(self) -> str:
-        """The id of the track, the same at the other end."""
+        """The id of the track, the same on both sides of a call."""
         return self._source.id
 
     @property
     def ended(self) -> bool:
-        """Whether the track was stopped or has nothing more to send."""
+        """True once the track was stopped or its source is exhausted."""
         return self._source.ended
 
     @property
     def enabled(self) -> bool:
-        """Whether the track is sent; while False, black pictures or silence are."""
+        """True while the track is sent; black pictures or silence are sent while it is False."""
         return self._source.enabled
 
     @enabled.setter
@@ -66,7 +103,7 @@ class LocalTrack(NotCopyable):
         self._source.enabled = bool(enabled)
 
     def stop(self) -> None:
-        """End the track in every call that shares it, for good; harmless twice.
+        """End the track for good, in every call that shares it; has no effect a second time.
 
         Example:
             >>> camera = VideoTrack(fps=15)
@@ -77,12 +114,7 @@ class LocalTrack(NotCopyable):
         self._source.stop()
 
     def _frame_source(self) -> FrameSource:
-        """What a call sends of this track (`engine.media.local.source_for` asks)."""
         return self._source
-
-    def __repr__(self) -> str:
-        state = "ended" if self.ended else "live"
-        return f"<{type(self).__name__} {self.kind} {self.id} {state}>"
 
 
 class VideoTrack(LocalTrack):
@@ -98,13 +130,13 @@ class VideoTrack(LocalTrack):
         64
 
     Args:
-        fps: Pictures a second, at most 1 000; `write` blocks to keep to it.
-        bitrate: Bits a second to encode with; None for what suits the network.
-        codec: `"VP8"` or `"H264"`, used where the peer takes it; None for the peer's first choice.
+        fps: Pictures per second, at most 1 000; `write` blocks to keep this rate.
+        bitrate: Bits per second to encode with; None adapts to the network.
+        codec: `"VP8"` or `"H264"`, used if the peer supports it; None uses the peer's first choice.
 
     Raises:
-        TypeError: Wrong types.
-        ValueError: Values out of range.
+        TypeError: An argument has the wrong type.
+        ValueError: An argument is out of range.
     """
 
     _source: VideoSource
@@ -112,7 +144,7 @@ class VideoTrack(LocalTrack):
     def __init__(
         self, fps: float = 30, *, bitrate: int | None = None, codec: str | None = None
     ) -> None:
-        super().__init__(VideoSource(_check_fps(fps), _black))
+        super().__init__(VideoSource(check_number("fps", fps, above=0, most=MAX_FPS), _black))
         self.bitrate = bitrate
         self.codec = codec
 
@@ -125,7 +157,7 @@ class VideoTrack(LocalTrack):
         bitrate: int | None = None,
         codec: str | None = None,
     ) -> VideoTrack:
-        """A track whose pictures are pulled on a worker thread while a call shares it.
+        """Return a track whose pictures are pulled on a worker thread while a call shares it.
 
         Example:
             >>> import itertools, numpy as np
@@ -136,61 +168,63 @@ class VideoTrack(LocalTrack):
 
         Args:
             source: An iterable, or a function without arguments that returns the next picture or
-                None at the end. A picture is what `write` takes. An exception in it ends the track.
-            fps: Pictures a second, at most 1 000.
-            bitrate: As for `VideoTrack`.
-            codec: As for `VideoTrack`.
+                None at the end. A picture is anything `write` accepts. An exception in it ends the
+                track.
+            fps: Pictures per second, at most 1 000.
+            bitrate: Bits per second to encode with; None adapts to the network.
+            codec: `"VP8"` or `"H264"`, used if the peer supports it; None uses the peer's first
+                choice.
 
         Returns:
-            The track; the end of the source ends it.
+            The track; it ends with its source.
 
         Raises:
-            TypeError, ValueError: As `VideoTrack`, and for a source that is neither.
+            TypeError: An argument has the wrong type, or `source` is a coroutine function.
+            ValueError: An argument is out of range.
         """
         track = cls(fps, bitrate=bitrate, codec=codec)
         track._source.producer = PullingProducer(
-            "frames", items_of(source), track.write, track._source
+            "frames", iterate_source(source), track.write, track._source
         )
         return track
 
     @classmethod
     def _mapped(cls, reader: FrameReader, function: Callable[[Any], Any]) -> VideoTrack:
         track = cls()
-        # The pictures come at the pace of the track they are made from.
-        track._source = VideoSource(1000, _black, live=True)
+        # The pictures arrive at the rate of the remote track.
+        track._source = VideoSource(MAX_FPS, _black, live=True)
         track._source.producer = PullingProducer(
-            "map", MappedItems(reader, function), track.write, track._source, reader
+            "map", MappedFrames(reader, function), track.write, track._source, reader
         )
         return track
 
     @property
     def bitrate(self) -> int | None:
-        """Bits a second to encode with, at most what the receivers can take; may be changed, to
-        None as well. Anything but a whole number above 0 raises `TypeError` or `ValueError`."""
+        """Bits per second to encode with, or None; may be changed at any time.
+
+        The receivers' estimates of the network limit it. Setting it to anything but a whole number
+        above 0 or None raises `TypeError` or `ValueError`.
+        """
         return self._source.bitrate
 
     @bitrate.setter
     def bitrate(self, bitrate: int | None) -> None:
         if bitrate is not None:
-            if isinstance(bitrate, bool) or not isinstance(bitrate, int):
-                raise TypeError(
-                    f"bitrate must be bits a second or None, not {type(bitrate).__name__}"
-                )
-            if bitrate <= 0:
-                raise ValueError(f"bitrate must be above 0, not {bitrate}")
+            check_whole("bitrate", bitrate, least=1, unit="bits per second")
         self._source.bitrate = bitrate
 
     @property
     def codec(self) -> str | None:
-        """The codec preferred; a change counts for calls that share the track afterwards. Another
-        than `"VP8"`, `"H264"` or None raises `TypeError` or `ValueError`."""
+        """The preferred codec; a change applies to calls that share the track afterwards.
+
+        Setting it to anything but `"VP8"`, `"H264"` or None raises `TypeError` or `ValueError`.
+        """
         return self._source.codec
 
     @codec.setter
     def codec(self, codec: str | None) -> None:
+        check_optional_text("codec", codec)
         if codec is not None:
-            if not isinstance(codec, str):
-                raise TypeError(f"codec must be a name or None, not {type(codec).__name__}")
             if codec.upper() not in VIDEO_CODECS:
                 raise ValueError(f"codec must be one of {', '.join(VIDEO_CODECS)}, not {codec!r}")
             codec = codec.upper()
@@ -205,15 +239,16 @@ class VideoTrack(LocalTrack):
             >>> camera.write(np.zeros((48, 64, 3), np.uint8))
 
         Args:
-            frame: A NumPy array (height, width, 3) of uint8 RGB, or an `av.VideoFrame`, from 2 to
-                16 383 pixels wide and high. The size may change from one to the next. It is copied.
+            frame: A NumPy array (height, width, 3) of uint8 RGB, or an `av.VideoFrame`, 2 to 16 383
+                pixels wide and high. The size may change between writes. The picture is copied.
 
         Raises:
-            TypeError, ValueError: The picture cannot be sent.
+            TypeError: The picture is of another type, or an array of other elements.
+            ValueError: The picture is of another shape or size.
             MediaError: The track has ended.
-            RuntimeError: On the library's loop thread.
+            RuntimeError: Called on the library's loop thread.
         """
-        self._source.write(picture_of(frame))
+        self._source.write_frame(to_video_frame(frame))
 
 
 class AudioTrack(LocalTrack):
@@ -230,36 +265,32 @@ class AudioTrack(LocalTrack):
         (960, 2)
 
     Args:
-        rate: Samples a second of the arrays written, from 8 000 to 384 000.
+        rate: Samples per second of the arrays written, from 8 000 to 384 000.
         channels: Channels of the arrays written, 1 or 2.
 
     Raises:
-        TypeError: Wrong types.
-        ValueError: Values out of range.
+        TypeError: An argument has the wrong type.
+        ValueError: An argument is out of range.
     """
 
     _source: AudioSource
 
     def __init__(self, rate: int = 48000, channels: int = 1) -> None:
-        for name, value in (("rate", rate), ("channels", channels)):
-            if isinstance(value, bool) or not isinstance(value, int):
-                raise TypeError(f"{name} must be a whole number, not {type(value).__name__}")
-        if rate not in RATES:
-            raise ValueError(f"rate must be {RATES.start} to {RATES.stop - 1}, not {rate}")
-        if channels not in (1, 2):
-            raise ValueError(f"channels must be 1 or 2, not {channels}")
+        check_whole("rate", rate, least=MIN_AUDIO_RATE, most=MAX_AUDIO_RATE)
+        check_whole("channels", channels, least=1, most=2)
         super().__init__(AudioSource(_silence))
         self._rate = rate
         self._channels = channels
-        self._writing = threading.Lock()
+        # Held by one writer at a time: the resampler keeps the end of the last chunk.
+        self._resampler_lock = threading.Lock()
         self._resampler: av.AudioResampler | None = None
-        self._format: tuple[object, ...] = ()
+        self._resampler_input: tuple[object, ...] = ()
 
     @classmethod
     def from_chunks(
         cls, source: Iterable[Any] | Callable[[], Any], rate: int = 48000, channels: int = 1
     ) -> AudioTrack:
-        """A track whose sound is pulled on a worker thread while a call shares it.
+        """Return a track whose sound is pulled on a worker thread while a call shares it.
 
         Example:
             >>> import itertools, numpy as np
@@ -270,20 +301,21 @@ class AudioTrack(LocalTrack):
 
         Args:
             source: An iterable, or a function without arguments that returns the next chunk or None
-                at the end. A chunk is what `write` takes, of any length. An exception ends the
-                track.
-            rate: Samples a second, from 8 000 to 384 000.
+                at the end. A chunk is anything `write` accepts, of any length. An exception in it
+                ends the track.
+            rate: Samples per second, from 8 000 to 384 000.
             channels: 1 or 2.
 
         Returns:
-            The track; the end of the source ends it.
+            The track; it ends with its source.
 
         Raises:
-            TypeError, ValueError: As `AudioTrack`, and for a source that is neither.
+            TypeError: An argument has the wrong type, or `source` is a coroutine function.
+            ValueError: An argument is out of range.
         """
         track = cls(rate, channels)
         track._source.producer = PullingProducer(
-            "chunks", items_of(source, track._flush), track.write, track._source
+            "chunks", iterate_source(source, track._flush), track.write, track._source
         )
         return track
 
@@ -291,14 +323,14 @@ class AudioTrack(LocalTrack):
     def _mapped(cls, reader: FrameReader, function: Callable[[Any], Any]) -> AudioTrack:
         track = cls(48000, 2)
         track._source.producer = PullingProducer(
-            "map", MappedItems(reader, function), track.write, track._source, reader
+            "map", MappedFrames(reader, function), track.write, track._source, reader
         )
         return track
 
     def write(self, frame: Any) -> None:
-        """Send sound of any length; blocks until no more than a moment of it is left to be played.
+        """Send sound of any length; blocks until only a moment of it is left to play.
 
-        A writer that pauses leaves silence; what it writes then is played at once.
+        A pause between writes is silent; sound written after it is played at once.
 
         Example:
             >>> import numpy as np
@@ -310,33 +342,33 @@ class AudioTrack(LocalTrack):
                 `av.AudioFrame` of any rate and layout.
 
         Raises:
-            TypeError, ValueError: The sound cannot be sent.
+            TypeError: The sound is of another type, or an array of other elements.
+            ValueError: The sound is of another shape.
             MediaError: The track has ended.
-            RuntimeError: On the library's loop thread.
+            RuntimeError: Called on the library's loop thread.
         """
-        sound = sound_of(frame, self._rate, self._channels)
-        # One writer at a time: the resampler remembers the end of the last chunk.
-        with self._writing:
-            pieces = self._resample(sound)
-        self._source.write(pieces)
+        sound = to_audio_frame(frame, self._rate, self._channels)
+        with self._resampler_lock:
+            frames = self._resample(sound)
+        self._source.write_frames(frames)
 
     def _resample(self, sound: av.AudioFrame) -> list[av.AudioFrame]:
-        from artico_sync._webrtc.media.timeline import audio_normalizer, bare_copy
+        from artico_sync._bridge.media import audio_normalizer, bare_copy
 
-        format = (sound.sample_rate, sound.format.name, sound.layout.name)
-        if self._resampler is None or format != self._format:
+        described = (sound.sample_rate, sound.format.name, sound.layout.name)
+        if self._resampler is None or described != self._resampler_input:
             self._resampler = audio_normalizer()
-            self._format = format
+            self._resampler_input = described
         return self._resampler.resample(bare_copy(sound))
 
     def _flush(self) -> None:
-        """Play the end of the last chunk."""
-        from artico_sync._webrtc.media.timeline import padded
+        """Send the end of the last chunk."""
+        from artico_sync._bridge.media import padded
 
-        with self._writing:
+        with self._resampler_lock:
             rest = self._resampler.resample(None) if self._resampler is not None else []
             self._resampler = None
-        self._source.write([padded(piece) for piece in rest])
+        self._source.write_frames([padded(frame) for frame in rest])
 
 
 class FileTrack(LocalTrack):
@@ -348,21 +380,13 @@ class FileTrack(LocalTrack):
         super().__init__(source)
 
 
-def _check_fps(fps: float) -> float:
-    if isinstance(fps, bool) or not isinstance(fps, (int, float)):
-        raise TypeError(f"fps must be a number, not {type(fps).__name__}")
-    if not 0 < fps <= 1000:
-        raise ValueError(f"fps must be above 0 and at most 1000, not {fps}")
-    return float(fps)
-
-
 def _black(width: int, height: int) -> av.VideoFrame:
-    from artico_sync._webrtc.media.timeline import black
+    from artico_sync._bridge.media import black
 
     return black(width, height)
 
 
 def _silence() -> av.AudioFrame:
-    from artico_sync._webrtc.media.timeline import silence
+    from artico_sync._bridge.media import silence
 
     return silence()

@@ -1,7 +1,7 @@
-"""Plays a file, URL or device into local tracks; decodes on a worker thread.
+"""Playback of a file, URL or device into local tracks, decoded on a worker thread.
 
-Picture and sound share one clock, set when playing starts; what is decoded goes to the loop a
-moment before it is due. Nothing is decoded while no call shares a track of the file.
+Picture and sound share one clock, which is set when playback starts; frames go to the loop a moment
+before they are due. Nothing is decoded while no call shares a track of the file.
 
 Lock order: the player's condition is taken alone.
 """
@@ -19,26 +19,28 @@ from typing import Any, cast
 import av
 from av import AudioFrame, VideoFrame
 
+from artico_sync._bridge.media import AUDIO_RATE, audio_normalizer, black, padded, silence
 from artico_sync._bridge.threads import Worker
 from artico_sync._bridge.waiting.deadline import Deadline, wait_until
-from artico_sync._webrtc.media.timeline import AUDIO_RATE, audio_normalizer, black, padded, silence
 from artico_sync.errors import MediaError
-from artico_sync.media.picture_fitting import PictureTurner
-from artico_sync.media.sources import AudioSource, Source, VideoSource
+from artico_sync.media._frames import PictureRotator
+from artico_sync.media._sources import AudioSource, Source, VideoSource
 
-logger = logging.getLogger("artico_sync.media")
+logger = logging.getLogger(__name__)
 
-# Seconds decoded ahead of time.
-AHEAD = 0.25
-# Seconds between the start and the first frame, for both tracks to be ready.
-START = 0.02
-# A player so many seconds late shifts its clock rather than hurry.
-LATE = 0.3
-# Seconds a gap in the sound of a file may have before it is heard.
-GAP = 0.06
-# Seconds between two looks at a device that has nothing yet.
-DEVICE_POLL = 0.01
-# FFmpeg's inputs that give frames at their own pace.
+# How far ahead frames are decoded.
+DECODE_AHEAD_SECONDS = 0.25
+# Time between the start and the first frame, in which both tracks become ready.
+START_DELAY_SECONDS = 0.02
+# A player that is later than this shifts its clock; it does not skip or hurry.
+MAX_LATE_SECONDS = 0.3
+# A gap in the sound of a file that is longer than this is played as silence.
+MAX_GAP_SECONDS = 0.06
+# Pause before a device that has no frame yet is asked again.
+DEVICE_POLL_SECONDS = 0.01
+# Rate of the sources, above that of any file: playback has a clock of its own.
+UNPACED_FPS = 1000
+# FFmpeg inputs that deliver frames at their own pace.
 LIVE_FORMATS = frozenset(
     (
         "alsa avfoundation decklink dshow fbdev gdigrab jack kmsgrab lavfi_live oss pulse rtp rtsp"
@@ -51,13 +53,13 @@ class FilePlayer:
     """A file being played.
 
     Args:
-        path: What FFmpeg opens.
-        loop: Start again at the end.
-        format: FFmpeg's name of the input format, None to find out.
-        options: FFmpeg's options.
+        path: A file, URL or device that FFmpeg opens.
+        loop: True to start again at the end.
+        format: FFmpeg's name of the input format; None to detect it.
+        options: FFmpeg's options for the input.
 
     Raises:
-        MediaError: It cannot be opened, or has neither picture nor sound.
+        MediaError: The input cannot be opened, or has neither picture nor sound.
     """
 
     def __init__(
@@ -80,17 +82,18 @@ class FilePlayer:
         if not self._streams:
             raise MediaError(f"There is neither picture nor sound in {path}.")
         self.audio = AudioSource(silence) if container.streams.audio else None
-        self.video = VideoSource(1000, black) if container.streams.video else None
+        self.video = VideoSource(UNPACED_FPS, black) if container.streams.video else None
         for source in self.sources:
-            source.producer = _Handle(self, source)
+            source.producer = _SourceProducer(self, source)
         self._condition = threading.Condition()
-        self._wanted: set[Source] = set()
+        self._active: set[Source] = set()
         self._worker: Worker | None = None
         self._frames = self._decode()
-        # Of the worker only.
-        self._turner = PictureTurner()
+        # Used by the worker only.
+        self._rotator = PictureRotator()
         self._normalizer = audio_normalizer()
         self._audio_time: float | None = None
+        # The moment at which time 0 of the file is due.
         self._base: float | None = None
         self._end = 0.0
 
@@ -99,49 +102,49 @@ class FilePlayer:
         """The sources of the tracks, sound first."""
         return tuple(source for source in (self.audio, self.video) if source is not None)
 
-    # what the sources ask for
+    # called by the sources' producers
 
     def start(self, source: Source) -> None:
-        """Somebody takes the frames of `source`."""
+        """Play a source."""
         with self._condition:
-            self._wanted.add(source)
+            self._active.add(source)
             if self._worker is None:
                 self._worker = Worker(
-                    "play", self._run, self._pause_all, lambda: bool(self._wanted)
+                    "play", self._run, self._pause_all, lambda: bool(self._active)
                 )
 
     def pause(self, source: Source) -> None:
-        """Nobody takes the frames of `source`."""
+        """Stop to play a source; playback pauses with the last one."""
         with self._condition:
-            self._wanted.discard(source)
+            self._active.discard(source)
             self._condition.notify_all()
 
     def _pause_all(self) -> None:
         with self._condition:
-            self._wanted.clear()
+            self._active.clear()
             self._condition.notify_all()
 
-    # the worker
+    # called by the worker
 
     def _run(self) -> None:
         self._base = None
         while True:
             with self._condition:
-                if not self._wanted:
+                if not self._active:
                     self._worker = None
                     break
             try:
                 item = next(self._frames)
                 if item is None:
-                    self._pause_briefly()
+                    self._wait_for_device()
                 else:
                     self._play(*item)
             except StopIteration:
                 self._finish(None)
             except Exception as error:
-                fault = MediaError(f"Cannot play {self._path}: {error!r}")
-                fault.__cause__ = error
-                self._finish(fault)
+                failure = MediaError(f"Cannot play {self._path}: {error!r}")
+                failure.__cause__ = error
+                self._finish(failure)
         if all(source.ended for source in self.sources):
             self._close()
 
@@ -158,40 +161,43 @@ class FilePlayer:
         if container is not None:
             container.close()
 
-    def _pause_briefly(self) -> None:
+    def _wait_for_device(self) -> None:
         with self._condition:
-            if self._wanted:
-                self._condition.wait(DEVICE_POLL)
+            if self._active:
+                self._condition.wait(DEVICE_POLL_SECONDS)
 
     def _decode(self) -> Iterator[tuple[AudioFrame | VideoFrame, float] | None]:
-        """The frames of the file with their times in seconds, which go on when it starts again."""
+        """Yield frames and their times in seconds, which continue when the file starts again.
+
+        Yields None if a device has no frame yet.
+        """
         container = self._container
         assert container is not None
         offset = 0.0
         origin: float | None = None
-        # Cast because PyAV's types leave out that a file may not say.
+        # A cast because PyAV's types omit that a file may have no start time.
         start = cast("int | None", container.start_time)
         if start is not None and not self._live:
             origin = start / av.time_base
         while True:
-            for frame in self._decoded(container):
+            for frame in self._decode_once(container):
                 if frame is None or frame.time is None:
                     yield None
                     continue
                 if origin is None:
                     origin = frame.time
                 time = max(0.0, frame.time - origin) + offset
-                self._end = max(self._end, time + _duration(frame))
+                self._end = max(self._end, time + _duration_of(frame))
                 yield frame, time
             if not self._loop or self._end <= offset:
                 return
             offset = self._end
             container.seek(0)
 
-    def _decoded(
+    def _decode_once(
         self, container: av.container.InputContainer
     ) -> Iterator[AudioFrame | VideoFrame | None]:
-        """What FFmpeg decodes; None where a device has nothing yet."""
+        """Yield the frames up to the end of the file; None if a device has no frame yet."""
         while True:
             try:
                 yield from container.decode(*self._streams)
@@ -204,50 +210,54 @@ class FilePlayer:
     def _play(self, frame: AudioFrame | VideoFrame, time: float) -> None:
         if isinstance(frame, VideoFrame):
             if self.video is not None and self.video.attached:
-                picture = self._turner.upright(frame)
-                due = self._due(time)
+                picture = self._rotator.rotate_upright(frame)
+                due = self._wait_until_near(time)
                 if due is not None:
-                    self.video.pass_on(picture, due)
+                    self.video.forward_frame(picture, due)
         elif self.audio is not None:
             self._play_sound(frame, time)
 
     def _play_sound(self, frame: AudioFrame, time: float) -> None:
         assert self.audio is not None
-        if self._audio_time is None or abs(time - self._audio_time) > GAP:
+        if self._audio_time is None or abs(time - self._audio_time) > MAX_GAP_SECONDS:
             self._audio_time = time
         frame.pts = None
         for piece in self._normalizer.resample(frame):
-            due = self._due(self._audio_time)
+            due = self._wait_until_near(self._audio_time)
             self._audio_time += piece.samples / AUDIO_RATE
             if due is None:
                 return
-            self.audio.pass_on(piece, due)
+            self.audio.forward_frame(piece, due)
 
     def _flush_sound(self) -> None:
         assert self.audio is not None
         for piece in self._normalizer.resample(None):
-            due = self._due(self._audio_time or 0.0)
+            due = self._wait_until_near(self._audio_time or 0.0)
             if due is not None:
-                self.audio.pass_on(padded(piece), due)
+                self.audio.forward_frame(padded(piece), due)
 
-    def _due(self, time: float) -> float | None:
-        """When a frame is to be sent; waits until shortly before. None when playing stopped."""
+    def _wait_until_near(self, time: float) -> float | None:
+        """Wait until shortly before a frame is due; return when, or None if playback paused."""
         now = monotonic()
         if self._base is None:
-            self._base = now + START - time
+            self._base = now + START_DELAY_SECONDS - time
         late = now - (self._base + time)
-        if late > LATE or (self._live and late < -LATE):
+        if late > MAX_LATE_SECONDS or (self._live and late < -MAX_LATE_SECONDS):
             logger.debug("playing %s is %.2f s late, shifting its clock", self._path, late)
             self._base = now - time
         due = self._base + time
         with self._condition:
-            if due - now > AHEAD:
-                wait_until(self._condition, lambda: not self._wanted, Deadline(due - AHEAD - now))
-            return due if self._wanted else None
+            if due - now > DECODE_AHEAD_SECONDS:
+                wait_until(
+                    self._condition,
+                    lambda: not self._active,
+                    Deadline(due - DECODE_AHEAD_SECONDS - now),
+                )
+            return due if self._active else None
 
 
-class _Handle:
-    """What one source of a player starts and pauses."""
+class _SourceProducer:
+    """The producer of one source of a player."""
 
     def __init__(self, player: FilePlayer, source: Source) -> None:
         self._player = player
@@ -260,7 +270,8 @@ class _Handle:
         self._player.pause(self._source)
 
 
-def _duration(frame: AudioFrame | VideoFrame) -> float:
+def _duration_of(frame: AudioFrame | VideoFrame) -> float:
+    """Return the duration of a frame in seconds."""
     if isinstance(frame, AudioFrame):
         return frame.samples / frame.sample_rate if frame.sample_rate else 0.0
     if frame.duration and frame.time_base is not None:
