@@ -1,4 +1,4 @@
-"""Two real peer connections on the library's loop thread, with media from one to the other."""
+"""Two peer connections on the library's loop thread, with media from one to the other."""
 
 from __future__ import annotations
 
@@ -7,21 +7,25 @@ import contextlib
 from collections.abc import Callable, Coroutine
 from types import TracebackType
 from typing import Any, TypeVar
-from unittest import mock
 
-from aiortc import RTCConfiguration, RTCPeerConnection, rtcpeerconnection
+from aiortc import RTCConfiguration
 
 from artico_sync._bridge.portal import acquire_portal
+from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc.media.local_track import source_for
 from artico_sync._webrtc.media.remote_track import ReceivedTrack
+from artico_sync._webrtc.peer_connection import PeerConnection
 from artico_sync._webrtc.rtp.receiver import RtpReceiver
 from artico_sync._webrtc.rtp.sender import RtpSender
+from artico_sync._webrtc.sdp.media_sections import RemoteTrackAdded
+from artico_sync._webrtc.sdp.parser import parse_description
 from artico_sync.errors import MediaError
 from artico_sync.media import RemoteMediaStream, RemoteTrack
 from artico_sync.media.remote import make_remote_track
 from artico_sync.media.streams import Track
 
 T = TypeVar("T")
+SETTINGS = Settings()
 
 
 class MediaPair:
@@ -29,17 +33,11 @@ class MediaPair:
 
     def __init__(self) -> None:
         self._portal = acquire_portal()
-        self._patches: list[Any] = [
-            mock.patch.object(rtcpeerconnection, "RTCRtpSender", RtpSender),
-            mock.patch.object(rtcpeerconnection, "RTCRtpReceiver", RtpReceiver),
-        ]
         self.errors: list[MediaError] = []
         self._late: set[asyncio.Task[None]] = set()
         self.stream = RemoteMediaStream("stream", "metadata")
 
     def __enter__(self) -> MediaPair:
-        for patch in self._patches:
-            patch.start()
         self._portal.run(self._open)
         return self
 
@@ -50,13 +48,12 @@ class MediaPair:
         traceback: TracebackType | None,
     ) -> None:
         self._portal.run(self._close, timeout=10)
-        for patch in self._patches:
-            patch.stop()
         self._portal.release()
 
     async def _open(self) -> None:
-        self.sender = RTCPeerConnection(RTCConfiguration(iceServers=[]))
-        self.receiver = RTCPeerConnection(RTCConfiguration(iceServers=[]))
+        configuration = RTCConfiguration(iceServers=[])
+        self.sender = PeerConnection(configuration, SETTINGS)
+        self.receiver = PeerConnection(configuration, SETTINGS)
 
     async def _close(self) -> None:
         await self.sender.close()
@@ -74,21 +71,21 @@ class MediaPair:
         return self._portal.run(self._share, tracks, timeout=10)
 
     async def _share(self, tracks: tuple[Track, ...]) -> list[RemoteTrack]:
-        received: dict[str, RemoteTrack] = {}
-
-        def on_track(track: ReceivedTrack) -> None:
-            remote = make_remote_track(track, self.stream, self._portal.post)
-            received[remote.id] = remote
-            self.stream._add(remote)
-
-        self.receiver.on("track", on_track)
         for track in tracks:
-            self.sender.addTrack(source_for(track, self.errors.append))
-        await self.sender.setLocalDescription(await self.sender.createOffer())
-        await self.receiver.setRemoteDescription(self.sender.localDescription)
-        await self.receiver.setLocalDescription(await self.receiver.createAnswer())
-        await self.sender.setRemoteDescription(self.receiver.localDescription)
-        return [received[track.id] for track in tracks]
+            self.sender.add_local_track(source_for(track, self.errors.append), "stream")
+        offer = await self.sender.create_offer()
+        answer, changes = await self.receiver.answer_offer(
+            parse_description("offer", offer.sdp, SETTINGS)
+        )
+        await self.sender.accept_answer(parse_description("answer", answer.sdp, SETTINGS))
+        received: list[RemoteTrack] = []
+        for change in changes:
+            assert isinstance(change, RemoteTrackAdded)
+            assert isinstance(change.track, ReceivedTrack)
+            remote = make_remote_track(change.track, self.stream, self._portal.post)
+            received.append(remote)
+            self.stream._add(remote)
+        return received
 
     def run(self, function: Callable[[], Coroutine[Any, Any, T]]) -> T:
         """Run an async function on the loop."""
@@ -108,7 +105,7 @@ class MediaPair:
         def replace() -> None:
             sender = self.senders()[index]
             old = sender.track
-            sender.replaceTrack(source_for(track, self.errors.append))
+            sender.replace_track(source_for(track, self.errors.append))
             if old is not None:
                 old.stop()
 
@@ -138,7 +135,7 @@ class MediaPair:
         self.run_on_loop(disturb)
 
     def senders(self) -> list[RtpSender]:
-        return [s for s in self.sender.getSenders() if isinstance(s, RtpSender)]
+        return [transceiver.sender for transceiver in self.sender.transceivers]
 
     def receivers(self) -> list[RtpReceiver]:
-        return [r for r in self.receiver.getReceivers() if isinstance(r, RtpReceiver)]
+        return [transceiver.receiver for transceiver in self.receiver.transceivers]

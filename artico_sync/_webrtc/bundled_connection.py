@@ -11,11 +11,11 @@ from aiortc import RTCConfiguration, RTCPeerConnection
 from aiortc.exceptions import InvalidStateError
 from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsTransport
 from aiortc.rtcicetransport import RTCIceCandidate, RTCIceTransport
-from aiortc.rtcrtptransceiver import RTCRtpTransceiver
 
 from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc._aiortc.construction import construct
 from artico_sync._webrtc.ice.transport import IceTransport
+from artico_sync._webrtc.rtp.transceiver import Transceiver
 from artico_sync._webrtc.sctp.channels import Channel
 from artico_sync._webrtc.sctp.dcep import ChannelParameters
 from artico_sync._webrtc.sctp.transport import SctpTransport
@@ -34,7 +34,7 @@ class BundledConnection(RTCPeerConnection):
     _RTCPeerConnection__dtlsTransports: set[RTCDtlsTransport]
     _RTCPeerConnection__iceTransports: set[RTCIceTransport]
     _RTCPeerConnection__isClosed: asyncio.Future[bool] | None
-    _RTCPeerConnection__transceivers: list[RTCRtpTransceiver]
+    _RTCPeerConnection__transceivers: list[Transceiver]
     _RTCPeerConnection__setSignalingState: Callable[[str], None]
     _RTCPeerConnection__updateConnectionState: Callable[[], None]
     _RTCPeerConnection__updateIceConnectionState: Callable[[], None]

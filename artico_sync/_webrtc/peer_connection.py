@@ -21,7 +21,8 @@ from aiortc.rtcicetransport import RTCIceCandidate, RTCIceParameters
 from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc.bundled_connection import BundledConnection
 from artico_sync._webrtc.ice.candidates import CandidateSignal, candidate_signal
-from artico_sync._webrtc.rtp.streams import RtpStreams
+from artico_sync._webrtc.rtp.transceiver import Transceiver
+from artico_sync._webrtc.rtp.transceiver_set import TransceiverSet
 from artico_sync._webrtc.sdp.local_tracks import LocalTracks
 from artico_sync._webrtc.sdp.media_sections import MediaSection, PlannedSection, RemoteChange
 from artico_sync._webrtc.sdp.offer_answer import apply_answer, identifiers_in_use, plan_answer
@@ -51,7 +52,7 @@ class PeerConnection(BundledConnection):
         #: Takes each local candidate found after the description it belongs to was made.
         self.on_candidate: Callable[[CandidateSignal], None] | None = None
         cname = self._RTCPeerConnection__cname
-        self._streams = RtpStreams(
+        self._streams = TransceiverSet(
             self._transports, self._RTCPeerConnection__transceivers, cname, self._spawn
         )
         self._local = LocalTracks(self._streams.new_sender)
@@ -66,6 +67,11 @@ class PeerConnection(BundledConnection):
         # Our ICE username as of the last negotiation; another one in a description restarts ICE.
         self._username: str | None = None
         self._establishing = False
+
+    @property
+    def transceivers(self) -> list[Transceiver]:
+        """The senders and receivers of the audio and video m-sections in use."""
+        return self._RTCPeerConnection__transceivers
 
     # State
 
@@ -346,11 +352,11 @@ class PeerConnection(BundledConnection):
         restarted, returned = self.restarts_ice(remote), self._returns(remote)
         changes: list[RemoteChange] = []
         self._lines = [planned.line for planned in plan]
-        for index, (planned, theirs) in enumerate(zip(plan, remote.lines, strict=True)):
+        for planned, theirs in zip(plan, remote.lines, strict=True):
             line = planned.line
             line.remote_line, line.rejected = theirs, not planned.accepted
             if line.is_media and planned.accepted:
-                changes += self._streams.accept(index, planned, theirs)
+                changes += self._streams.accept(planned, theirs)
             elif line.is_media:
                 changes += self._streams.reject(planned)
             elif planned.accepted:

@@ -4,12 +4,6 @@ from __future__ import annotations
 
 from typing import Any
 
-from aiortc.stats import (
-    RTCInboundRtpStreamStats,
-    RTCOutboundRtpStreamStats,
-    RTCRemoteInboundRtpStreamStats,
-)
-
 from artico_sync._webrtc.peer_connection import PeerConnection
 from artico_sync._webrtc.rtp.receiver import RtpReceiver
 from artico_sync._webrtc.rtp.sender import RtpSender
@@ -34,49 +28,45 @@ async def connection_stats(connection: PeerConnection) -> dict[str, Any]:
     numbers["local"] = path.get("local")
     numbers["remote"] = path.get("remote")
     numbers["round_trip_time"] = transport["round_trip_time"] or path.get("round_trip_time")
-    numbers["streams"] = await _streams(connection)
+    numbers["streams"] = _streams(connection)
     return numbers
 
 
-async def _streams(connection: PeerConnection) -> list[dict[str, Any]]:
-    report = await connection.getStats()
-    by_id: dict[str, dict[str, Any]] = {}
-    for entry in report.values():
-        if isinstance(entry, RTCInboundRtpStreamStats):
-            by_id[entry.id] = {
-                "direction": "inbound",
-                "kind": entry.kind,
-                "packets_received": entry.packetsReceived,
-                "packets_lost": entry.packetsLost,
-                "jitter": entry.jitter,
-            }
-        elif isinstance(entry, RTCOutboundRtpStreamStats):
-            by_id[entry.id] = {
-                "direction": "outbound",
-                "kind": entry.kind,
-                "packets_sent": entry.packetsSent,
-                "bytes_sent": entry.bytesSent,
-            }
-    for entry in report.values():
-        if isinstance(entry, RTCRemoteInboundRtpStreamStats):
-            # The peer's report on what we send: the only way to know what it lost.
-            for stream in by_id.values():
-                if stream["direction"] == "outbound" and stream["kind"] == entry.kind:
-                    stream["packets_lost"] = entry.packetsLost
-                    stream["round_trip_time"] = entry.roundTripTime
-    _add_frames(connection, by_id)
-    return list(by_id.values())
+def _streams(connection: PeerConnection) -> list[dict[str, Any]]:
+    streams = [_outbound(transceiver.sender) for transceiver in connection.transceivers]
+    for transceiver in connection.transceivers:
+        streams += _inbound(transceiver.receiver)
+    return streams
 
 
-def _add_frames(connection: PeerConnection, by_id: dict[str, dict[str, Any]]) -> None:
-    for sender in connection.getSenders():
-        stream = by_id.get(f"outbound-rtp_{id(sender)}")
-        if isinstance(sender, RtpSender) and stream is not None:
-            stream["codec"] = sender.codec_name
-            stream["frames_sent"] = sender.frames_sent
-    for receiver in connection.getReceivers():
-        stream = by_id.get(f"inbound-rtp_{id(receiver)}")
-        if isinstance(receiver, RtpReceiver) and stream is not None:
-            stream["codec"] = receiver.codec_name
-            stream["frames_received"] = receiver.frames_received
-            stream["frames_decoded"] = receiver.frames_decoded
+def _outbound(sender: RtpSender) -> dict[str, Any]:
+    reports = sender.reports
+    stream: dict[str, Any] = {
+        "direction": "outbound",
+        "kind": sender.kind,
+        "packets_sent": reports.packets_sent,
+        "bytes_sent": reports.bytes_sent,
+        "codec": sender.codec_name,
+        "frames_sent": sender.frames_sent,
+    }
+    if reports.packets_lost is not None:
+        # From the peer's reports, the only source of what it lost.
+        stream["packets_lost"] = reports.packets_lost
+        stream["round_trip_time"] = reports.round_trip_time
+    return stream
+
+
+def _inbound(receiver: RtpReceiver) -> list[dict[str, Any]]:
+    return [
+        {
+            "direction": "inbound",
+            "kind": receiver.kind,
+            "packets_received": source.packets_received,
+            "packets_lost": source.packets_lost,
+            "jitter": source.jitter,
+            "codec": receiver.codec_name,
+            "frames_received": receiver.frames_received,
+            "frames_decoded": receiver.frames_decoded,
+        }
+        for source in receiver.reports.streams.values()
+    ]

@@ -14,11 +14,12 @@ from typing import TYPE_CHECKING, Any
 import pylibsrtp
 from aiortc import RTCDtlsTransport, RTCIceTransport, clock
 from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsFingerprint, State
-from aiortc.rtp import is_rtcp
+from aiortc.rtcrtpparameters import RTCRtpReceiveParameters, RTCRtpSendParameters
+from aiortc.rtp import RtcpPacket, RtpPacket, is_rtcp
 from OpenSSL import SSL
 
 from artico_sync._webrtc.dtls.records import HEADER, RECORD_MAXIMUM, Records, records_of, runs
-from artico_sync._webrtc.rtp.router import BoundedRouter
+from artico_sync._webrtc.rtp.router import BoundedRouter, TolerantExtensionsMap
 
 if TYPE_CHECKING:
     from aiortc.rtcdtlstransport import SRTPProtectionProfile
@@ -62,10 +63,6 @@ class DtlsTransport(RTCDtlsTransport):
     """Made by the peer connection, which starts and stops it."""
 
     _RTCDtlsTransport__handshake_done: bool
-    _RTCDtlsTransport__rx_bytes: int
-    _RTCDtlsTransport__rx_packets: int
-    _RTCDtlsTransport__tx_bytes: int
-    _RTCDtlsTransport__tx_packets: int
 
     _take_data: Callable[[bytes], None] | None = None
 
@@ -79,7 +76,9 @@ class DtlsTransport(RTCDtlsTransport):
         super().__init__(transport, certificates)
         self._accelerate = accelerate
         self._records: Records | None = None
-        self._rtp_router = BoundedRouter()
+        #: Finds the receiver of an RTP packet, and the recipients of an RTCP packet.
+        self.router = BoundedRouter()
+        self._header_extensions = TolerantExtensionsMap()
 
     @property
     def can_send_at_once(self) -> bool:
@@ -92,7 +91,6 @@ class DtlsTransport(RTCDtlsTransport):
             raise ConnectionError("Cannot send encrypted data, not connected")
         records = self._records or self._make_records(self._ssl)
         send_run: Callable[[bytes | memoryview, int], None] = getattr(self.transport, "send_run")
-        sent = 0
         for run in (packets,) if len(packets) == 1 else runs(packets):
             try:
                 data = records.encrypt(run)
@@ -100,9 +98,6 @@ class DtlsTransport(RTCDtlsTransport):
                 raise ConnectionError(f"Cannot encrypt: {exc!r}") from exc
             single = len(run) == 1
             send_run(data, len(data) if single else HEADER + int.from_bytes(data[11:13], "big"))
-            sent += len(data)
-        self._RTCDtlsTransport__tx_bytes += sent
-        self._RTCDtlsTransport__tx_packets += len(packets)
 
     def _make_records(self, connection: SSL.Connection) -> Records:
         self._records = records = records_of(connection, accelerate=self._accelerate)
@@ -151,8 +146,9 @@ class DtlsTransport(RTCDtlsTransport):
                             break
                         await self._take(datagram)
         except ConnectionError:
-            for receiver in self._rtp_router.receivers:
-                receiver._handle_disconnect()
+            receiver: Any
+            for receiver in self.router.receivers:
+                receiver.handle_disconnect()
         finally:
             self._consume(None)
             self._set_state(State.CLOSED)
@@ -172,8 +168,6 @@ class DtlsTransport(RTCDtlsTransport):
             or len(datagram) != HEADER + int.from_bytes(datagram[11:13], "big")
         ):
             return False
-        self._RTCDtlsTransport__rx_bytes += len(datagram)
-        self._RTCDtlsTransport__rx_packets += 1
         records = self._records or self._make_records(self._ssl)
         try:
             data = records.decrypt(datagram)
@@ -187,8 +181,6 @@ class DtlsTransport(RTCDtlsTransport):
 
     async def _take(self, datagram: bytes) -> None:
         """Take in one datagram, whatever it is. Raises ConnectionError at the peer's goodbye."""
-        self._RTCDtlsTransport__rx_bytes += len(datagram)
-        self._RTCDtlsTransport__rx_packets += 1
         first = datagram[0] if datagram else 0
         try:
             if 20 <= first <= 63:
@@ -223,14 +215,52 @@ class DtlsTransport(RTCDtlsTransport):
         if not plain:
             await self._write_ssl()
 
+    # RTP
+
+    def add_rtp_sender(self, sender: Any, parameters: RTCRtpSendParameters) -> None:
+        """Route RTCP packets about a source to its sender."""
+        self._header_extensions.configure(parameters)
+        self.router.register_sender(sender, ssrc=sender.ssrc)
+
+    def remove_rtp_sender(self, sender: Any) -> None:
+        """Route nothing more to a sender."""
+        self.router.unregister_sender(sender)
+
+    def add_rtp_receiver(self, receiver: Any, parameters: RTCRtpReceiveParameters) -> None:
+        """Route the sources described by the parameters to a receiver."""
+        self._header_extensions.configure(parameters)
+        self.router.register_receiver(
+            receiver,
+            ssrcs=list({encoding.ssrc for encoding in parameters.encodings}),
+            payload_types=[int(codec.payloadType or 0) for codec in parameters.codecs],
+            mid=parameters.muxId,
+        )
+
+    def remove_rtp_receiver(self, receiver: Any) -> None:
+        """Route nothing more to a receiver."""
+        self.router.unregister_receiver(receiver)
+
+    async def send_rtp(self, data: bytes) -> None:
+        """Encrypt and send an RTP or RTCP packet. Raises ConnectionError."""
+        if self._state != State.CONNECTED:
+            raise ConnectionError("Cannot send encrypted RTP, not connected")
+        protect = self._tx_srtp.protect_rtcp if is_rtcp(data) else self._tx_srtp.protect
+        await self.transport._send(protect(data))
+
     async def _take_media(self, datagram: bytes) -> None:
-        """SRTP and SRTCP, as aiortc does it."""
+        """Decrypt an SRTP or SRTCP packet and route it."""
         arrival_time_ms = clock.current_ms()
         try:
             if is_rtcp(datagram):
-                await self._handle_rtcp_data(self._rx_srtp.unprotect_rtcp(datagram))
-            else:
-                packet = self._rx_srtp.unprotect(datagram)
-                await self._handle_rtp_data(packet, arrival_time_ms=arrival_time_ms)
-        except pylibsrtp.Error as exc:
-            logger.debug("SRTP packet dropped: %s", exc)
+                for report in RtcpPacket.parse(self._rx_srtp.unprotect_rtcp(datagram)):
+                    recipient: Any
+                    for recipient in self.router.route_rtcp(report):
+                        await recipient.handle_rtcp_packet(report)
+                return
+            packet = RtpPacket.parse(self._rx_srtp.unprotect(datagram), self._header_extensions)
+        except (pylibsrtp.Error, ValueError) as exc:
+            logger.debug("dropped an SRTP packet: %s", exc)
+            return
+        receiver: Any = self.router.route_rtp(packet)
+        if receiver is not None:
+            await receiver.handle_rtp_packet(packet, arrival_time_ms)

@@ -1,5 +1,4 @@
-"""Decodes the frames of one receiver off the loop, one batch at a time; called on the loop
-thread."""
+"""Decodes the frames of one receiver in an executor thread, one batch at a time."""
 
 from __future__ import annotations
 
@@ -16,37 +15,39 @@ from av.frame import Frame
 
 from artico_sync._webrtc.rtp.jitter_buffer import EncodedFrame
 
-logger = logging.getLogger("artico_sync._webrtc.rtp.decoder")
+logger = logging.getLogger(__name__)
 
-# Encoded frames that may wait for the decoder; beyond that it is too slow for the stream.
-BACKLOG = 60
+#: Encoded frames that may wait for the decoder; with more it is too slow for the stream.
+BACKLOG_FRAMES = 60
 
 
 class DecoderWorker:
-    """A decoder while somebody reads; `close()` forgets it.
+    """A decoder for as long as the track is read.
 
     Args:
-        deliver: Called on the loop with each decoded frame and the time its last packet came.
-        fault: Called on the loop when a frame could not be decoded or had to be dropped.
+        deliver: Called on the loop with each decoded frame and the arrival time of its last packet.
+        on_fault: Called on the loop when a frame could not be decoded or had to be dropped.
     """
 
-    def __init__(self, deliver: Callable[[Frame, float], None], fault: Callable[[], None]) -> None:
+    def __init__(
+        self, deliver: Callable[[Frame, float], None], on_fault: Callable[[], None]
+    ) -> None:
         self._loop = asyncio.get_running_loop()
         self._deliver = deliver
-        self._fault = fault
+        self._on_fault = on_fault
         self._waiting: deque[EncodedFrame] = deque()
         self._busy = False
         self._closed = False
-        # Touched by one executor job at a time only.
+        # Used by one executor job at a time only.
         self._decoder: Decoder | None = None
         self._mime_type = ""
 
-    def feed(self, frame: EncodedFrame) -> None:
-        """Have a frame decoded, in order."""
-        if len(self._waiting) >= BACKLOG:
-            logger.debug("the decoder is too slow, dropping %d frames", len(self._waiting))
+    def enqueue_frame(self, frame: EncodedFrame) -> None:
+        """Queue a frame to be decoded, in order."""
+        if len(self._waiting) >= BACKLOG_FRAMES:
+            logger.debug("the decoder is too slow: dropped %d frames", len(self._waiting))
             self._waiting.clear()
-            self._fault()
+            self._on_fault()
             return
         self._waiting.append(frame)
         self._next()
@@ -59,7 +60,7 @@ class DecoderWorker:
         try:
             future = self._loop.run_in_executor(None, self._decode, batch)
         except RuntimeError:
-            # The interpreter or the loop is going down.
+            # The interpreter or the loop is shutting down.
             self._closed = True
             return
         self._busy = True
@@ -90,16 +91,16 @@ class DecoderWorker:
         error = future.exception()
         if error is not None:
             logger.error("unexpected error in a decoder", exc_info=error)
-            self._fault()
+            self._on_fault()
         else:
             frames, failed = future.result()
             for frame, arrival in frames:
                 self._deliver(frame, arrival)
             if failed:
-                self._fault()
+                self._on_fault()
         self._next()
 
     def close(self) -> None:
-        """Decode and deliver nothing more."""
+        """Stop: decode and deliver nothing more."""
         self._closed = True
         self._waiting.clear()

@@ -1,10 +1,9 @@
-"""Puts received RTP packets in order and hands on each frame as soon as it is complete; loop
-thread.
+"""Reorders received RTP packets and returns each frame as soon as it is complete.
 
-A frame goes on at the packet that completes it (for video the one with the marker bit), not at the
-first packet of the next one. Packets missing for too long are given up: audio goes on behind the
-gap, video at the next key frame. Pure logic: the caller passes the time and sends what is asked
-for.
+A frame is complete with its last packet (for video the one with the marker bit), not with the first
+packet of the next frame. Packets missing for too long are skipped: audio continues after the gap,
+video with the next key frame. No input and output: the caller passes the time in and sends the
+requests.
 """
 
 from __future__ import annotations
@@ -15,23 +14,23 @@ from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 
 from artico_sync._webrtc.media.depacketizer import Payload
 
-# Packets held for one stream, waiting for missing ones.
-CAPACITY = 2048
-# A jump in sequence numbers larger than this is a new stream.
-MAXIMUM_JUMP = 1000
-# Seconds after a request for a missing packet until the next one; the last is for all that follow.
-# Short at first: on a near path the packet is back by then, on a far one it comes twice at worst.
-NACK_INTERVALS = (0.03, 0.06, 0.12)
-# Sequence numbers asked for in one request.
-NACK_LIMIT = 200
-# Seconds a missing packet is waited for.
-VIDEO_PATIENCE = 0.5
-AUDIO_PATIENCE = 0.06
+#: Packets of one stream that wait for missing ones.
+CAPACITY_PACKETS = 2048
+#: A larger jump in sequence numbers is a new stream.
+SEQUENCE_JUMP_MAX = 1000
+#: Seconds between the requests for a missing packet; the last interval repeats. Short at first: on
+#: a short path the packet has arrived by then, on a long one it arrives twice at worst.
+NACK_INTERVALS_SECONDS = (0.03, 0.06, 0.12)
+#: Sequence numbers in one request.
+NACK_MAX = 200
+#: Longest wait for a missing packet.
+VIDEO_MAX_WAIT_SECONDS = 0.5
+AUDIO_MAX_WAIT_SECONDS = 0.06
 
 
 @dataclass(slots=True)
 class Packet:
-    """A received packet as far as frames are concerned."""
+    """The parts of a received packet that matter for reassembly."""
 
     timestamp: int
     marker: bool
@@ -52,54 +51,55 @@ class EncodedFrame:
 
 @dataclass(slots=True)
 class _Missing:
-    noticed: float
-    ask_at: float = 0.0
-    asked: int = 0
+    noticed_at: float
+    request_at: float = 0.0
+    requests: int = 0
 
 
 class TimestampUnwrapper:
-    """RTP timestamps as a number that starts at 0 and never wraps."""
+    """Converts RTP timestamps to a number that starts at 0 and never wraps."""
 
     def __init__(self) -> None:
         self._last: int | None = None
         self._value = 0
 
     def unwrap(self, timestamp: int) -> int:
+        """Return the number for the next timestamp."""
         if self._last is not None:
             self._value += ((timestamp - self._last + 0x80000000) & 0xFFFFFFFF) - 0x80000000
         self._last = timestamp
         return self._value
 
     def rebase(self, elapsed: int) -> None:
-        """Another clock follows, `elapsed` ticks after the last timestamp."""
+        """Continue with another clock, `elapsed` ticks after the last timestamp."""
         self._last = None
         self._value += elapsed
 
 
 class JitterBuffer:
-    """Frames of one RTP stream, in order.
+    """Returns the frames of one RTP stream in order.
 
-    `hunting` is True while a video stream waits for a key frame to start with.
+    `waiting_for_keyframe` is True while a video stream waits for a key frame to start with.
     """
 
     def __init__(self, *, video: bool) -> None:
         self._video = video
-        self._patience = VIDEO_PATIENCE if video else AUDIO_PATIENCE
+        self._max_wait = VIDEO_MAX_WAIT_SECONDS if video else AUDIO_MAX_WAIT_SECONDS
         self._timestamps = TimestampUnwrapper()
         self._clock_rate = 90000
         self.restart()
 
     def restart(self) -> None:
-        """Forget everything but the clock, and start with the next key frame."""
-        self.hunting = self._video
+        """Drop everything but the clock, and start with the next key frame."""
+        self.waiting_for_keyframe = self._video
         self._packets: dict[int, Packet] = {}
         self._missing: dict[int, _Missing] = {}
         self._highest: int | None = None
         self._next: int | None = None
         self._parts: list[Packet] = []
 
-    def add(self, sequence: int, packet: Packet) -> list[EncodedFrame]:
-        """Take a packet; returns the frames that are complete now."""
+    def add_packet(self, sequence: int, packet: Packet) -> list[EncodedFrame]:
+        """Add a packet; return the frames it completes."""
         number = self._unwrap(sequence)
         if number is None:
             self.restart()
@@ -115,20 +115,20 @@ class JitterBuffer:
         else:
             self._missing.pop(number, None)
         self._packets[number] = packet
-        if self.hunting:
+        if self.waiting_for_keyframe:
             if packet.payload.begins_key:
                 self._start_at(number)
         elif self._next is None:
             self._next = number
-        if len(self._packets) > CAPACITY:
-            if self.hunting:
+        if len(self._packets) > CAPACITY_PACKETS:
+            if self.waiting_for_keyframe:
                 del self._packets[min(self._packets)]
             else:
                 self._skip_gap()
         return self._complete()
 
     def begin_stream(self, elapsed: float) -> None:
-        """Another source follows, `elapsed` seconds after the last packet."""
+        """Continue with another source, `elapsed` seconds after the last packet."""
         self.restart()
         self._timestamps.rebase(round(elapsed * self._clock_rate))
 
@@ -136,10 +136,10 @@ class JitterBuffer:
         if self._highest is None:
             return sequence + 0x10000
         delta = ((sequence - self._highest + 0x8000) & 0xFFFF) - 0x8000
-        return None if abs(delta) > MAXIMUM_JUMP else self._highest + delta
+        return None if abs(delta) > SEQUENCE_JUMP_MAX else self._highest + delta
 
     def _start_at(self, number: int) -> None:
-        self.hunting = False
+        self.waiting_for_keyframe = False
         self._next = number
         self._parts = []
         self._packets = {n: p for n, p in self._packets.items() if n >= number}
@@ -153,7 +153,7 @@ class JitterBuffer:
                 break
             self._next += 1
             if self._parts and packet.timestamp != self._parts[0].timestamp:
-                # The sender sets no marker bits.
+                # The sender does not set marker bits.
                 frames.append(self._join())
             if packet.payload.data:
                 self._parts.append(packet)
@@ -171,35 +171,36 @@ class JitterBuffer:
             arrival=parts[-1].arrival,
         )
 
-    # missing packets
+    # Missing packets
 
     @property
-    def waiting(self) -> bool:
-        """Whether packets are missing, so that `expire` and `nacks` have something to do later."""
+    def has_missing(self) -> bool:
+        """True if packets are missing."""
         return bool(self._missing)
 
-    def nacks(self, now: float) -> list[int]:
-        """The sequence numbers to ask for now, sorted."""
+    def sequences_to_nack(self, now: float) -> list[int]:
+        """Return the sequence numbers to request now, sorted."""
         wanted = []
         for number, missing in self._missing.items():
-            if now >= missing.ask_at:
-                interval = NACK_INTERVALS[min(missing.asked, len(NACK_INTERVALS) - 1)]
-                missing.ask_at = now + interval
-                missing.asked += 1
+            if now >= missing.request_at:
+                interval = NACK_INTERVALS_SECONDS[
+                    min(missing.requests, len(NACK_INTERVALS_SECONDS) - 1)
+                ]
+                missing.request_at = now + interval
+                missing.requests += 1
                 wanted.append(number & 0xFFFF)
-                if len(wanted) == NACK_LIMIT:
+                if len(wanted) == NACK_MAX:
                     break
         return sorted(wanted)
 
-    def expire(self, now: float) -> list[EncodedFrame]:
-        """Give up what has been missing for too long; returns the frames complete because of
-        that."""
+    def skip_overdue(self, now: float) -> list[EncodedFrame]:
+        """Skip packets missing for too long; return the frames that can continue without them."""
         oldest = next(iter(self._missing.values()), None)
-        if oldest is None or now - oldest.noticed < self._patience:
+        if oldest is None or now - oldest.noticed_at < self._max_wait:
             return []
-        if self.hunting:
+        if self.waiting_for_keyframe:
             self._missing = {
-                n: m for n, m in self._missing.items() if now - m.noticed < self._patience
+                n: m for n, m in self._missing.items() if now - m.noticed_at < self._max_wait
             }
             return []
         self._skip_gap()
@@ -215,11 +216,11 @@ class JitterBuffer:
         if keys:
             self._start_at(min(keys))
         else:
-            self.hunt()
+            self.request_keyframe()
 
-    def hunt(self) -> None:
-        """The decoder cannot go on: start again with the next key frame."""
-        self.hunting = True
+    def request_keyframe(self) -> None:
+        """Start again with the next key frame, because the decoder cannot continue."""
+        self.waiting_for_keyframe = True
         self._next = None
         self._parts = []
         self._packets.clear()

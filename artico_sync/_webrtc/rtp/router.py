@@ -1,21 +1,37 @@
-"""Which receiver takes an RTP packet: aiortc's router, with a bound; loop thread."""
+"""Finds the receiver of an RTP packet: aiortc's router and header parsing, made robust."""
 
 from __future__ import annotations
 
-from aiortc.rtcdtlstransport import RtpReceiver, RtpRouter
-from aiortc.rtp import RtpPacket
+import struct
 
-#: Sources known by their packets alone. A forgotten one is learnt again from its next packet.
-LEARNT_MAXIMUM = 64
+from aiortc.rtcdtlstransport import RtpReceiver, RtpRouter
+from aiortc.rtp import HeaderExtensions, HeaderExtensionsMap, RtpPacket
+
+#: Sources known only from their packets. A forgotten one is learned again from its next packet.
+LEARNED_MAX = 64
+
+
+class TolerantExtensionsMap(HeaderExtensionsMap):
+    """A map of header extensions that raises ValueError for a malformed one.
+
+    aiortc's raises what its parsing happens to raise, which would end the transport.
+    """
+
+    def get(self, extension_profile: int, extension_value: bytes) -> HeaderExtensions:
+        """Parse the extensions of a packet."""
+        try:
+            return super().get(extension_profile, extension_value)
+        except (IndexError, struct.error) as error:
+            raise ValueError(f"malformed header extension: {error}") from error
 
 
 class BoundedRouter(RtpRouter):
-    """aiortc's notes each source it meets, and forgets it only with its receiver."""
+    """Forgets the oldest learned sources; aiortc's keeps each until its receiver is removed."""
 
     def __init__(self) -> None:
         super().__init__()
-        #: The sources no description told, the oldest first.
-        self._learnt: dict[int, None] = {}
+        # Sources that no description announced, oldest first.
+        self._learned: dict[int, None] = {}
 
     def register_receiver(
         self,
@@ -24,18 +40,20 @@ class BoundedRouter(RtpRouter):
         payload_types: list[int],
         mid: str | None = None,
     ) -> None:
+        """Route these sources and payload types to a receiver."""
         super().register_receiver(receiver, ssrcs, payload_types, mid)
         for ssrc in ssrcs:
-            self._learnt.pop(ssrc, None)
+            self._learned.pop(ssrc, None)
 
     def route_rtp(self, packet: RtpPacket) -> RtpReceiver | None:
+        """Return the receiver of a packet, None to drop it."""
         is_new = packet.ssrc not in self.ssrc_table
         receiver = super().route_rtp(packet)
         if is_new and receiver is not None:
-            self._learnt.pop(packet.ssrc, None)
-            self._learnt[packet.ssrc] = None
-            if len(self._learnt) > LEARNT_MAXIMUM:
-                oldest = next(iter(self._learnt))
-                del self._learnt[oldest]
+            self._learned.pop(packet.ssrc, None)
+            self._learned[packet.ssrc] = None
+            if len(self._learned) > LEARNED_MAX:
+                oldest = next(iter(self._learned))
+                del self._learned[oldest]
                 self.ssrc_table.pop(oldest, None)
         return receiver

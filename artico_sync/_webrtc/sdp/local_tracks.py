@@ -48,7 +48,7 @@ class LocalTracks:
         if line is not None and line.local is local:
             line.local = None
             if line.transceiver is not None:
-                line.transceiver.sender.replaceTrack(None)
+                line.transceiver.sender.replace_track(None)
         return True
 
     def replace(
@@ -71,10 +71,10 @@ class LocalTracks:
         self._tracks = {id(one.track): one for one in self._tracks.values()}
         for planned in plan:
             if planned.local is local and planned.sender is not None:
-                planned.sender.replaceTrack(new)
+                planned.sender.replace_track(new)
         line = local.line
         if line is not None and line.local is local and line.transceiver is not None:
-            line.transceiver.sender.replaceTrack(new)
+            line.transceiver.sender.replace_track(new)
         return True
 
     def plan(

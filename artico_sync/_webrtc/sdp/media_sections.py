@@ -7,9 +7,9 @@ from dataclasses import dataclass, field
 
 from aiortc.mediastreams import MediaStreamTrack
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpHeaderExtensionParameters
-from aiortc.rtcrtptransceiver import RTCRtpTransceiver
 
 from artico_sync._webrtc.rtp.sender import RtpSender
+from artico_sync._webrtc.rtp.transceiver import Transceiver
 from artico_sync._webrtc.sdp.parser import RemoteSection
 
 
@@ -58,7 +58,7 @@ class MediaSection:
     kind: str
     #: Whether we offered it first: only then does the peer's track id follow ours.
     ours: bool
-    transceiver: RTCRtpTransceiver | None = None
+    transceiver: Transceiver | None = None
     rejected: bool = False
     codecs: list[RTCRtpCodecParameters] = field(default_factory=list)
     extensions: list[RTCRtpHeaderExtensionParameters] = field(default_factory=list)

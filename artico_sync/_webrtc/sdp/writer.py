@@ -153,9 +153,9 @@ def _media_section(planned: PlannedSection, *, receives: bool, cname: str) -> sd
     sender = planned.sender or (line.transceiver.sender if line.transceiver else None)
     if planned.sends and local is not None and sender is not None:
         media.msid = f"{local.stream_id} {local.track_id}"
-        sources = [sender._ssrc]
+        sources = [sender.ssrc]
         if any(is_rtx(codec) for codec in planned.codecs):
-            sources.append(sender._rtx_ssrc)
+            sources.append(sender.rtx_ssrc)
             media.ssrc_group = [sdp.GroupDescription(semantic="FID", items=list(sources))]
         media.ssrc = [sdp.SsrcDescription(ssrc=source, cname=cname) for source in sources]
     return media

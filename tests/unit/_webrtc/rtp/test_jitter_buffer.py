@@ -11,10 +11,10 @@ from hypothesis import strategies as st
 
 from artico_sync._webrtc.media.depacketizer import Payload, is_key_frame, parse_payload
 from artico_sync._webrtc.rtp.jitter_buffer import (
-    AUDIO_PATIENCE,
-    CAPACITY,
-    NACK_INTERVALS,
-    VIDEO_PATIENCE,
+    AUDIO_MAX_WAIT_SECONDS,
+    CAPACITY_PACKETS,
+    NACK_INTERVALS_SECONDS,
+    VIDEO_MAX_WAIT_SECONDS,
     EncodedFrame,
     JitterBuffer,
     Packet,
@@ -42,7 +42,7 @@ def packets(frames: int, size: int, start: int = 65530, keys: tuple[int, ...] = 
 def give(assembler: JitterBuffer, sent: Sent, now: float = 0.0) -> list[EncodedFrame]:
     number, frame, last, key = sent
     payload = Payload(bytes([frame & 0xFF, number & 0xFF, number >> 8]), key)
-    return assembler.add(number, Packet(frame * 3000 & 0xFFFFFFFF, last, payload, VP8, now))
+    return assembler.add_packet(number, Packet(frame * 3000 & 0xFFFFFFFF, last, payload, VP8, now))
 
 
 def timestamps(frames: list[EncodedFrame]) -> list[int]:
@@ -55,7 +55,7 @@ def test_a_frame_goes_on_with_its_last_packet() -> None:
     assert give(assembler, sent[0]) == [] and give(assembler, sent[1]) == []
     (frame,) = give(assembler, sent[2])
     assert frame.timestamp == 0 and len(frame.data) == 9
-    assert not assembler.waiting
+    assert not assembler.has_missing
 
 
 def test_without_marker_bits_a_frame_goes_on_with_the_next_one() -> None:
@@ -69,7 +69,7 @@ def test_without_marker_bits_a_frame_goes_on_with_the_next_one() -> None:
 def test_what_comes_before_a_key_frame_is_left_out() -> None:
     assembler = JitterBuffer(video=True)
     got = [f for sent in packets(6, 2, keys=(3,)) for f in give(assembler, sent)]
-    assert len(got) == 3 and not assembler.hunting
+    assert len(got) == 3 and not assembler.waiting_for_keyframe
     assert {frame.data[0] for frame in got} == {3, 4, 5}
 
 
@@ -88,14 +88,16 @@ def test_a_lost_packet_is_asked_for_again_and_again_and_completes_what_waits() -
     sent = packets(4, 3)
     got = [f for index, one in enumerate(sent) if index != 4 for f in give(assembler, one)]
     assert timestamps(got) == [0]
-    assert assembler.waiting
-    assert assembler.nacks(0.0) == [sent[4][0]]
-    assert assembler.nacks(NACK_INTERVALS[0] / 2) == []
-    assert assembler.nacks(NACK_INTERVALS[0]) == [sent[4][0]]
-    assert assembler.nacks(NACK_INTERVALS[0] + NACK_INTERVALS[1] / 2) == []
-    assert assembler.nacks(1.0) == [sent[4][0]]
+    assert assembler.has_missing
+    assert assembler.sequences_to_nack(0.0) == [sent[4][0]]
+    assert assembler.sequences_to_nack(NACK_INTERVALS_SECONDS[0] / 2) == []
+    assert assembler.sequences_to_nack(NACK_INTERVALS_SECONDS[0]) == [sent[4][0]]
+    assert (
+        assembler.sequences_to_nack(NACK_INTERVALS_SECONDS[0] + NACK_INTERVALS_SECONDS[1] / 2) == []
+    )
+    assert assembler.sequences_to_nack(1.0) == [sent[4][0]]
     assert timestamps(give(assembler, sent[4])) == [1, 2, 3]
-    assert not assembler.waiting
+    assert not assembler.has_missing
 
 
 def test_lost_video_is_given_up_for_the_next_key_frame() -> None:
@@ -104,9 +106,9 @@ def test_lost_video_is_given_up_for_the_next_key_frame() -> None:
     for index, one in enumerate(sent[:6]):
         if index != 2:
             give(assembler, one)
-    assert assembler.expire(VIDEO_PATIENCE / 2) == []
-    assert assembler.expire(VIDEO_PATIENCE) == []
-    assert assembler.hunting and not assembler.waiting
+    assert assembler.skip_overdue(VIDEO_MAX_WAIT_SECONDS / 2) == []
+    assert assembler.skip_overdue(VIDEO_MAX_WAIT_SECONDS) == []
+    assert assembler.waiting_for_keyframe and not assembler.has_missing
     got = [frame for one in sent[6:] for frame in give(assembler, one)]
     assert [frame.data[0] for frame in got] == [4, 5]
 
@@ -117,9 +119,9 @@ def test_a_key_frame_already_here_ends_the_wait_for_what_was_lost() -> None:
     for index, one in enumerate(sent):
         if index != 2:
             give(assembler, one)
-    got = assembler.expire(VIDEO_PATIENCE)
+    got = assembler.skip_overdue(VIDEO_MAX_WAIT_SECONDS)
     assert [frame.data[0] for frame in got] == [4, 5]
-    assert not assembler.hunting
+    assert not assembler.waiting_for_keyframe
 
 
 def test_lost_sound_is_left_out_after_a_moment() -> None:
@@ -127,7 +129,7 @@ def test_lost_sound_is_left_out_after_a_moment() -> None:
     sent = packets(5, 1)
     got = [f for index, one in enumerate(sent) if index != 2 for f in give(assembler, one)]
     assert timestamps(got) == [0, 1]
-    assert timestamps(assembler.expire(AUDIO_PATIENCE)) == [3, 4]
+    assert timestamps(assembler.skip_overdue(AUDIO_MAX_WAIT_SECONDS)) == [3, 4]
     assert give(assembler, sent[2]) == []
 
 
@@ -136,7 +138,7 @@ def test_padding_makes_no_frame() -> None:
     first, second = packets(2, 1)
     give(assembler, first)
     padding = Packet(0, False, Payload(b"", False), VP8, 0.0)
-    assert assembler.add((first[0] + 1) & 0xFFFF, padding) == []
+    assert assembler.add_packet((first[0] + 1) & 0xFFFF, padding) == []
     moved = ((second[0] + 1) & 0xFFFF, *second[1:])
     assert timestamps(give(assembler, moved)) == [1]
 
@@ -146,21 +148,21 @@ def test_a_jump_in_the_numbers_begins_anew() -> None:
     for one in packets(2, 2, start=100):
         give(assembler, one)
     assert give(assembler, packets(1, 2, start=30000, keys=())[0]) == []
-    assert assembler.hunting
+    assert assembler.waiting_for_keyframe
     got = [f for one in packets(2, 2, start=30002) for f in give(assembler, one)]
     assert len(got) == 2
 
 
 def test_no_more_is_held_than_the_capacity() -> None:
     assembler = JitterBuffer(video=True)
-    for number in range(CAPACITY * 3):
+    for number in range(CAPACITY_PACKETS * 3):
         give(assembler, (number & 0xFFFF, number, False, False))
-    assert len(assembler._packets) <= CAPACITY + 1
-    for number in range(0, CAPACITY * 9, 3):
+    assert len(assembler._packets) <= CAPACITY_PACKETS + 1
+    for number in range(0, CAPACITY_PACKETS * 9, 3):
         give(assembler, (number & 0xFFFF, number, False, number == 0))
-        assert len(assembler._packets) <= CAPACITY + 1
-        assert len(assembler._missing) <= CAPACITY * 4
-        assembler.expire(number / 1000)
+        assert len(assembler._packets) <= CAPACITY_PACKETS + 1
+        assert len(assembler._missing) <= CAPACITY_PACKETS * 4
+        assembler.skip_overdue(number / 1000)
 
 
 @given(
@@ -198,9 +200,9 @@ def test_nothing_a_peer_sends_raises(
     now = 0.0
     for number, timestamp, marker, data, key, pause in items:
         now += pause
-        assembler.add(number, Packet(timestamp, marker, Payload(data, key), VP8, now))
-        assembler.nacks(now)
-        assembler.expire(now)
+        assembler.add_packet(number, Packet(timestamp, marker, Payload(data, key), VP8, now))
+        assembler.sequences_to_nack(now)
+        assembler.skip_overdue(now)
 
 
 @pytest.mark.parametrize("codec", [VP8, H264, OPUS])

@@ -14,15 +14,13 @@ from typing import Any
 import numpy as np
 import pytest
 from aiortc import clock
-from aiortc.rtcrtpreceiver import RTCRtpReceiver
-from aiortc.rtcrtpsender import RTCRtpSender
 from aiortc.rtp import RtpPacket
 
 from artico_sync._bridge import streams as frames
 from artico_sync._webrtc.media.local_track import hub_of
 from artico_sync._webrtc.media.shared_encoder import SharedEncoder
-from artico_sync._webrtc.rtp import receiver as rtp_receiver
-from artico_sync._webrtc.rtp.receiver import RtpReceiver, TolerantExtensionsMap
+from artico_sync._webrtc.rtp import reports
+from artico_sync._webrtc.rtp.router import TolerantExtensionsMap
 from artico_sync.errors import MediaError
 from artico_sync.media import AudioTrack, VideoTrack
 from artico_sync.media.remote import make_remote_track
@@ -65,39 +63,14 @@ def number_of(picture: Any) -> float:
     return float(colour_of(picture).mean()) - 20
 
 
-def test_private_names_of_aiortc_are_there() -> None:
-    async def names() -> tuple[set[str], set[str]]:
-        class Transport:
-            state = "new"
-
-        return (
-            set(vars(RTCRtpReceiver("video", Transport()))),  # type: ignore[arg-type]
-            set(vars(RTCRtpSender("video", Transport()))),  # type: ignore[arg-type]
-        )
-
-    receiver, sender = asyncio.run(names())
-    for name in RtpReceiver.__annotations__:
-        if name.startswith("_RTCRtpReceiver__"):
-            assert name in receiver
-    for name in (
-        "mid ntp_timestamp octet_count packet_count rtp_exited rtp_header_extensions_map"
-        " rtp_history rtp_started rtp_timestamp rtx_payload_type track"
-    ).split():
-        assert f"_RTCRtpSender__{name}" in sender
-    for name in ("_run_rtp", "_handle_rtcp_packet", "_send_keyframe"):
-        assert hasattr(RTCRtpSender, name)
-    for name in ("_handle_rtp_packet", "_run_rtcp", "_send_rtcp_nack", "_send_rtcp_pli"):
-        assert hasattr(RTCRtpReceiver, name)
-
-
 def test_an_unread_track_decodes_nothing_and_holds_nothing() -> None:
     with MediaPair() as pair:
         video, audio = pair.share(endless(RED), AudioTrack.from_chunks([tone(440, 5)]))
         receivers = pair.receivers()
         wait_until(lambda: all(r.frames_received > 20 for r in receivers), "frames")
         for receiver in receivers:
-            assert receiver._decoding is None
-            assert not receiver._assembler._packets and not receiver._assembler._missing
+            assert receiver._decoder is None
+            assert not receiver._jitter_buffer._packets and not receiver._jitter_buffer._missing
         assert video._track.frames_decoded == audio._track.frames_decoded == 0
 
 
@@ -119,7 +92,7 @@ def test_decoding_stops_when_nobody_reads_any_more(monkeypatch: pytest.MonkeyPat
         remote = make_remote_track(track._track, None, pair.post)
         remote._reader._idle = 0.2
         remote.recv(timeout=10)
-        wait_until(lambda: pair.receivers()[0]._decoding is None, "the end of decoding")
+        wait_until(lambda: pair.receivers()[0]._decoder is None, "the end of decoding")
         decoded = remote._track.frames_decoded
         received = pair.receivers()[0].frames_received
         wait_until(lambda: pair.receivers()[0].frames_received > received + 5, "frames")
@@ -194,9 +167,9 @@ def bytes_in_a_second(bitrate: int) -> int:
         pair.share(VideoTrack.from_frames(noise(), fps=20, bitrate=bitrate))
         sender = pair.senders()[0]
         wait_until(lambda: sender.frames_sent > 10, "frames")
-        before, frame = sender._RTCRtpSender__octet_count, sender.frames_sent
+        before, frame = sender.reports.bytes_sent, sender.frames_sent
         wait_until(lambda: sender.frames_sent >= frame + 20, "frames")
-        return sender._RTCRtpSender__octet_count - before
+        return sender.reports.bytes_sent - before
 
 
 def test_the_bitrate_wished_for_is_kept_to() -> None:
@@ -209,7 +182,7 @@ def test_what_the_receiver_can_take_limits_the_bitrate() -> None:
         (remote,) = pair.share(endless(RED, bitrate=2_000_000))
         remote.recv(timeout=10)
         sender = pair.senders()[0]
-        encoding = sender._encoding
+        encoding = sender._encoder
         assert encoding is not None
         encoder: Any = encoding._encoder
 
@@ -294,7 +267,7 @@ def test_hostile_packets_do_no_harm() -> None:
 
         async def attack() -> None:
             for receiver in pair.receivers():
-                known = list(receiver._RTCRtpReceiver__codecs)
+                known = list(receiver._codecs)
                 now = clock.current_ms()
                 for _ in range(2000):
                     packet = RtpPacket(
@@ -307,8 +280,8 @@ def test_hostile_packets_do_no_harm() -> None:
                     )
                     packet.extensions.abs_send_time = chance.randrange(2**24)
                     now += chance.randrange(20)
-                    await receiver._handle_rtp_packet(packet, now)
-                assert len(receiver._RTCRtpReceiver__remote_streams) <= 16
+                    await receiver.handle_rtp_packet(packet, now)
+                assert len(receiver.reports.streams) <= 16
 
         pair.run(attack)
         for _ in range(20):
@@ -317,20 +290,22 @@ def test_hostile_packets_do_no_harm() -> None:
 
 
 def test_sources_that_fell_silent_are_in_no_report(monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(rtp_receiver, "SOURCE_LIFE", timedelta(seconds=-10))
+    monkeypatch.setattr(reports, "SOURCE_LIFETIME", timedelta(seconds=-10))
     with MediaPair() as pair:
         (video,) = pair.share(endless(RED))
         video.recv(timeout=10)
 
         async def attack() -> None:
             (receiver,) = pair.receivers()
-            codec = next(iter(receiver._RTCRtpReceiver__codecs))
+            codec = next(iter(receiver._codecs))
             for source in range(300):
                 packet = RtpPacket(payload_type=codec, ssrc=source)
                 packet.extensions.abs_send_time = source
-                await receiver._handle_rtp_packet(packet, clock.current_ms())
-            sources = receiver._RTCRtpReceiver__remote_bitrate_estimator.ssrcs
-            assert 0 < len(sources) <= rtp_receiver.MAXIMUM_SOURCES
+                await receiver.handle_rtp_packet(packet, clock.current_ms())
+            estimator = receiver.reports.bitrate_estimator
+            assert estimator is not None
+            sources = estimator.ssrcs
+            assert 0 < len(sources) <= reports.SOURCES_MAX
 
         pair.run(attack)
 

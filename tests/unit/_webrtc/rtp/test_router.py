@@ -7,7 +7,7 @@ from typing import Any
 from aiortc.rtp import RtpPacket
 
 from artico_sync._webrtc.peer_connection import PeerConnection
-from artico_sync._webrtc.rtp.router import LEARNT_MAXIMUM, BoundedRouter
+from artico_sync._webrtc.rtp.router import LEARNED_MAX, BoundedRouter
 from tests.descriptions import alone
 
 AUDIO, VIDEO, SHARED = 111, 96, 97
@@ -27,10 +27,10 @@ def test_sources_nobody_announced_are_forgotten_in_the_end() -> None:
     video: Any = object()
     router.register_receiver(audio, [1], [AUDIO, SHARED], "0")
     router.register_receiver(video, [2], [VIDEO, SHARED], "1")
-    for ssrc in range(3, 10 * LEARNT_MAXIMUM):
+    for ssrc in range(3, 10 * LEARNED_MAX):
         assert taker(router, packet(ssrc, AUDIO)) is audio
         assert taker(router, packet(ssrc, SHARED)) is audio
-    assert len(router.ssrc_table) <= LEARNT_MAXIMUM + 2
+    assert len(router.ssrc_table) <= LEARNED_MAX + 2
     # What was announced is known for ever, and what was forgotten is learnt again.
     assert taker(router, packet(1, SHARED)) is audio
     assert taker(router, packet(2, SHARED)) is video
@@ -46,7 +46,7 @@ def test_a_source_announced_later_is_kept() -> None:
     router.register_receiver(other, [], [SHARED])
     assert taker(router, packet(7, VIDEO)) is video
     router.register_receiver(video, [7], [VIDEO, SHARED])
-    for ssrc in range(10, 10 + 2 * LEARNT_MAXIMUM):
+    for ssrc in range(10, 10 + 2 * LEARNED_MAX):
         router.route_rtp(packet(ssrc, VIDEO))
     assert taker(router, packet(7, SHARED)) is video
 
@@ -63,6 +63,6 @@ def test_a_receiver_that_goes_takes_its_sources_along() -> None:
 
 def test_calls_route_by_it() -> None:
     async def test(connection: PeerConnection) -> None:
-        assert isinstance(connection._transports.dtls._rtp_router, BoundedRouter)
+        assert isinstance(connection._transports.dtls.router, BoundedRouter)
 
     alone(test)

@@ -1,4 +1,4 @@
-"""The RTP senders and receivers behind the m-lines; loop thread."""
+"""The RTP senders and receivers of the m-sections, as negotiated."""
 
 from __future__ import annotations
 
@@ -17,10 +17,10 @@ from aiortc.rtcrtpparameters import (
     RTCRtpRtxParameters,
     RTCRtpSendParameters,
 )
-from aiortc.rtcrtptransceiver import RTCRtpTransceiver
 
 from artico_sync._webrtc.rtp.receiver import RtpReceiver
 from artico_sync._webrtc.rtp.sender import RtpSender
+from artico_sync._webrtc.rtp.transceiver import Transceiver
 from artico_sync._webrtc.sdp.media_sections import (
     LocalTrack,
     MediaSection,
@@ -28,7 +28,6 @@ from artico_sync._webrtc.sdp.media_sections import (
     RemoteChange,
     RemoteTrackAdded,
     RemoteTrackRemoved,
-    direction,
     payload_types,
     random_id,
 )
@@ -38,21 +37,21 @@ from artico_sync._webrtc.transports import Transports
 logger = logging.getLogger(__name__)
 
 
-class RtpStreams:
-    """Carries out what was negotiated for the audio and video m-lines.
+class TransceiverSet:
+    """Applies the negotiation to the senders and receivers of the audio and video m-sections.
 
-    Every remote track gets a receiver of its own, every local one that comes to an m-line a
-    sender of its own, so that nothing of one is left when another takes its place.
+    Every remote track gets a new receiver, and every local track that comes to an m-section a new
+    sender, so that no state is left when one track replaces another.
 
     Args:
         transceivers: The connection's own list, kept up to date.
-        spawn: Runs what takes time; the connection waits for it at its end.
+        spawn: Runs background work; the connection waits for it when it closes.
     """
 
     def __init__(
         self,
         transports: Transports,
-        transceivers: list[RTCRtpTransceiver],
+        transceivers: list[Transceiver],
         cname: str,
         spawn: Callable[[Coroutine[Any, Any, None]], object],
     ) -> None:
@@ -64,20 +63,18 @@ class RtpStreams:
         self._ages = itertools.count()
 
     def new_sender(self, local: LocalTrack) -> RtpSender:
-        """A sender for a track that is going to be offered."""
+        """Return a sender for a track that will be offered."""
         sender = RtpSender(local.track, self._transports.dtls)
-        sender._stream_id, sender._track_id = local.stream_id, local.track_id
+        sender.stream_id, sender.track_id = local.stream_id, local.track_id
         return sender
 
-    # What was negotiated
+    # Applying the negotiation
 
-    def accept(
-        self, index: int, planned: PlannedSection, remote: RemoteSection
-    ) -> list[RemoteChange]:
-        """The m-line is in use, in the directions the description says."""
+    def accept(self, planned: PlannedSection, remote: RemoteSection) -> list[RemoteChange]:
+        """Use an m-section in the directions of the description."""
         line = planned.line
         line.codecs, line.extensions = planned.codecs, planned.extensions
-        transceiver = line.transceiver or self._new_transceiver(line, index, planned.sender)
+        transceiver = line.transceiver or self._new_transceiver(line, planned.sender)
         if planned.sender is not None and transceiver.sender is not planned.sender:
             self._replace_sender(transceiver, planned.sender)
         local = planned.local
@@ -85,7 +82,7 @@ class RtpStreams:
             local.line = line
             line.local_track_id = local.track_id
             if local.removed:
-                transceiver.sender.replaceTrack(None)
+                transceiver.sender.replace_track(None)
             else:
                 line.local = local
         was_sending, line.sending = line.sending, planned.sends and remote.receives
@@ -93,24 +90,22 @@ class RtpStreams:
         line.used_by_peer = line.used_by_peer or remote.sends
         if was_sending and not line.sending and line.local is None:
             self._replace_sender(transceiver, RtpSender(line.kind, self._transports.dtls))
-        transceiver._codecs, transceiver._headerExtensions = line.codecs, line.extensions
-        transceiver.direction = direction(line.local is not None, True)
         changes = self._follow_remote(line, remote)
-        transceiver._setCurrentDirection(direction(line.sending, line.receiving))
+        transceiver.set_direction(sending=line.sending, receiving=line.receiving)
         return changes
 
     def reject(self, planned: PlannedSection) -> list[RemoteChange]:
-        """The m-line is out of use, by the peer's will or ours."""
+        """Stop using an m-section that either side has rejected."""
         line = planned.line
         if planned.local is not None:
-            logger.warning("the peer does not take our %s track", line.kind)
+            logger.warning("the peer rejected the local %s track", line.kind)
             planned.local.line = line
         removed = self._remove_remote(line)
         line.sending = line.receiving = False
         line.local = None
         transceiver, line.transceiver = line.transceiver, None
         if transceiver is not None:
-            transceiver.sender.replaceTrack(None)
+            transceiver.sender.replace_track(None)
             self._transceivers.remove(transceiver)
             self._spawn(transceiver.stop())
         return removed
@@ -129,12 +124,11 @@ class RtpStreams:
         assert transceiver is not None
         if transceiver.receiver.track is not None:
             fresh = RtpReceiver(line.kind, self._transports.dtls)
-            fresh._set_rtcp_ssrc(transceiver.sender._ssrc)
-            setattr(transceiver, "_RTCRtpTransceiver__receiver", fresh)
+            fresh.reports.ssrc = transceiver.sender.ssrc
+            transceiver.receiver = fresh
         receiver = transceiver.receiver
-        assert isinstance(receiver, RtpReceiver)
         track_id = remote.track_id or random_id()
-        # Like a browser: a track without a stream comes in a stream of its own.
+        # As in browsers, a track without a stream arrives in a stream of its own.
         stream_id = remote.stream_ids[0] if remote.stream_ids else random_id()
         track = receiver.renew_track(track_id)
         line.remote = RemoteTrackAdded(track, line.kind, track_id, stream_id, line.mid)
@@ -146,40 +140,36 @@ class RtpStreams:
         if gone is None or line.transceiver is None:
             return []
         receiver = line.transceiver.receiver
-        receiver._enabled = False
+        receiver.enabled = False
         self._spawn(_end_receiver(receiver, gone.track))
         return [RemoteTrackRemoved(gone.track, gone.kind, gone.track_id, gone.stream_id, gone.mid)]
 
     # Transceivers
 
-    def _new_transceiver(
-        self, line: MediaSection, index: int, sender: RtpSender | None
-    ) -> RTCRtpTransceiver:
+    def _new_transceiver(self, line: MediaSection, sender: RtpSender | None) -> Transceiver:
         dtls = self._transports.dtls
-        transceiver = RTCRtpTransceiver(
+        transceiver = Transceiver(
             kind=line.kind,
+            mid=line.mid,
             sender=sender or RtpSender(line.kind, dtls),
             receiver=RtpReceiver(line.kind, dtls),
         )
-        transceiver.receiver._set_rtcp_ssrc(transceiver.sender._ssrc)
-        transceiver._bundled = True
-        transceiver._set_mid(line.mid)
-        transceiver._set_mline_index(index)
+        transceiver.receiver.reports.ssrc = transceiver.sender.ssrc
         line.transceiver, line.age = transceiver, next(self._ages)
         self._transceivers.append(transceiver)
         return transceiver
 
-    def _replace_sender(self, transceiver: RTCRtpTransceiver, sender: RtpSender) -> None:
+    def _replace_sender(self, transceiver: Transceiver, sender: RtpSender) -> None:
         old = transceiver.sender
-        old.replaceTrack(None)
-        setattr(transceiver, "_RTCRtpTransceiver__sender", sender)
-        transceiver.receiver._set_rtcp_ssrc(sender._ssrc)
+        old.replace_track(None)
+        transceiver.sender = sender
+        transceiver.receiver.reports.ssrc = sender.ssrc
         self._spawn(old.stop())
 
     # Running
 
     async def start(self, lines: list[MediaSection]) -> None:
-        """Start what has been negotiated and does not run yet; tell the others what is new."""
+        """Start negotiated senders and receivers, and update those that run."""
         async with self._starting:
             for line in lines:
                 if not self._transports.connected or line.transceiver is None:
@@ -192,9 +182,9 @@ class RtpStreams:
     async def _start_receiver(self, line: MediaSection, receiver: Any) -> None:
         await receiver.receive(receive_parameters(line))
         assert line.remote_line is not None
-        # aiortc leaves the sources of retransmissions out; it finds those by their payload
-        # type alone, which fails as soon as two m-lines use one.
-        self._transports.dtls._rtp_router.register_receiver(
+        # The parameters leave out the sources of retransmissions, which would then be routed by
+        # payload type; that fails as soon as two m-sections use the same one.
+        self._transports.dtls.router.register_receiver(
             receiver,
             ssrcs=[entry.ssrc for entry in line.remote_line.media.ssrc],
             payload_types=payload_types(line.codecs),
@@ -207,13 +197,13 @@ class RtpStreams:
             codecs=line.codecs, headerExtensions=line.extensions, muxId=line.mid
         )
         parameters.rtcp = RTCRtcpParameters(
-            cname=self._cname, ssrc=line.transceiver.sender._ssrc, mux=True
+            cname=self._cname, ssrc=line.transceiver.sender.ssrc, mux=True
         )
         return parameters
 
 
 def receive_parameters(line: MediaSection) -> RTCRtpReceiveParameters:
-    """How to receive what the peer sends on a line, from its description."""
+    """Return the parameters to receive the peer's track of an m-section with."""
     assert line.remote_line is not None
     media = line.remote_line.media
     parameters = RTCRtpReceiveParameters(
