@@ -28,9 +28,8 @@ from artico_sync.errors import (
     SignalingError,
 )
 from artico_sync.media import AudioTrack, MediaStream, Recorder, VideoTrack
-from artico_sync.memory_signaling import MemoryHub, MemorySignaling
 from artico_sync.server.server import ArticoServer
-from artico_sync.signaling import Signaling, SocketSignaling
+from artico_sync.signaling import MemoryHub, MemorySignaling, Signaling, SocketSignaling
 
 __version__ = "0.1.0"
 

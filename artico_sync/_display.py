@@ -9,7 +9,7 @@ from typing import Any
 _STYLE = "border-collapse:collapse;font-family:monospace"
 
 
-def table(title: str, rows: Iterable[tuple[str, object]]) -> str:
+def html_table(title: str, rows: Iterable[tuple[str, object]]) -> str:
     """An HTML table with a title and a row for each name and value; everything is escaped."""
     body = "".join(
         f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
@@ -38,4 +38,4 @@ class Stats(dict[str, Any]):
     """A plain dict of numbers that shows itself as a table in a notebook."""
 
     def _repr_html_(self) -> str:
-        return table("Statistics", self.items())
+        return html_table("Statistics", self.items())

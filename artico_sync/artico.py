@@ -1,39 +1,41 @@
-"""The client: connects to a signalling server, places calls and hears of incoming ones; user
-threads."""
+"""The client: connects to a signaling server, places calls and reports incoming ones."""
 
 from __future__ import annotations
 
 import os
-from dataclasses import replace
-from typing import TYPE_CHECKING, Any
+from collections.abc import Callable
+from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 from artico_sync._bridge.client import CLIENT_EVENTS, ClientBridge, check_configuration
 from artico_sync._bridge.events.mailbox import Mailbox
 from artico_sync._bridge.portal import Portal
 from artico_sync._bridge.signaling import SignalingTransport, UserSignalingBridge
 from artico_sync._bridge.waiting.deadline import Deadline
-from artico_sync._checks import LONGEST_SECONDS, check_timeout
-from artico_sync._display import table
+from artico_sync._checks import (
+    check_optional_text,
+    check_seconds,
+    check_text,
+    check_timeout,
+    check_unicode,
+    check_whole,
+)
+from artico_sync._display import html_table
 from artico_sync._notebook import close_former
 from artico_sync._protocol.messages import new_peer_id, new_session_id
 from artico_sync._protocol.settings import Settings
-from artico_sync.call import Call, make_call
-from artico_sync.events import EventEmitter
-from artico_sync.sharing import RemoteMediaFactory
+from artico_sync.call import Call, RemoteMediaFactory, make_call
+from artico_sync.events import ErrorHandler, ErrorT, EventEmitter, Metadata, Nothing, NothingT
 from artico_sync.signaling import SocketSignaling, check_peer_id
 
-if TYPE_CHECKING:
-    from artico_sync.event_types import ClientRegister, ClientWait
-
-#: Where the server is, unless told otherwise: this variable, else Artico's public server.
+#: The server without an argument: that of this environment variable, else Artico's public one.
 URL_VARIABLE = "ARTICO_URL"
 PUBLIC_URL = "https://0.artico.dev:443"
 
 #: Characters of metadata the servers relay: every signal of the caller carries it.
 LONGEST_METADATA = 65_536
 
-#: Bytes of room that can be announced to a peer (RFC 9260 section 3.3.4).
-LARGEST_WINDOW = 2**32 - 1
+#: Bytes of the largest receiver window that can be announced (a_rwnd, RFC 9260 section 3.3.2).
+LARGEST_RECEIVER_WINDOW = 2**32 - 1
 
 _SIGNALING_MEMBERS = ("id", "connect", "disconnect", "signal", "join", "on", "off")
 
@@ -42,8 +44,8 @@ class Artico(EventEmitter):
     """A peer, known to others by its id; every method may be called from any thread.
 
     Creating one starts nothing; `connect()` does. Used as a context manager it connects and closes
-    by itself. A signal handler, which interrupts the main thread wherever it is, must not call what
-    blocks, `close()` included: raise an exception there.
+    by itself. A signal handler, which interrupts the main thread wherever it is, must not call
+    anything that blocks, `close()` included: raise an exception there.
 
     Events: `open(id)`, `close()`, `error(err)`, `call(call, metadata)`, `reconnecting()`.
 
@@ -55,23 +57,23 @@ class Artico(EventEmitter):
         'HOW ARE YOU?'
 
     Args:
-        url: The signalling server; else the environment variable `ARTICO_URL`, else Artico's
+        url: The signaling server; else the environment variable `ARTICO_URL`, else Artico's
             public server.
         id: The wanted peer id, else 24 random letters and digits.
-        signaling: Another way to carry the signals, in place of `url`: a `Signaling`.
+        signaling: A `Signaling`, another way to carry the signals, in place of `url`.
         rtc_config: An `aiortc.RTCConfiguration`, or a mapping as in JavaScript with `iceServers`
             and `iceTransportPolicy` (W3C WebRTC, RTCConfiguration); default: Artico's two public
             STUN servers.
-        token: Shown to a signalling server that wants to know who connects.
+        token: Shown to a signaling server that authenticates its clients.
         connect_timeout: Seconds an answered call may take to connect before it fails.
         silence_timeout: Seconds of silence from the peer after which a call is lost (RFC 7675).
         ring_timeout: Seconds a call may ring, coming in or going out, before it ends unanswered;
-            None for ever.
+            None for no limit.
         send_buffer: Bytes that may wait to be sent on a call before `send` blocks.
-        receive_buffer: Bytes of unread messages a call keeps before it holds the sender; less than
-            2**32.
+        receive_buffer: Bytes of unread messages a call buffers before it holds the sender; less
+            than 2**32.
         switch_interval: `sys.setswitchinterval` while calls are open, so that a thread that
-            computes all the time does not hold the calls up; it runs slower while data flows.
+            computes without pause does not delay the calls; it runs slower while data flows.
             None leaves the interpreter's own.
 
     Raises:
@@ -86,7 +88,7 @@ class Artico(EventEmitter):
     )
 
     if TYPE_CHECKING:
-        # Which handler fits which event; the methods themselves are the base's.
+        # The types of handlers by event; the methods are those of the base class.
         on: ClientRegister  # type: ignore[assignment]
         once: ClientRegister  # type: ignore[assignment]
         wait_for: ClientWait  # type: ignore[assignment]
@@ -107,40 +109,45 @@ class Artico(EventEmitter):
         switch_interval: float | None = 0.0002,
     ) -> None:
         self._wanted_id = None if id is None else check_peer_id(id)
+        self._address: str | None = None
+        self._socket_signaling: SocketSignaling | None = None
+        self._user_signaling: Any = None
+        self._random_id: tuple[int, str] | None = None
         configuration = check_configuration(rtc_config)
         settings = _checked_settings(
-            connect_timeout, silence_timeout, ring_timeout, send_buffer, receive_buffer
+            connect_timeout=connect_timeout,
+            silence_timeout=silence_timeout,
+            ring_timeout=ring_timeout,
+            switch_interval=switch_interval,
+            send_buffer=send_buffer,
+            receive_buffer=receive_buffer,
         )
-        if switch_interval is not None:
-            switch_interval = _checked_seconds("switch_interval", switch_interval)
-        settings = replace(settings, switch_interval=switch_interval)
-        if token is not None and not isinstance(token, str):
-            raise TypeError(f"token must be a str, not {type(token).__name__}")
+        check_optional_text("token", token)
         if signaling is None:
-            address = url if url is not None else os.environ.get(URL_VARIABLE) or PUBLIC_URL
-            self._address: str | None = address
-            # Made anew in each process that connects; here only to refuse a bad URL at once.
-            self._socket_signaling = SocketSignaling(address, self._wanted_id, token=token)
-            self._user_signaling = None
+            self._address = url if url is not None else os.environ.get(URL_VARIABLE) or PUBLIC_URL
+            # Refuses a bad URL at once; nothing connects yet.
+            self._socket_signaling = SocketSignaling(self._address, self._wanted_id, token=token)
+        elif url is not None or id is not None or token is not None:
+            raise ValueError(
+                "signaling takes the place of url, id and token: give them to it instead"
+            )
         else:
-            if url is not None or id is not None or token is not None:
-                raise ValueError(
-                    "signaling takes the place of url, id and token: give them to it instead"
-                )
-            missing = [name for name in _SIGNALING_MEMBERS if not hasattr(signaling, name)]
-            if missing:
-                raise TypeError(
-                    f"signaling has no {', '.join(missing)}: derive it from artico_sync.Signaling"
-                )
+            self._use_signaling(signaling)
+        self._bridge = ClientBridge(
+            self._wanted_id or "artico", settings, configuration, make_call, RemoteMediaFactory()
+        )
+
+    def _use_signaling(self, signaling: Any) -> None:
+        missing = [name for name in _SIGNALING_MEMBERS if not hasattr(signaling, name)]
+        if missing:
+            raise TypeError(
+                f"signaling has no {', '.join(missing)}: derive it from artico_sync.Signaling"
+            )
+        if isinstance(signaling, SocketSignaling):
+            self._socket_signaling = signaling
+            self._wanted_id = signaling.id
+        else:
             self._user_signaling = signaling
-            self._address = None
-            if isinstance(signaling, SocketSignaling):
-                self._socket_signaling = signaling
-                self._user_signaling = None
-                self._wanted_id = signaling.id
-        self._random_id: tuple[int, str] | None = None
-        name = self._wanted_id or "artico"
-        self._bridge = ClientBridge(name, settings, configuration, make_call, RemoteMediaFactory())
 
     def __repr__(self) -> str:
         return f"<Artico {self.id}: {self.state}>"
@@ -156,7 +163,7 @@ class Artico(EventEmitter):
 
     @property
     def id(self) -> str:
-        """The own peer id; where none was given, a random one, another in each forked process."""
+        """The peer id of this client; by default a random one, another in each forked process."""
         if self._user_signaling is not None:
             return str(self._user_signaling.id)
         if self._wanted_id is not None:
@@ -181,7 +188,7 @@ class Artico(EventEmitter):
         return self._bridge.calls
 
     def connect(self, timeout: float | None = 10) -> Artico:
-        """Block until signalling is ready; harmless when connected.
+        """Block until signaling is ready; return at once when connected.
 
         After a lost connection it waits for the next one, which the client makes by itself.
 
@@ -195,7 +202,7 @@ class Artico(EventEmitter):
             artico_sync.errors.SignalingError: ...
 
         Args:
-            timeout: Seconds to wait; None for ever, 0 polls.
+            timeout: Seconds to wait; None without limit, 0 polls.
 
         Returns:
             The client itself.
@@ -211,12 +218,12 @@ class Artico(EventEmitter):
         deadline = Deadline(timeout)
         self._bridge.check()
         if self.state == "disconnected":
-            close_former(self)
+            close_former(self, self._bridge, self.id, self._address)
         self._bridge.connect(self._make_transport, deadline)
         return self
 
     def _make_transport(self, portal: Portal) -> SignalingTransport:
-        if self._user_signaling is None:
+        if self._socket_signaling is not None:
             return self._socket_signaling._make_transport(self.id)
         return UserSignalingBridge(self._user_signaling, portal)
 
@@ -237,24 +244,21 @@ class Artico(EventEmitter):
             The call, ringing.
 
         Raises:
-            NotReadyError: Signalling is not ready.
+            NotReadyError: Signaling is not ready.
             TypeError: An argument is not a str.
             ValueError: The target is empty, or this client itself; the metadata has more than
-                65 536 characters; either is no valid Unicode.
+                65 536 characters; either is not valid Unicode.
             ForkError: Connected in another process.
         """
-        if not isinstance(target, str):
-            raise TypeError(f"target must be a str, not {type(target).__name__}")
-        if metadata is not None and not isinstance(metadata, str):
-            raise TypeError(f"metadata must be a str or None, not {type(metadata).__name__}")
+        check_text("target", target)
+        check_optional_text("metadata", metadata)
         if metadata is not None and len(metadata) > LONGEST_METADATA:
             raise ValueError(
-                f"metadata has {len(metadata)} characters, more than {LONGEST_METADATA}: send what"
-                " is that large once the call is open"
+                f"metadata has {len(metadata)} characters, more than {LONGEST_METADATA}: send data"
+                " of that size once the call is open"
             )
-        for text in (target, metadata or ""):
-            # Surrogates that stand alone cannot be sent.
-            text.encode()
+        check_unicode(target)
+        check_unicode(metadata or "")
         if not target:
             raise ValueError("target must not be empty")
         if target == self.id:
@@ -263,9 +267,9 @@ class Artico(EventEmitter):
         return call
 
     def wait_closed(self, timeout: float | None = None) -> None:
-        """Block until `close()` has been called and has done its work; Ctrl-C ends the wait.
+        """Block until `close()` has been called and has finished; Ctrl-C ends the wait.
 
-        A lost connection to the signalling server does not end it.
+        A lost connection to the signaling server does not end it.
 
         Example:
             >>> import threading
@@ -273,7 +277,7 @@ class Artico(EventEmitter):
             >>> rtco.wait_closed(timeout=5)
 
         Args:
-            timeout: Seconds to wait; None for ever, 0 polls.
+            timeout: Seconds to wait; None without limit, 0 polls.
 
         Raises:
             NotReadyError: Never connected.
@@ -288,7 +292,7 @@ class Artico(EventEmitter):
     def close(self, timeout: float | None = 5) -> None:
         """Hang up every call, delivering what was sent, disconnect, and stop the threads.
 
-        Twice is harmless, and `connect()` may follow.
+        A second time it has no effect; `connect()` may follow.
 
         Example:
             >>> rtco.close()
@@ -296,8 +300,8 @@ class Artico(EventEmitter):
             'disconnected'
 
         Args:
-            timeout: Seconds for delivering; None for ever. What could not be delivered then is
-                told by an `error` event of its call.
+            timeout: Seconds for delivering, None without limit. An `error` event of a call reports
+                messages that could not be delivered.
 
         Raises:
             ForkError: Connected in another process.
@@ -310,7 +314,7 @@ class Artico(EventEmitter):
     def _repr_html_(self) -> str:
         calls = [f"{call.session} with {call.target}" for call in self._bridge.calls]
         rows: list[tuple[str, object]] = [("state", self.state), ("calls", calls)]
-        return table(f"Artico {self.id}", rows)
+        return html_table(f"Artico {self.id}", rows)
 
     def __enter__(self) -> Artico:
         return self.connect()
@@ -320,40 +324,85 @@ class Artico(EventEmitter):
 
 
 def _checked_settings(
+    *,
     connect_timeout: float,
     silence_timeout: float,
     ring_timeout: float | None,
+    switch_interval: float | None,
     send_buffer: int,
     receive_buffer: int,
 ) -> Settings:
-    connect_timeout = _checked_seconds("connect_timeout", connect_timeout)
-    silence_timeout = _checked_seconds("silence_timeout", silence_timeout)
-    if ring_timeout is not None:
-        ring_timeout = _checked_seconds("ring_timeout", ring_timeout)
-    defaults = Settings()
-    for name, size, least, most in (
-        ("send_buffer", send_buffer, 0, None),
-        ("receive_buffer", receive_buffer, 2 * defaults.maximum_message, LARGEST_WINDOW),
-    ):
-        if isinstance(size, bool) or not isinstance(size, int):
-            raise TypeError(f"{name} must be a number of bytes, not {type(size).__name__}")
-        if size < least:
-            raise ValueError(f"{name} must be at least {least} bytes, not {size}")
-        if most is not None and size > most:
-            raise ValueError(f"{name} must be at most {most} bytes, not {size}")
-    return replace(
-        defaults,
-        connect_timeout=connect_timeout,
-        silence_timeout=silence_timeout,
-        ring_timeout=ring_timeout,
-        send_buffer=send_buffer,
-        receive_buffer=receive_buffer,
+    least_received = 2 * Settings.maximum_message
+    return Settings(
+        connect_timeout=check_seconds("connect_timeout", connect_timeout),
+        silence_timeout=check_seconds("silence_timeout", silence_timeout),
+        ring_timeout=_optional_seconds("ring_timeout", ring_timeout),
+        send_buffer=check_whole("send_buffer", send_buffer, least=0, unit="bytes"),
+        receive_buffer=check_whole(
+            "receive_buffer",
+            receive_buffer,
+            least=least_received,
+            most=LARGEST_RECEIVER_WINDOW,
+            unit="bytes",
+        ),
+        switch_interval=_optional_seconds("switch_interval", switch_interval),
     )
 
 
-def _checked_seconds(name: str, seconds: float) -> float:
-    if isinstance(seconds, bool) or not isinstance(seconds, (int, float)):
-        raise TypeError(f"{name} must be seconds, not {type(seconds).__name__}")
-    if not seconds > 0:
-        raise ValueError(f"{name} must be more than 0 seconds, not {seconds}")
-    return float(min(seconds, LONGEST_SECONDS))
+def _optional_seconds(name: str, seconds: float | None) -> float | None:
+    return None if seconds is None else check_seconds(name, seconds)
+
+
+# Types of handlers by event, for type checkers.
+
+CallHandler = Callable[[Call, Metadata], object]
+ShortCallHandler = Callable[[Call], object]
+IdHandler = Callable[[str], object]
+IdT = TypeVar("IdT", bound=IdHandler | Nothing)
+CallT = TypeVar("CallT", bound=CallHandler | ShortCallHandler | Nothing)
+
+
+class ClientRegister(Protocol):
+    """Type of `Artico.on` and `Artico.once`."""
+
+    @overload
+    def __call__(self, event: Literal["close", "reconnecting"], handler: Nothing) -> Nothing: ...
+    @overload
+    def __call__(
+        self, event: Literal["close", "reconnecting"], handler: None = None
+    ) -> Callable[[NothingT], NothingT]: ...
+    @overload
+    def __call__(self, event: Literal["open"], handler: IdHandler) -> IdHandler: ...
+    @overload
+    def __call__(self, event: Literal["error"], handler: ErrorHandler) -> ErrorHandler: ...
+    @overload
+    def __call__(self, event: Literal["call"], handler: CallHandler) -> CallHandler: ...
+    @overload
+    def __call__(self, event: Literal["call"], handler: ShortCallHandler) -> ShortCallHandler: ...
+    @overload
+    def __call__(self, event: Literal["open", "error", "call"], handler: Nothing) -> Nothing: ...
+    @overload
+    def __call__(self, event: Literal["open"], handler: None = None) -> Callable[[IdT], IdT]: ...
+    @overload
+    def __call__(
+        self, event: Literal["error"], handler: None = None
+    ) -> Callable[[ErrorT], ErrorT]: ...
+    @overload
+    def __call__(
+        self, event: Literal["call"], handler: None = None
+    ) -> Callable[[CallT], CallT]: ...
+
+
+class ClientWait(Protocol):
+    """Type of `Artico.wait_for`."""
+
+    @overload
+    def __call__(
+        self, event: Literal["close", "reconnecting"], timeout: float | None = None
+    ) -> None: ...
+    @overload
+    def __call__(self, event: Literal["open"], timeout: float | None = None) -> str: ...
+    @overload
+    def __call__(self, event: Literal["error"], timeout: float | None = None) -> Exception: ...
+    @overload
+    def __call__(self, event: Literal["call"], timeout: float | None = None) -> Call: ...

@@ -1,7 +1,10 @@
-"""Ways to carry the signals between peers, for code without asyncio; user threads.
+"""Ways to carry the signals between peers, for code without asyncio.
 
-`SocketSignaling` is what `Artico` uses by itself: Socket.IO, as Artico's server speaks it. Another
-way is a subclass of `Signaling` with four methods, as `MemorySignaling` is.
+`SocketSignaling` is the one `Artico` uses by itself: Socket.IO, as Artico's server speaks it.
+`MemorySignaling` connects the peers of one process. Another way is a subclass of `Signaling` with
+four methods.
+
+Large because more than half of it is documentation with examples.
 """
 
 from __future__ import annotations
@@ -15,14 +18,16 @@ from artico_sync._bridge.signaling import (
     SignalingTransport,
     SocketSignalingBridge,
 )
+from artico_sync._checks import check_text, check_unicode
 from artico_sync._not_copyable import NotCopyable
 from artico_sync._protocol.messages import new_peer_id
+from artico_sync.errors import IdTakenError, NotReadyError
 
 Message = Mapping[str, Any]
 
 
 class Signaling(NotCopyable):
-    """Carries signals to and from other peers under one id; a subclass says how.
+    """Carries signals to and from other peers under one id. A subclass implements it.
 
     A subclass implements `connect`, `disconnect`, `signal` and `join`. They are called on a worker
     thread, one at a time, and may block. It reports with `emit`, from any thread:
@@ -30,7 +35,7 @@ class Signaling(NotCopyable):
     - `emit("connect", id)`: ready, known to the others as `id`;
     - `emit("disconnect")`: the connection was lost; `connect` is called again after a pause;
     - `emit("error", exception)`: connecting failed, or something else went wrong;
-    - `emit("signal", message)`: a mapping with `source`, `session`, `signal`, maybe `metadata`;
+    - `emit("signal", message)`: a mapping with `source`, `session`, `signal`, and perhaps `metadata`;
     - `emit("join", room, peer_id, metadata)`: a peer came into a room.
 
     Example:
@@ -40,7 +45,7 @@ class Signaling(NotCopyable):
         ...     def disconnect(self):
         ...         pass
         ...     def signal(self, message):
-        ...         return False    # there is nobody to hear it
+        ...         return False    # no peer is there
         ...     def join(self, room, metadata=None):
         ...         pass
         >>> with Artico(signaling=Nowhere("carol")) as carol:
@@ -52,8 +57,8 @@ class Signaling(NotCopyable):
         id: The wanted peer id, else 24 random letters and digits.
 
     Raises:
-        TypeError: An id that is not a str.
-        ValueError: An empty id, or one that is no valid Unicode.
+        TypeError: The id is not a str.
+        ValueError: The id is empty, or not valid Unicode.
     """
 
     EVENTS = frozenset(SIGNALING_EVENTS)
@@ -68,7 +73,7 @@ class Signaling(NotCopyable):
 
     @property
     def id(self) -> str:
-        """The own peer id."""
+        """The peer id of this side."""
         return self._id
 
     @property
@@ -77,7 +82,7 @@ class Signaling(NotCopyable):
         return self._state
 
     def connect(self) -> None:
-        """Begin to connect; `emit("connect", id)` when ready, now or later.
+        """Begin to connect; `emit("connect", id)` when ready, at once or later.
 
         Example:
             >>> plain = MemoryHub().signaling("dave")
@@ -86,8 +91,9 @@ class Signaling(NotCopyable):
             ready as dave
 
         Raises:
-            Exception: Whatever is wrong; `Artico.connect` raises it, as a `SignalingError` where it
-                is none, and tries again later where the connection had been lost.
+            Exception: Any, if connecting fails. `Artico.connect` raises it, as the cause of a
+                `SignalingError` unless it is one; after a lost connection the client tries again
+                later.
             TypeError: The subclass does not implement it.
         """
         raise self._missing("connect")
@@ -121,11 +127,11 @@ class Signaling(NotCopyable):
             True
 
         Args:
-            message: A mapping with `target`, `session`, `signal` and maybe `metadata`.
+            message: A mapping with `target`, `session`, `signal` and perhaps `metadata`.
 
         Returns:
-            False where the target is known to be unknown, True where it got it, None where nobody
-            says.
+            True if the target received it, False if there is no such peer, None if the transport
+            cannot tell.
 
         Raises:
             NotReadyError: Not connected.
@@ -159,7 +165,7 @@ class Signaling(NotCopyable):
         return TypeError(f"{type(self).__name__} does not implement {method}()")
 
     def on(self, event: str, handler: Callable[..., Any]) -> None:
-        """Have `handler` called, on the thread that emits.
+        """Call `handler` for every event of that name, on the thread that emits.
 
         Example:
             >>> plain = MemoryHub().signaling("dave")
@@ -169,7 +175,7 @@ class Signaling(NotCopyable):
 
         Args:
             event: One of `EVENTS`.
-            handler: Called with what `emit` was given.
+            handler: Called with the arguments given to `emit`.
 
         Raises:
             ValueError: Unknown event.
@@ -178,7 +184,7 @@ class Signaling(NotCopyable):
             self._of(event).append(handler)
 
     def off(self, event: str, handler: Callable[..., Any] | None = None) -> None:
-        """Remove a handler, or all of an event; what is not registered is ignored.
+        """Remove a handler, or all handlers of an event; one that is not registered is ignored.
 
         Example:
             >>> plain = MemoryHub().signaling("dave")
@@ -188,7 +194,7 @@ class Signaling(NotCopyable):
 
         Args:
             event: One of `EVENTS`.
-            handler: What `on` was given; None for all.
+            handler: As given to `on`; None for all.
 
         Raises:
             ValueError: Unknown event.
@@ -208,7 +214,7 @@ class Signaling(NotCopyable):
 
         Args:
             event: One of `EVENTS`.
-            arguments: What the handlers are called with; see `Signaling`.
+            arguments: Passed to the handlers; see `Signaling`.
 
         Raises:
             ValueError: Unknown event.
@@ -237,19 +243,17 @@ def check_peer_id(id: object) -> str:
 
     Raises:
         TypeError: Not a str.
-        ValueError: Empty, or no valid Unicode.
+        ValueError: Empty, or not valid Unicode.
     """
-    if not isinstance(id, str):
-        raise TypeError(f"a peer id must be a str, not {type(id).__name__}")
-    if not id:
+    text = check_text("a peer id", id)
+    if not text:
         raise ValueError("a peer id must not be empty")
-    # Surrogates that stand alone cannot be sent.
-    id.encode()
-    return id
+    check_unicode(text)
+    return text
 
 
 class SocketSignaling(Signaling):
-    """Artico's signalling server over Socket.IO; usable by itself as well.
+    """Signaling through Artico's server, over Socket.IO; usable by itself as well.
 
     Handlers run on a dispatcher thread of its own and may block.
 
@@ -261,11 +265,11 @@ class SocketSignaling(Signaling):
     Args:
         url: The server's URL.
         id: The wanted peer id, else 24 random letters and digits.
-        token: Shown to a server that wants to know who connects.
+        token: Shown to a server that authenticates its clients.
 
     Raises:
         TypeError: An argument of the wrong type.
-        ValueError: The URL cannot be one of a server, or the id is empty.
+        ValueError: The URL cannot be that of a server, or the id is empty.
     """
 
     def __init__(self, url: str, id: str | None = None, *, token: str | None = None) -> None:
@@ -277,11 +281,11 @@ class SocketSignaling(Signaling):
         return self._bridge.state or self._state
 
     def _make_transport(self, id: str) -> SignalingTransport:
-        """The engine's side of it, for an `Artico` that takes it over."""
+        """Return a new transport to the server, for an `Artico` that was given this object."""
         return self._bridge.make_transport(id)
 
     def connect(self, timeout: float | None = 10) -> None:
-        """Block until ready; harmless when connected, any thread.
+        """Block until ready; return at once when connected.
 
         Example:
             >>> plain = SocketSignaling(server.url, "dave")
@@ -291,10 +295,12 @@ class SocketSignaling(Signaling):
             >>> plain.disconnect()
 
         Args:
-            timeout: Seconds to wait; None for ever.
+            timeout: Seconds to wait; None without limit.
 
         Raises:
-            IdTakenError, InvalidIdError, SignalingError: As the server says.
+            IdTakenError: Another peer holds the wanted id.
+            InvalidIdError: The server does not accept the id.
+            SignalingError: The server cannot be reached, or refuses.
             ArticoTimeoutError: The time ran out.
             ForkError: Connected in another process.
             RuntimeError: On the library's loop thread.
@@ -302,7 +308,7 @@ class SocketSignaling(Signaling):
         self._bridge.connect(timeout)
 
     def disconnect(self) -> None:
-        """Disconnect and stop the threads; harmless when disconnected.
+        """Disconnect and stop the threads; no effect when disconnected.
 
         Example:
             >>> plain = SocketSignaling(server.url, "dave")
@@ -319,7 +325,7 @@ class SocketSignaling(Signaling):
         self._state = "disconnected"
 
     def signal(self, message: Message) -> bool | None:
-        """Send a message and wait for the server to say whether it was delivered.
+        """Send a message and wait until the server reports its delivery.
 
         Example:
             >>> plain = SocketSignaling(server.url, "dave")
@@ -329,10 +335,11 @@ class SocketSignaling(Signaling):
             >>> plain.disconnect()
 
         Args:
-            message: A mapping with `target`, `session`, `signal` and maybe `metadata`.
+            message: A mapping with `target`, `session`, `signal` and perhaps `metadata`.
 
         Returns:
-            Whether the target got it; None where the server does not say, as Artico's own.
+            True if the target received it, False if there is no such peer, None if the server does
+            not report it, as Artico's own.
 
         Raises:
             NotReadyError: Not connected.
@@ -360,3 +367,158 @@ class SocketSignaling(Signaling):
             ForkError: Connected in another process.
         """
         self._bridge.join(room, metadata)
+
+
+class MemoryHub(NotCopyable):
+    """Connects the peers of one process, as a server connects those of `SocketSignaling`.
+
+    Example:
+        >>> hub = MemoryHub()
+        >>> with Artico(signaling=hub.signaling("carol")) as carol:
+        ...     hub.peers
+        ('carol',)
+    """
+
+    _copy_hint = "the peers to meet must share one hub; between processes they need a server."
+
+    def __init__(self) -> None:
+        self._lock = threading.Lock()
+        self._peers: dict[str, MemorySignaling] = {}
+        self._rooms: dict[str, list[str]] = {}
+
+    @property
+    def peers(self) -> tuple[str, ...]:
+        """Ids of the connected peers."""
+        with self._lock:
+            return tuple(self._peers)
+
+    def signaling(self, id: str | None = None) -> MemorySignaling:
+        """Return a new peer's signaling, for `Artico(signaling=...)`.
+
+        Example:
+            >>> hub = MemoryHub()
+            >>> with Artico(signaling=hub.signaling("carol")) as carol:
+            ...     carol.id
+            'carol'
+
+        Args:
+            id: The wanted peer id, else 24 random letters and digits.
+
+        Returns:
+            The signaling, not connected.
+
+        Raises:
+            TypeError: The id is not a str.
+            ValueError: The id is empty, or not valid Unicode.
+        """
+        return MemorySignaling(self, id)
+
+    def disconnect(self, id: str) -> None:
+        """Cut a peer's connection, as a network fault would; it comes back by itself.
+
+        Example:
+            >>> hub = MemoryHub()
+            >>> with Artico(signaling=hub.signaling("carol")) as carol:
+            ...     hub.disconnect("carol")
+            ...     carol.wait_for("reconnecting", timeout=5)
+
+        Args:
+            id: The peer's; one that is not connected is ignored.
+        """
+        with self._lock:
+            peer = self._peers.pop(id, None)
+        if peer is not None:
+            peer.emit("disconnect")
+
+    def _enter(self, peer: MemorySignaling) -> bool:
+        with self._lock:
+            return self._peers.setdefault(peer.id, peer) is peer
+
+    def _leave(self, peer: MemorySignaling) -> None:
+        with self._lock:
+            if self._peers.get(peer.id) is peer:
+                del self._peers[peer.id]
+            for members in self._rooms.values():
+                if peer.id in members:
+                    members.remove(peer.id)
+
+    def _find(self, id: object) -> MemorySignaling | None:
+        with self._lock:
+            return self._peers.get(id) if isinstance(id, str) else None
+
+    def _join(self, peer: MemorySignaling, room: str) -> list[MemorySignaling]:
+        with self._lock:
+            members = self._rooms.setdefault(room, [])
+            others = [
+                self._peers[member]
+                for member in members
+                if member in self._peers and member != peer.id
+            ]
+            if peer.id not in members:
+                members.append(peer.id)
+            return others
+
+
+class MemorySignaling(Signaling):
+    """A peer's signaling on a `MemoryHub`, without sockets, for tests; made by `hub.signaling(id)`.
+
+    Example:
+        >>> hub = MemoryHub()
+        >>> with Artico(signaling=MemorySignaling(hub, "carol")) as carol:
+        ...     carol.state
+        'ready'
+
+    Args:
+        hub: The hub of the other peers.
+        id: The wanted peer id, else 24 random letters and digits.
+
+    Raises:
+        TypeError: The id is not a str.
+        ValueError: The id is empty, or not valid Unicode.
+    """
+
+    def __init__(self, hub: MemoryHub, id: str | None = None) -> None:
+        super().__init__(id)
+        self._hub = hub
+
+    def connect(self) -> None:
+        if self._hub._enter(self):
+            self.emit("connect", self.id)
+        else:
+            self.emit(
+                "error", IdTakenError("Another client is connected with this id.", peer=self.id)
+            )
+
+    def disconnect(self) -> None:
+        self._hub._leave(self)
+        self._state = "disconnected"
+
+    def signal(self, message: Message) -> bool | None:
+        """Hand the message to its target, whose handlers run before this returns.
+
+        Example:
+            >>> plain = MemoryHub().signaling("dave")
+            >>> plain.connect()
+            >>> plain.signal({"target": "nobody", "session": "call:x", "signal": {"type": "x"}})
+            False
+
+        Args:
+            message: A mapping with `target`, `session`, `signal` and perhaps `metadata`.
+
+        Returns:
+            True if there is such a peer.
+
+        Raises:
+            NotReadyError: Not connected.
+        """
+        if self._hub._find(self.id) is not self:
+            raise NotReadyError("Not connected to the hub: connect() first.")
+        target = self._hub._find(message.get("target"))
+        if target is None:
+            return False
+        target.emit("signal", {**message, "source": self.id})
+        return True
+
+    def join(self, room: str, metadata: str | None = None) -> None:
+        for other in self._hub._join(self, room):
+            other.emit("join", room, self.id, metadata)

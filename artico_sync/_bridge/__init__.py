@@ -9,7 +9,7 @@ only locks of modules further down, or others of the same module as that module 
   `_webrtc._aiortc.players`, `files.receiver`, `cli.output`, `cli.chat`, `testing.fake_peer`,
   `_bridge.signaling`.
 - From here on no thread waits, and no code of the user runs, under a lock: `media.remote`,
-  `signaling`, `memory_signaling`.
+  `signaling`.
 - `_bridge.call`, `_bridge.client`, `media._recording`, `media._sources`.
 - `_bridge.events.mailbox`, `_bridge.streams`, `media._playback`.
 - `_bridge.events.dispatcher`.

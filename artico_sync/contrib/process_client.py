@@ -19,7 +19,7 @@ from contextlib import contextmanager
 from typing import Any
 
 from artico_sync._bridge.client import CLIENT_EVENTS
-from artico_sync._bridge.events.mailbox import register
+from artico_sync._bridge.events.dispatcher import register
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync.artico import Artico
 from artico_sync.call import Call

@@ -18,7 +18,7 @@ from artico_sync._bridge.portal import assert_not_loop_thread
 from artico_sync._bridge.streams import FrameReader
 from artico_sync._bridge.threads import ForkGuard
 from artico_sync._bridge.waiting.deadline import Deadline
-from artico_sync._display import table
+from artico_sync._display import html_table
 from artico_sync._not_copyable import NotCopyable
 from artico_sync.errors import ForkError, MediaError
 from artico_sync.media.tracks import FileTrack, LocalTrack, MediaTrack
@@ -186,7 +186,7 @@ class MediaStream(NotCopyable):
     def _repr_html_(self) -> str:
         rows: list[tuple[str, object]] = [("metadata", self.metadata)]
         rows += [(track.kind, track.id) for track in self._tracks]
-        return table(f"{type(self).__name__} {self.id}", rows)
+        return html_table(f"{type(self).__name__} {self.id}", rows)
 
 
 @dataclass(frozen=True)

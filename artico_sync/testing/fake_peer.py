@@ -10,9 +10,8 @@ from artico_sync._bridge.waiting.deadline import Deadline, join, wait_until
 from artico_sync.artico import Artico
 from artico_sync.call import Call
 from artico_sync.errors import ArticoTimeoutError
-from artico_sync.memory_signaling import MemoryHub
 from artico_sync.server.server import ArticoServer
-from artico_sync.signaling import Signaling, SocketSignaling
+from artico_sync.signaling import MemoryHub, Signaling, SocketSignaling
 from artico_sync.testing.fake_call import FakeCall, Script
 from artico_sync.testing.fake_signaling import FakeSignaling
 from artico_sync.testing.peers import TestClient

@@ -5,7 +5,7 @@ from __future__ import annotations
 from typing import Any
 
 from artico_sync.artico import Artico
-from artico_sync.memory_signaling import MemoryHub
+from artico_sync.signaling import MemoryHub
 from artico_sync.testing.peers import Peers, TestClient
 
 

@@ -549,3 +549,28 @@ def test_artico_is_told_of_ended_calls(make_artico: MakeArtico) -> None:
     call.hangup()
     incoming.wait_closed(TIMEOUT)
     assert not alice.calls
+
+
+def test_answered_at_both_ends(make_artico: MakeArtico) -> None:
+    alice, bob = make_artico(), make_artico()
+    call = alice.call(bob.id)
+    incoming = bob.wait_for("call", TIMEOUT)
+    assert not call.answered and not incoming.answered
+    incoming.answer()
+    assert incoming.answered
+    call.wait_open(TIMEOUT)
+    assert call.answered
+    call.hangup()
+    incoming.wait_closed(TIMEOUT)
+    assert call.answered and incoming.answered
+
+
+def test_a_rejected_call_is_not_answered(make_artico: MakeArtico) -> None:
+    alice, bob = make_artico(), make_artico()
+    call = alice.call(bob.id)
+    incoming = bob.wait_for("call", TIMEOUT)
+    incoming.reject("busy")
+    call.wait_closed(TIMEOUT)
+    assert not call.answered and not incoming.answered
+    with pytest.raises(InvalidStateError):
+        incoming.answer()

@@ -66,4 +66,4 @@ def test_example(
 
 def test_the_examples_are_found() -> None:
     modules = {example.name.rpartition(".")[0] for example in examples()}
-    assert {"artico_sync.messaging.Messaging", "artico_sync.call.Call"} <= modules
+    assert {"artico_sync.call.Call", "artico_sync.events.EventEmitter"} <= modules

@@ -9,8 +9,7 @@ from dataclasses import dataclass
 from typing import Any
 
 from artico_sync import Artico, Call, MemoryHub, Signaling, SocketSignaling
-from artico_sync.memory_signaling import MemorySignaling
-from artico_sync.signaling import Message
+from artico_sync.signaling import MemorySignaling, Message
 from tests.conftest import RTC_CONFIG
 from tests.datagram_relay import Relay
 

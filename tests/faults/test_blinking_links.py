@@ -10,8 +10,7 @@ import pytest
 
 from artico_sync import Artico, ArticoServer, MemoryHub
 from artico_sync.errors import SignalingError
-from artico_sync.memory_signaling import MemorySignaling
-from artico_sync.signaling import Message
+from artico_sync.signaling import MemorySignaling, Message
 from tests.conftest import RTC_CONFIG, TIME_UNIT
 from tests.polling import wait_until
 from tests.unit.server.raw_peer import RawPeer

@@ -130,7 +130,7 @@ def test_calls_that_come_and_go_while_a_handler_is_busy() -> None:
                     victim.check()
             assert entered.wait(LIMIT)
             victim.check()
-            assert victim.victim._bridge.mailbox.kept("call") <= PENDING_LIMIT
+            assert victim.victim._bridge.mailbox.pending_count("call") <= PENDING_LIMIT
         finally:
             go_on.set()
         # The newest are among those that were kept.

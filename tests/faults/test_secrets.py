@@ -14,8 +14,7 @@ import pytest
 
 from artico_sync import Artico, ArticoServer, SignalingError
 from artico_sync.cli import main
-from artico_sync.memory_signaling import MemorySignaling
-from artico_sync.signaling import Message
+from artico_sync.signaling import MemorySignaling, Message
 from tests.conftest import RTC_CONFIG, TIME_UNIT
 from tests.faults.network import Network
 from tests.ice_faults import silent_server

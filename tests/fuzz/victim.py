@@ -8,8 +8,7 @@ from dataclasses import replace
 from typing import Any
 
 from artico_sync import Artico, Call, MemoryHub
-from artico_sync.memory_signaling import MemorySignaling
-from artico_sync.signaling import Signaling
+from artico_sync.signaling import MemorySignaling, Signaling
 from tests.conftest import RTC_CONFIG, TIME_UNIT
 from tests.faults.memory import MIB, resident_memory
 

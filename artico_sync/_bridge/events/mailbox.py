@@ -1,96 +1,116 @@
-"""The events of one object on their way from the loop thread to user threads, none lost to a late
-handler.
+"""The events of one object on their way from the loop thread to user threads.
 
 Every event name has a janus queue. An event goes to the handlers of its name if there are any, else
-to a thread that waits for it, else it stays in the queue for whoever comes first: a handler
-registered later, or a thread.
+to a thread that waits for it, else it stays pending in the queue, for a handler registered later or
+the next thread that asks.
 
 Lock order: a mailbox's lock, then the dispatcher's, then the lock inside a janus queue. No handler
-and no wait runs under any.
+runs and no thread waits under any of them.
 """
 
 from __future__ import annotations
 
-import inspect
 import logging
 import threading
-from collections import defaultdict
-from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass
+from collections import defaultdict, deque
+from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from artico_sync._bridge.events.dispatcher import Dispatcher
-from artico_sync._bridge.events.pending_events import Event, PendingEvents
+from artico_sync._bridge.events.dispatcher import Dispatcher, Handler, Registration, register
 from artico_sync._bridge.waiting.deadline import Deadline
+from artico_sync._bridge.waiting.interrupt_safe import Queue
 from artico_sync._bridge.waiting.waiter import Waiter
 from artico_sync.errors import ArticoTimeoutError
 
+# The name is public: programs and tests look for errors without a handler under it.
 logger = logging.getLogger("artico_sync.events")
 
-Handler = Callable[..., Any]
-
-#: Kept events of an object, messages aside; beyond that the oldest is dropped.
+#: Pending events of an object, messages aside; beyond that the oldest is dropped.
 PENDING_LIMIT = 1000
 
 
-@dataclass(frozen=True, slots=True)
-class Registration:
-    """A handler and how many arguments it wants."""
+class Event:
+    """The arguments of an event, its sequence number, and a function to call once a user thread has
+    consumed it."""
 
-    handler: Handler
-    arity: int | None
-    once: bool
+    # Not a dataclass: a frozen one takes three times as long to make, and each message is one.
+    __slots__ = ("arguments", "sequence", "on_consumed")
 
-    def call(self, arguments: tuple[Any, ...]) -> None:
-        self.handler(*(arguments if self.arity is None else arguments[: self.arity]))
+    def __init__(
+        self, arguments: tuple[Any, ...], sequence: int, on_consumed: Callable[..., None] | None
+    ) -> None:
+        self.arguments = arguments
+        self.sequence = sequence
+        self.on_consumed = on_consumed
 
-
-def register(event: str, handler: Handler, arguments: int, once: bool) -> Registration:
-    """Check a handler for an event with that many arguments.
-
-    Raises:
-        TypeError: Not callable, a coroutine function, or in need of more arguments than the event
-            has.
-    """
-    if not callable(handler):
-        raise TypeError(f"the handler of {event!r} must be callable, not {type(handler).__name__}")
-    call = getattr(type(handler), "__call__", None)
-    for function in (handler, call):
-        if inspect.iscoroutinefunction(function) or inspect.isasyncgenfunction(function):
-            raise TypeError(
-                f"the handler of {event!r} is a coroutine function, which nobody would await:"
-                " write a plain function, it may block"
-            )
-    try:
-        parameters = inspect.signature(handler).parameters.values()
-    except (TypeError, ValueError):
-        # Some builtins do not tell their signature.
-        return Registration(handler, None, once)
-    positional = [p for p in parameters if p.kind in (p.POSITIONAL_ONLY, p.POSITIONAL_OR_KEYWORD)]
-    required = sum(p.default is p.empty for p in positional)
-    needed = [p.name for p in parameters if p.kind is p.KEYWORD_ONLY and p.default is p.empty]
-    if required > arguments or needed:
-        raise TypeError(
-            f"the handler of {event!r} is called with {arguments} arguments, but needs others"
-        )
-    variadic = any(p.kind is p.VAR_POSITIONAL for p in parameters)
-    return Registration(handler, None if variadic else len(positional), once)
+    def finish(self) -> None:
+        """Report that a user thread has consumed the event."""
+        if self.on_consumed is not None:
+            self.on_consumed(*self.arguments)
 
 
-class _Wait(Waiter[Event]):
+class PendingEvents(Queue[Iterable[Event]]):
+    """A janus queue into which events are put by the batch and gotten one at a time; used under the
+    lock of its mailbox."""
+
+    def _init(self, maxsize: int) -> None:
+        self.events: deque[Event] = deque()
+
+    def _qsize(self) -> int:
+        return len(self.events)
+
+    def _put(self, item: Iterable[Event]) -> None:
+        self.events.extend(item)
+
+    def _get(self) -> tuple[Event]:
+        return (self.events.popleft(),)
+
+    def append_batch(self, events: Iterable[Event]) -> None:
+        """Append events, in their order."""
+        self.sync_q.put_nowait(events)
+
+    def pop_oldest(self) -> Event | None:
+        """Remove and return the oldest event, if there is one."""
+        if not self.events:
+            return None
+        event = self.events[0]
+        try:
+            self.sync_q.get_nowait()
+        except BaseException:
+            # Ctrl-C, perhaps after it was removed.
+            if not self.events or self.events[0] is not event:
+                self.put_back(event)
+            raise
+        return event
+
+    def put_back(self, event: Event) -> None:
+        """Insert an event before all others."""
+        self.events.appendleft(event)
+
+
+class _EventWaiter(Waiter[Event]):
     """A thread that waits for an event."""
 
-    __slots__ = ("observes", "beside")
+    __slots__ = ("observes", "observing")
 
-    def __init__(self, observes: bool, beside: bool) -> None:
+    def __init__(self, observes: bool, observing: bool) -> None:
         super().__init__()
-        #: Whether it sees the next event even while handlers take it, and whether they do now.
+        #: True if the thread gets a copy of the next event even while handlers get the events.
         self.observes = observes
-        self.beside = beside
+        #: True if it does so now.
+        self.observing = observing
 
 
 class Mailbox:
-    """Kept events, handlers and waiting threads of one object."""
+    """The pending events, handlers and waiting threads of one object.
+
+    Args:
+        owner: The object's name in the log.
+        events: The valid names, each with its number of arguments.
+        dispatcher: Runs the handlers.
+        ended: Makes the error for a wait that can no longer succeed.
+        unbounded: Events whose number is bounded elsewhere.
+    """
 
     def __init__(
         self,
@@ -101,65 +121,57 @@ class Mailbox:
         ended: Callable[[], Exception],
         unbounded: frozenset[str] = frozenset(),
     ) -> None:
-        """
-        Args:
-            owner: What the log calls the object.
-            events: The valid names, each with its number of arguments.
-            dispatcher: Runs the handlers.
-            ended: Makes the error for a wait that can no longer succeed.
-            unbounded: Events whose number is bounded elsewhere.
-        """
         self._owner = owner
         self._events = events
         self._dispatcher = dispatcher
         self._ended = ended
         self._unbounded = unbounded
         self._lock = threading.Lock()
-        # An object has many events, of which few are ever of interest to anybody.
+        # Filled on demand: an object has many events, of which few are ever used.
         self._handlers: defaultdict[str, list[Registration]] = defaultdict(list)
         self._queues: dict[str, PendingEvents] = {}
-        #: Threads that take the next event, threads that see it beside the handlers, and threads
-        #: that wait for the handlers to go.
-        self._takers: defaultdict[str, list[_Wait]] = defaultdict(list)
-        self._observers: defaultdict[str, list[_Wait]] = defaultdict(list)
-        self._sidelined: defaultdict[str, list[_Wait]] = defaultdict(list)
-        #: The names whose oldest event is with the dispatcher, waiting for its turn.
-        self._due: set[str] = set()
+        #: Threads that get the next event, threads that get a copy of it while handlers get it, and
+        #: threads that wait until there is no handler.
+        self._receivers: defaultdict[str, list[_EventWaiter]] = defaultdict(list)
+        self._observers: defaultdict[str, list[_EventWaiter]] = defaultdict(list)
+        self._blocked_by_handler: defaultdict[str, list[_EventWaiter]] = defaultdict(list)
+        #: The names whose oldest event is scheduled with the dispatcher.
+        self._scheduled: set[str] = set()
         self._warned = False
         self._finished = False
 
     # the loop's side
 
     def emit(self, name: str, *arguments: Any) -> None:
-        """Hand an event over; any thread, never blocks."""
+        """Emit an event; any thread, never blocks."""
         self.emit_all(name, (arguments,))
 
     def emit_all(
         self,
         name: str,
         batch: Sequence[tuple[Any, ...]],
-        consumed: Callable[..., None] | None = None,
+        on_consumed: Callable[..., None] | None = None,
     ) -> None:
-        """Hand events over; any thread, never blocks.
+        """Emit events of one name; any thread, never blocks.
 
         Args:
             batch: The arguments of each.
-            consumed: Called with an event's arguments once a user thread is done with it.
+            on_consumed: Called with an event's arguments once a user thread has consumed it.
         """
         with self._lock:
             if self._finished:
                 return
             next_sequence = self._dispatcher.next_sequence
-            events = [Event(arguments, next_sequence(), consumed) for arguments in batch]
+            events = [Event(arguments, next_sequence(), on_consumed) for arguments in batch]
             handled = bool(self._handlers[name])
-            waiters = self._observers[name] if handled else self._takers[name]
+            waiters = self._observers[name] if handled else self._receivers[name]
             woken = _hand_over(events[:1] * len(waiters) if handled else events, waiters)
             rest = events if handled else events[len(woken) :]
             if rest:
-                self._queue(name).put(rest)
+                self._queue(name).append_batch(rest)
                 if name not in self._unbounded:
                     self._drop_oldest()
-                self._make_due(name)
+                self._schedule(name)
         # Outside of the lock, which is the first thing they may need.
         for waiter in woken:
             waiter.wake()
@@ -167,14 +179,14 @@ class Mailbox:
             logger.error("%s: %s", self._owner, batch[0][0])
 
     def finish(self) -> None:
-        """No event can come any more: end every wait once what is kept was taken."""
+        """End every wait that no pending event satisfies: no event can come any more."""
         with self._lock:
             self._finished = True
-            for groups in (self._takers, self._observers, self._sidelined):
+            for groups in (self._receivers, self._observers, self._blocked_by_handler):
                 _wake_all(*groups.values())
 
     def reopen(self) -> None:
-        """Events can come again: the object starts over, what was kept is still kept."""
+        """Accept events again, because the object starts over; pending events stay pending."""
         with self._lock:
             self._finished = False
 
@@ -184,30 +196,31 @@ class Mailbox:
             queue = self._queues[name] = PendingEvents()
         return queue
 
-    def _make_due(self, name: str) -> None:
-        """Have the oldest event of a name go to its handlers, if it has any.
+    def _schedule(self, name: str) -> None:
+        """Schedule the oldest event of a name for its handlers, if it has any.
 
-        Only one of a name waits at the dispatcher, so that those that are dropped leave nothing.
+        Only one of a name is scheduled at a time, so that events that are dropped leave no entry.
         """
         events = self._queue(name).events
-        if events and self._handlers[name] and name not in self._due:
-            turn = events[0].turn
+        if events and self._handlers[name] and name not in self._scheduled:
+            sequence = events[0].sequence
             try:
-                self._due.add(name)
-                self._dispatcher.put(self, name, turn)
+                self._scheduled.add(name)
+                self._dispatcher.schedule(self, name, sequence)
             except BaseException:
-                # Ctrl-C, perhaps before it was put: twice is harmless.
-                self._dispatcher.put(self, name, turn)
+                # Ctrl-C, perhaps before it was scheduled: a second entry has no effect.
+                self._dispatcher.schedule(self, name, sequence)
                 raise
 
     def _drop_oldest(self) -> None:
-        kept = [queue for name, queue in self._queues.items() if name not in self._unbounded]
-        for _ in range(sum(len(queue.events) for queue in kept) - PENDING_LIMIT):
-            min((queue for queue in kept if queue.events), key=lambda q: q.events[0].turn).take()
+        bounded = [queue for name, queue in self._queues.items() if name not in self._unbounded]
+        for _ in range(sum(len(queue.events) for queue in bounded) - PENDING_LIMIT):
+            filled = (queue for queue in bounded if queue.events)
+            min(filled, key=lambda queue: queue.events[0].sequence).pop_oldest()
             if not self._warned:
                 self._warned = True
                 logger.warning(
-                    "%s: more than %d events that nobody handles, or not soon enough;"
+                    "%s: more than %d events that no handler gets, or not fast enough;"
                     " the oldest are dropped",
                     self._owner,
                     PENDING_LIMIT,
@@ -216,29 +229,30 @@ class Mailbox:
     # the user's side
 
     def on(self, name: str, handler: Handler, *, once: bool = False) -> None:
-        """Register a handler; kept events go to it."""
+        """Register a handler, which gets the pending events first."""
         registration = register(name, handler, self._events[name], once)
         with self._lock:
             first = not self._handlers[name]
             self._handlers[name].append(registration)
             if first:
-                self._stand_aside(name)
-            self._make_due(name)
+                self._on_first_handler(name)
+            self._schedule(name)
 
-    def _stand_aside(self, name: str) -> None:
-        """Have waiting threads learn that events go to handlers from now on."""
-        takers, self._takers[name] = self._takers[name], []
-        for waiter in takers:
+    def _on_first_handler(self, name: str) -> None:
+        """Turn waiting threads into observers, or let them look again: handlers get the events from
+        now on."""
+        receivers, self._receivers[name] = self._receivers[name], []
+        for waiter in receivers:
             if waiter.observes:
-                # At once: the next event may come before it could look again.
-                waiter.beside = True
+                # At once: the next event may come before the thread could look again.
+                waiter.observing = True
                 self._observers[name].append(waiter)
             else:
                 waiter.wake()
 
-    def _take_over(self, name: str) -> None:
-        """Have waiting threads look again, now that events go to no handler."""
-        _wake_all(self._sidelined[name], self._observers[name])
+    def _on_no_handler(self, name: str) -> None:
+        """Let waiting threads look again: no handler gets the events any more."""
+        _wake_all(self._blocked_by_handler[name], self._observers[name])
 
     def off(self, name: str, handler: Handler | None) -> None:
         """Remove a handler, or all of an event; unknown ones are ignored."""
@@ -252,127 +266,127 @@ class Mailbox:
                         registrations.remove(registration)
                         break
             if not registrations:
-                self._take_over(name)
+                self._on_no_handler(name)
 
-    def dispatch(self, name: str, turn: int) -> None:
-        """Give the oldest kept event to the handlers if its turn has come; dispatcher thread."""
+    def dispatch(self, name: str, sequence: int) -> None:
+        """Call the handlers with the oldest pending event, unless it is later than `sequence`;
+        dispatcher thread."""
         with self._lock:
-            self._due.discard(name)
+            self._scheduled.discard(name)
             registrations = list(self._handlers[name])
             queue = self._queue(name)
-            # It is another one's turn where the event was taken or dropped meanwhile.
-            ready = registrations and queue.events and queue.events[0].turn <= turn
-            event = queue.take() if ready else None
+            # A later event is the oldest if the scheduled one was received or dropped since.
+            ready = registrations and queue.events and queue.events[0].sequence <= sequence
+            event = queue.pop_oldest() if ready else None
             if event is None:
-                self._make_due(name)
+                self._schedule(name)
                 return
             remaining = [r for r in registrations if not r.once]
             self._handlers[name] = remaining
             if not remaining:
-                self._take_over(name)
-            self._make_due(name)
+                self._on_no_handler(name)
+            self._schedule(name)
         try:
             for registration in registrations:
                 try:
                     registration.call(event.arguments)
                 except BaseException:
-                    # The user's fault must not end the user's other events, be it a sys.exit().
+                    # Not even a sys.exit() of one handler may end the user's other events.
                     logger.exception("%s: exception in the handler of %r", self._owner, name)
         finally:
             event.finish()
 
-    def kept(self, name: str) -> int:
-        """How many events of a name wait to be taken."""
+    def pending_count(self, name: str) -> int:
+        """Return the number of pending events of a name."""
         with self._lock:
             return len(self._queue(name).events)
 
-    def take(
+    def get(
         self, name: str, deadline: Deadline, what: str, *, observe: bool
     ) -> tuple[Any, ...] | None:
-        """Wait for the next event that no handler takes; user threads.
+        """Wait for the next event that no handler gets; user threads.
 
         Args:
-            what: What the error calls it when the time runs out.
-            observe: While handlers take the events, return a copy of the next one rather than wait
-                for the handlers to go.
+            what: The awaited thing, for the error when the time runs out.
+            observe: While handlers get the events, return a copy of the next one rather than wait
+                until there is no handler.
 
         Returns:
-            The event's arguments, or None where the object ended with a `close` that was waited
-            for.
+            The event's arguments, or None if a `close` was awaited and the object ended.
 
         Raises:
             ArticoTimeoutError: The deadline passed.
-            Exception: What `ended` makes, when no event can come any more.
+            Exception: As `ended` makes it, when no event can come any more.
         """
         event: Event | None = None
-        waiter: _Wait | None = None
+        waiter: _EventWaiter | None = None
         try:
             while event is None:
                 with self._lock:
                     handled = bool(self._handlers[name])
                     if not handled:
-                        event = self._queue(name).take()
+                        event = self._queue(name).pop_oldest()
                         if event is not None:
                             break
-                    if self._finished and not self._may_be_left(name):
+                    if self._finished and not self._may_become_free(name):
                         self._end(name, observe)
                         return None
                     if deadline.expired:
                         raise self._timeout(deadline, what)
-                    waiter = _Wait(observe, handled and observe)
+                    waiter = _EventWaiter(observe, handled and observe)
                     self._group(handled, observe)[name].append(waiter)
                 waiter.wait(deadline)
                 if waiter.given is None:
                     with self._lock:
-                        self._retire(name, waiter)
-                if waiter.given is not None and waiter.beside:
+                        self._withdraw(name, waiter)
+                if waiter.given is not None and waiter.observing:
                     return waiter.given.arguments
                 event = waiter.given
             event.finish()
         except BaseException:
-            # Ctrl-C: what was taken or handed over in that moment is for others.
+            # Ctrl-C: an event that was handed over in that moment goes to the next thread.
             with self._lock:
-                self._give_up(name, waiter, event)
+                self._cancel_wait(name, waiter, event)
             raise
         return event.arguments
 
-    def _group(self, handled: bool, observe: bool) -> defaultdict[str, list[_Wait]]:
+    def _group(self, handled: bool, observe: bool) -> defaultdict[str, list[_EventWaiter]]:
         if not handled:
-            return self._takers
-        return self._observers if observe else self._sidelined
+            return self._receivers
+        return self._observers if observe else self._blocked_by_handler
 
-    def _may_be_left(self, name: str) -> bool:
-        """Whether handlers that take one event each have not taken theirs of the kept ones yet."""
+    def _may_become_free(self, name: str) -> bool:
+        """Return True if pending events remain that `once` handlers have not consumed."""
         queue = self._queue(name)
         return bool(queue.events) and all(r.once for r in self._handlers[name])
 
     def _end(self, name: str, observe: bool) -> None:
-        """No event can come: the end of a wait."""
+        """Raise the error of a wait that no event can satisfy, unless the end was awaited."""
         if observe and name == "close":
             return
         raise self._ended()
 
-    def _retire(self, name: str, waiter: _Wait) -> bool:
-        """Have a thread wait no more; returns whether it did."""
-        for group in (self._takers, self._observers, self._sidelined):
+    def _withdraw(self, name: str, waiter: _EventWaiter) -> bool:
+        """Remove a waiting thread from its group; return False if it is in none."""
+        for group in (self._receivers, self._observers, self._blocked_by_handler):
             if waiter in group[name]:
                 group[name].remove(waiter)
                 return True
         return False
 
-    def _give_up(self, name: str, waiter: _Wait | None, event: Event | None) -> None:
-        if waiter is not None and not self._retire(name, waiter) and not waiter.beside:
+    def _cancel_wait(self, name: str, waiter: _EventWaiter | None, event: Event | None) -> None:
+        if waiter is not None and not self._withdraw(name, waiter) and not waiter.observing:
             event = event or waiter.given
         if event is not None:
             self._put_back(name, event)
 
     def _put_back(self, name: str, event: Event) -> None:
-        woken = _hand_over([event], self._takers[name])
+        woken = _hand_over([event], self._receivers[name])
         for waiter in woken:
             waiter.wake()
         if not woken:
             self._queue(name).put_back(event)
-            self._make_due(name)
+            self._schedule(name)
 
     def _timeout(self, deadline: Deadline, what: str) -> ArticoTimeoutError:
         return ArticoTimeoutError(
@@ -380,8 +394,8 @@ class Mailbox:
         )
 
 
-def _hand_over(events: Sequence[Event], waiters: list[_Wait]) -> list[_Wait]:
-    """Give waiting threads an event each, as far as both go. Returns whom to wake."""
+def _hand_over(events: Sequence[Event], waiters: list[_EventWaiter]) -> list[_EventWaiter]:
+    """Give waiting threads one event each while there are both; return the threads to wake."""
     count = min(len(events), len(waiters))
     woken = waiters[:count]
     del waiters[:count]
@@ -390,8 +404,8 @@ def _hand_over(events: Sequence[Event], waiters: list[_Wait]) -> list[_Wait]:
     return woken
 
 
-def _wake_all(*groups: list[_Wait]) -> None:
-    """Have them look again."""
+def _wake_all(*groups: list[_EventWaiter]) -> None:
+    """Wake all threads of some groups, which then look again."""
     for waiters in groups:
         for waiter in waiters:
             waiter.wake()

@@ -168,7 +168,7 @@ def test_an_event_whose_reader_is_interrupted_is_for_the_next() -> None:
         return take
 
     def take() -> Any:
-        return mailbox.take("data", Deadline(LIMIT), "data", observe=False)
+        return mailbox.get("data", Deadline(LIMIT), "data", observe=False)
 
     for interrupted in interrupted_everywhere(prepare):
         assert is_free(mailbox._lock)
@@ -180,11 +180,11 @@ def test_a_reader_that_was_interrupted_waits_no_more() -> None:
 
     def take() -> Any:
         with suppress(ArticoTimeoutError):
-            mailbox.take("data", Deadline(0.001), "data", observe=False)
+            mailbox.get("data", Deadline(0.001), "data", observe=False)
 
     for _ in interrupted_everywhere(lambda: take):
         mailbox.emit("data", "for others")
-        assert mailbox.take("data", Deadline(0), "data", observe=False) == ("for others",)
+        assert mailbox.get("data", Deadline(0), "data", observe=False) == ("for others",)
 
 
 def test_a_handler_whose_registration_is_interrupted_gets_what_comes() -> None:
