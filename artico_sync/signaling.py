@@ -35,7 +35,7 @@ class Signaling(NotCopyable):
     - `emit("connect", id)`: ready, known to the others as `id`;
     - `emit("disconnect")`: the connection was lost; `connect` is called again after a pause;
     - `emit("error", exception)`: connecting failed, or something else went wrong;
-    - `emit("signal", message)`: a mapping with `source`, `session`, `signal`, and perhaps `metadata`;
+    - `emit("signal", message)`: a mapping with `source`, `session`, `signal`, and maybe `metadata`;
     - `emit("join", room, peer_id, metadata)`: a peer came into a room.
 
     Example:

@@ -555,14 +555,15 @@ def test_answered_at_both_ends(make_artico: MakeArtico) -> None:
     alice, bob = make_artico(), make_artico()
     call = alice.call(bob.id)
     incoming = bob.wait_for("call", TIMEOUT)
-    assert not call.answered and not incoming.answered
+    ends = (call, incoming)
+    assert [end.answered for end in ends] == [False, False]
     incoming.answer()
     assert incoming.answered
     call.wait_open(TIMEOUT)
     assert call.answered
     call.hangup()
     incoming.wait_closed(TIMEOUT)
-    assert call.answered and incoming.answered
+    assert [end.answered for end in ends] == [True, True]
 
 
 def test_a_rejected_call_is_not_answered(make_artico: MakeArtico) -> None:
