@@ -13,7 +13,7 @@ import hypothesis
 import pytest
 
 import artico_sync
-from tests.leaks import ErrorLog, Leaks
+from tests.leaks import ErrorLog, SessionLeakDetector
 
 # A slow machine makes every bound of the tests longer by this factor, and so do tests that run side
 # by side and wait for each other's turns.
@@ -62,11 +62,11 @@ def error_log(request: pytest.FixtureRequest) -> Iterator[ErrorLog]:
 @pytest.fixture(autouse=True)
 def leak_check(request: pytest.FixtureRequest, error_log: ErrorLog) -> Iterator[None]:
     """No thread, socket or task is left after a test, unless it is marked `leaves_running`."""
-    leaks = Leaks()
+    leaks = SessionLeakDetector()
     yield
     if request.node.get_closest_marker("leaves_running") is not None:
         return
-    left = leaks.settle(SETTLE_LIMIT) + error_log.cancelled
+    left = leaks.wait_for_none(SETTLE_LIMIT) + error_log.cancelled
     if left:
         pytest.fail("left behind by the test:\n" + "\n".join(left), pytrace=False)
 

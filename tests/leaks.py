@@ -1,22 +1,21 @@
-"""What a test left behind; the look itself is `artico_sync.testing.leaks`; test thread."""
+"""Leaks of the tests of this library, found by `artico_sync.testing.leaks`."""
 
 from __future__ import annotations
 
 import asyncio
 import weakref
 
-from artico_sync.testing import leaks
-from artico_sync.testing.leaks import ErrorLog
+from artico_sync.testing.leaks import ErrorLog, LeakDetector
 
-__all__ = ["SESSION_LOOPS", "SESSION_THREADS", "ErrorLog", "Leaks"]
+__all__ = ["SESSION_LOOPS", "SESSION_THREADS", "ErrorLog", "SessionLeakDetector"]
 
-# What lives for the whole test session and is ended by its own fixture.
+# Threads and loops that last for the whole test session; their own fixtures end them.
 SESSION_THREADS = ("interop-browser",)
 SESSION_LOOPS: weakref.WeakSet[asyncio.AbstractEventLoop] = weakref.WeakSet()
 
 
-class Leaks(leaks.Leaks):
-    """Everything there is, but for what lives for the whole test session."""
+class SessionLeakDetector(LeakDetector):
+    """Finds any leak but the threads and loops of the test session."""
 
     def __init__(self) -> None:
         super().__init__(ignored_threads=SESSION_THREADS, ignored_loops=SESSION_LOOPS)

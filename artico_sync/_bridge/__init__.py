@@ -6,7 +6,7 @@ only locks of modules further down, or others of the same module as that module 
 
 - Held while waiting, and so never taken on the loop thread: `server.server`,
   `contrib.process_client`, `contrib.django.answering`, `media.streams`, `media.tracks`,
-  `_webrtc._aiortc.players`, `files.receiver`, `cli.output`, `cli.chat`, `testing.fake_peer`,
+  `_webrtc._aiortc.players`, `files.receiver`, `cli.output`, `cli.chat`, `testing.peers`,
   `_bridge.signaling`.
 - From here on no thread waits, and no code of the user runs, under a lock: `media.remote`,
   `signaling`.

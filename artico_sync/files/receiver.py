@@ -8,6 +8,7 @@ import threading
 from collections import deque
 from pathlib import Path
 
+from artico_sync._bridge.threads import start_thread
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync.call import Call
 from artico_sync.errors import ArticoTimeoutError, CallError
@@ -246,9 +247,7 @@ class _ReplySender:
             self._draining = True
         if not self._drain(0):
             # The thread ends with the call at the latest, because `send` raises then.
-            threading.Thread(
-                target=self._drain, args=(None,), name="artico_sync-file", daemon=True
-            ).start()
+            start_thread("file", self._drain, None)
 
     def _drain(self, timeout: float | None) -> bool:
         """Send what is queued; return False if the timeout passed first."""

@@ -1,34 +1,83 @@
-"""A call as the script of a fake peer sees it; the script's thread."""
+"""Calls of a fake peer, as its scripts use them, and their signaling.
+
+A script runs on a thread of its own.
+"""
 
 from __future__ import annotations
 
 import logging
 import threading
 from collections.abc import Callable
+from functools import partial
+from typing import Any, TypeAlias
 
 from artico_sync._bridge.call import CallBridge
+from artico_sync._bridge.threads import start_thread
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync.call import Call
 from artico_sync.errors import ArticoTimeoutError, CallClosedError, InvalidStateError
-from artico_sync.testing.fake_signaling import FakeSignaling
-from artico_sync.testing.leaks import THREAD_PREFIX
+from artico_sync.signaling import Message, Signaling
 
-logger = logging.getLogger("artico_sync.testing")
+logger = logging.getLogger(__name__)
 
-# Seconds a script waits for anything before it gives up.
-STEP_LIMIT = 30.0
+# Seconds a script waits for anything before it fails.
+STEP_TIMEOUT_SECONDS = 30.0
 
-Script = Callable[["FakeCall"], object]
+Script: TypeAlias = Callable[["FakeCall"], object]
 
 
 class ScriptOverError(Exception):
-    """The call is over, and the script with it."""
+    """Ends a script whose call has ended."""
+
+
+class FakeSignaling(Signaling):
+    """Wraps a signaling; it can send invalid signals, and mute single calls.
+
+    Args:
+        inner: The signaling that carries the signals.
+    """
+
+    def __init__(self, inner: Signaling) -> None:
+        super().__init__(inner.id)
+        self._inner = inner
+        self._muted_sessions: set[str] = set()
+        for event in self.EVENTS:
+            inner.on(event, partial(self._forward_event, event))
+
+    def mute(self, session: str) -> None:
+        """Drop all further signals of a session, in both directions."""
+        self._muted_sessions.add(session)
+
+    def connect(self) -> None:
+        self._state = "connecting"
+        self._inner.connect()
+
+    def disconnect(self) -> None:
+        self._inner.disconnect()
+        self._state = "disconnected"
+
+    def signal(self, message: Message) -> bool | None:
+        if message.get("session") in self._muted_sessions:
+            return None
+        return self._inner.signal(message)
+
+    def join(self, room: str, metadata: str | None = None) -> None:
+        self._inner.join(room, metadata)
+
+    def send_raw(self, target: str, session: str, signal: object) -> None:
+        """Send anything as a signal, without a check."""
+        self._inner.signal({"target": target, "session": session, "signal": signal})
+
+    def _forward_event(self, event: str, *arguments: Any) -> None:
+        if event == "signal" and arguments[0].get("session") in self._muted_sessions:
+            return
+        self.emit(event, *arguments)
 
 
 class FakeCall:
-    """One call of a `FakePeer`; its script is called with it, on a thread of its own.
+    """One call of a `FakePeer`; the peer's script is called with it, on a thread of its own.
 
-    In a script, every method ends it when the call is over: that is how most scripts end.
+    In a script, every method ends the script if the call has ended; most scripts end that way.
 
     Example:
         >>> def grumpy(fake):
@@ -57,7 +106,7 @@ class FakeCall:
 
     @property
     def call(self) -> Call:
-        """The real call behind it."""
+        """The real call."""
         return self._call
 
     @property
@@ -67,11 +116,11 @@ class FakeCall:
 
     @property
     def silent(self) -> bool:
-        """Whether `go_silent` was called."""
+        """True after `go_silent`."""
         return self._silent
 
     def pause(self, seconds: float) -> None:
-        """Do nothing for a while.
+        """Wait for a time.
 
         Example:
             >>> def slow(fake):
@@ -82,7 +131,7 @@ class FakeCall:
             True
 
         Args:
-            seconds: How long.
+            seconds: The time.
         """
         try:
             self._call.wait_closed(seconds)
@@ -100,7 +149,7 @@ class FakeCall:
             True
 
         Raises:
-            InvalidStateError: A second time, or for a call of this side.
+            InvalidStateError: It was answered already, or this peer placed it.
         """
         try:
             self._call.answer()
@@ -110,8 +159,8 @@ class FakeCall:
             raise
         self.wait_open()
 
-    def wait_open(self, timeout: float = STEP_LIMIT) -> None:
-        """Wait until the call is open: for calls this side has placed.
+    def wait_open(self, timeout: float = STEP_TIMEOUT_SECONDS) -> None:
+        """Wait until the call is open; for calls that this peer has placed.
 
         Example:
             >>> with FakePeer(server) as caller:
@@ -124,13 +173,13 @@ class FakeCall:
             timeout: Seconds to wait.
 
         Raises:
-            CallClosedError: It came to nothing; ends a script in silence.
+            CallClosedError: The call ended first. Ends a script silently.
             ArticoTimeoutError: The time ran out.
         """
         self._call.wait_open(timeout)
 
     def wait_closed(self) -> None:
-        """Wait, as long as it takes, until the call is over.
+        """Wait without limit until the call has ended.
 
         Example:
             >>> def silent(fake):
@@ -154,16 +203,16 @@ class FakeCall:
             ('one', 'two')
 
         Args:
-            messages: Each as for `Call.send`.
+            messages: Messages that `Call.send` accepts.
 
         Raises:
-            CallClosedError: The call is over; ends a script in silence.
+            CallClosedError: The call has ended. Ends a script silently.
             ArticoTimeoutError: The peer does not read.
         """
         for message in messages:
-            self._call.send(message, STEP_LIMIT)
+            self._call.send(message, STEP_TIMEOUT_SECONDS)
 
-    def receive(self, timeout: float = STEP_LIMIT) -> str | bytes:
+    def receive(self, timeout: float = STEP_TIMEOUT_SECONDS) -> str | bytes:
         """Wait for the next message.
 
         Example:
@@ -179,10 +228,10 @@ class FakeCall:
             timeout: Seconds to wait.
 
         Returns:
-            The message; it is in `received` from now on.
+            The message, which is also appended to `received`.
 
         Raises:
-            CallClosedError: The call is over; ends a script in silence.
+            CallClosedError: The call has ended. Ends a script silently.
             ArticoTimeoutError: The time ran out.
         """
         message = self._call.recv(timeout)
@@ -190,7 +239,7 @@ class FakeCall:
         return message
 
     def send_signal(self, *signals: object) -> None:
-        """Send whatever is given in the place of signals of this call, past all checks.
+        """Send anything as signals of this call, without a check.
 
         Example:
             >>> def mad(fake):
@@ -201,10 +250,10 @@ class FakeCall:
             True
 
         Args:
-            signals: What the protocol has signals for, one after another.
+            signals: The signals, valid or not.
 
         Raises:
-            NotReadyError: Signalling is not connected.
+            NotReadyError: The signaling is not connected.
         """
         for signal in signals:
             self._signaling.send_raw(self._call.target, self._call.session, signal)
@@ -221,8 +270,8 @@ class FakeCall:
         self._call.hangup()
 
     def go_silent(self) -> None:
-        """Send and hear nothing any more on this call, neither packets nor signals, as a peer does
-        whose network is gone. It stays so. What was sent before arrives.
+        """Stop to send and receive on this call for good, packets and signals, as if the network
+        were gone; messages sent before arrive.
 
         Example:
             >>> def vanishing(fake):
@@ -235,15 +284,15 @@ class FakeCall:
             'failed'
         """
         if self._call.open:
-            self._call.flush(STEP_LIMIT)
+            self._call.flush(STEP_TIMEOUT_SECONDS)
         self._signaling.mute(self._call.session)
         self._bridge.blackhole()
         self._silent = True
 
     # for the test
 
-    def wait_done(self, timeout: float | None = STEP_LIMIT) -> FakeCall:
-        """Wait until the script has ended, and raise what it raised; for the test.
+    def wait_done(self, timeout: float | None = STEP_TIMEOUT_SECONDS) -> FakeCall:
+        """Wait until the script has ended, and raise its exception if it failed; for the test.
 
         Example:
             >>> with FakePeer(server, "dave", lambda fake: fake.answer()) as dave:
@@ -252,14 +301,14 @@ class FakeCall:
             ()
 
         Args:
-            timeout: Seconds to wait; None for ever.
+            timeout: Seconds to wait; None waits without limit.
 
         Returns:
             The call itself.
 
         Raises:
-            ArticoTimeoutError: It has not ended.
-            Exception: Whatever the script raised.
+            ArticoTimeoutError: The time ran out.
+            Exception: The exception the script raised.
         """
         deadline = Deadline(timeout)
         while not self._done.wait(deadline.slice()):
@@ -272,21 +321,14 @@ class FakeCall:
         return self
 
     def _play(self, script: Script) -> threading.Thread:
-        """Start the script on a thread of its own."""
-        thread = threading.Thread(
-            target=self._run,
-            args=(script,),
-            name=f"{THREAD_PREFIX}script-{self._call.session}",
-            daemon=True,
-        )
-        thread.start()
-        return thread
+        """Start the script on a thread of its own; return the thread."""
+        return start_thread(f"script-{self._call.session}", self._run, script)
 
     def _run(self, script: Script) -> None:
         try:
             script(self)
         except (ScriptOverError, CallClosedError):
-            logger.debug("%s: the call is over, and so is the script", self)
+            logger.debug("%s: the script ended with the call", self)
         except Exception as error:
             self._error = error
             logger.exception("%s: the script failed", self)

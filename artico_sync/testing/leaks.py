@@ -1,6 +1,6 @@
-"""What a test left behind: threads, sockets, tasks, and errors in the log; any thread.
+"""Leaks of a test: threads, sockets and tasks left running, and errors in the log.
 
-Used by `artico_sync.testing` and by this library's own tests.
+Used by `artico_sync.testing` and by the tests of this library.
 """
 
 from __future__ import annotations
@@ -14,20 +14,18 @@ import time
 import weakref
 from collections.abc import Collection
 
-from artico_sync._bridge import threads
+from artico_sync._bridge.threads import EXECUTOR_THREAD_PREFIX, THREAD_PREFIX
 
-#: Every thread of this library has a name that begins so.
-THREAD_PREFIX = "artico_sync-"
-#: These belong to the loop, whose thread is seen itself, and stay a while for what comes next.
-LOOP_OWNED = threads.EXECUTOR_THREAD_PREFIX
-POLL_INTERVAL = 0.005
-
-#: Where what this library and those it builds on have to say is logged.
+POLL_INTERVAL_SECONDS = 0.005
+#: Loggers of this library and of those it builds on.
 LOGGERS = ("artico_sync", "asyncio", "aiortc", "aioice", "aiohttp", "engineio", "socketio")
+#: The logger of tasks that had to be cancelled when the loop stopped, and its message.
+LOOP_LOGGER = "artico_sync._bridge.loop_thread"
+CANCELLED_TASK_MESSAGE = "cancelling %r at the stop of the loop"
 
 
-def sockets() -> set[str]:
-    """The open sockets of this process, by inode; empty where the system does not tell."""
+def open_sockets() -> set[str]:
+    """Return the open sockets of this process, by inode; empty without `/proc`."""
     found: set[str] = set()
     try:
         descriptors = os.listdir("/proc/self/fd")
@@ -44,14 +42,14 @@ def sockets() -> set[str]:
 
 
 def describe_socket(target: str) -> str:
-    """A socket's protocol and ends, as the kernel lists them."""
+    """Return a socket's protocol, addresses and state, as the kernel lists them."""
     inode = target.removeprefix("socket:[").removesuffix("]")
     for protocol in ("tcp", "tcp6", "udp", "udp6"):
         try:
             with open(f"/proc/self/net/{protocol}", encoding="ascii") as table:
                 rows = [line.split() for line in table]
         except FileNotFoundError:
-            # A kernel without IPv6.
+            # The kernel has no IPv6.
             continue
         for fields in rows:
             if fields[9] == inode:
@@ -62,15 +60,15 @@ def describe_socket(target: str) -> str:
 def pending_tasks(
     ignored_loops: Collection[asyncio.AbstractEventLoop],
 ) -> set[asyncio.Task[object]]:
-    """Tasks not done, on any loop but those to ignore."""
-    # There is no public way to see the tasks of loops one does not know; the set of them all
-    # was renamed in 3.12.
+    """Return the tasks that are not done, of all event loops but the ignored ones."""
+    # asyncio has no public way to find the tasks of unknown loops. Python 3.12 renamed the set of
+    # all tasks.
     known: weakref.WeakSet[asyncio.Task[object]] = (
         getattr(asyncio.tasks, "_all_tasks", None)
         or getattr(asyncio.tasks, "_scheduled_tasks", None)
         or weakref.WeakSet()
     )
-    # A copy of the set within, made in one step: other threads begin tasks meanwhile.
+    # The inner set is copied in one step, because other threads start tasks at the same time.
     references: set[weakref.ref[asyncio.Task[object]]] = getattr(known, "data").copy()
     tasks = [reference() for reference in references]
     return {
@@ -81,14 +79,16 @@ def pending_tasks(
 
 
 class ErrorLog(logging.Handler):
-    """Keeps what is logged as an error, and tasks that had to be cancelled at the loop's end.
+    """Collects logged errors, and tasks that had to be cancelled when the loop stopped.
 
     Args:
         loggers: Names of the loggers to listen to.
-        tracebacks_only: Leave out what is logged without an exception.
-    """
+        tracebacks_only: True to ignore errors logged without an exception.
 
-    STOP = "cancelling %r at the stop of the loop"
+    Attributes:
+        errors: The errors, formatted.
+        cancelled: The messages about cancelled tasks.
+    """
 
     def __init__(
         self, loggers: tuple[str, ...] = LOGGERS, *, tracebacks_only: bool = False
@@ -104,79 +104,113 @@ class ErrorLog(logging.Handler):
         if record.levelno >= logging.ERROR:
             if record.exc_info or not self._tracebacks_only:
                 self.errors.append(self.format(record))
-        elif record.msg == self.STOP:
+        elif record.msg == CANCELLED_TASK_MESSAGE:
             self.cancelled.append(self.format(record))
 
     def __enter__(self) -> ErrorLog:
         for name in self._loggers:
             logging.getLogger(name).addHandler(self)
-        self._bridge = logging.getLogger("artico_sync._bridge.loop_thread")
-        self._level = self._bridge.level
-        self._bridge.setLevel(logging.DEBUG)
+        self._loop_logger = logging.getLogger(LOOP_LOGGER)
+        self._loop_logger_level = self._loop_logger.level
+        self._loop_logger.setLevel(logging.DEBUG)
         return self
 
     def __exit__(self, *exception: object) -> None:
-        self._bridge.setLevel(self._level)
+        self._loop_logger.setLevel(self._loop_logger_level)
         for name in self._loggers:
             logging.getLogger(name).removeHandler(self)
 
 
-class Leaks:
-    """Compares what is there now with what was there when this was made.
+class LeakDetector:
+    """Compares the threads, sockets and tasks of this process with those at its creation.
 
     Args:
-        ours_only: Look only at what this library may have left: its threads, and UDP sockets. A
-            program's own threads and connections are none of its business.
-        ignored_threads: Beginnings of the names of threads that may come.
-        ignored_loops: Event loops whose tasks may come.
+        library_only: True to find only threads of this library and UDP sockets: the threads and
+            connections of a program are not checked.
+        ignored_threads: Beginnings of the names of threads to ignore.
+        ignored_loops: Event loops whose tasks are ignored.
     """
 
     def __init__(
         self,
         *,
-        ours_only: bool = False,
+        library_only: bool = False,
         ignored_threads: tuple[str, ...] = (),
         ignored_loops: Collection[asyncio.AbstractEventLoop] = (),
     ) -> None:
-        self._ours_only = ours_only
+        self._library_only = library_only
         self._ignored_threads = ignored_threads
         self._ignored_loops = ignored_loops
-        self._threads = self._threads_now()
-        self._sockets = sockets()
-        self._tasks = self._tasks_now()
+        self._threads = self._current_threads()
+        self._sockets = open_sockets()
+        self._tasks = self._current_tasks()
 
-    def _threads_now(self) -> set[threading.Thread]:
+    def _current_threads(self) -> set[threading.Thread]:
         return {
             thread
             for thread in threading.enumerate()
             if not thread.name.startswith(self._ignored_threads)
-            and not (self._ours_only and not self._is_ours(thread))
+            and not (self._library_only and not self._is_of_library(thread))
         }
 
     @staticmethod
-    def _is_ours(thread: threading.Thread) -> bool:
-        return thread.name.startswith(THREAD_PREFIX) and not thread.name.startswith(LOOP_OWNED)
+    def _is_of_library(thread: threading.Thread) -> bool:
+        # Threads of an executor end with the loop, whose own thread is found; until then they stay
+        # a while for the next job.
+        return thread.name.startswith(THREAD_PREFIX) and not thread.name.startswith(
+            EXECUTOR_THREAD_PREFIX
+        )
 
-    def _tasks_now(self) -> set[asyncio.Task[object]]:
-        # Ours are on the loop thread, which would be seen itself.
-        return set() if self._ours_only else pending_tasks(self._ignored_loops)
+    def _current_tasks(self) -> set[asyncio.Task[object]]:
+        # The tasks of this library run on the loop thread, which is found itself.
+        return set() if self._library_only else pending_tasks(self._ignored_loops)
 
-    def left(self) -> list[str]:
-        """What was not there at the start, in words."""
-        described = [describe_socket(socket) for socket in sockets() - self._sockets]
+    def find(self) -> list[str]:
+        """Return descriptions of everything that did not exist at the start."""
+        described = [describe_socket(socket) for socket in open_sockets() - self._sockets]
         return [
-            *(f"thread {thread.name}" for thread in self._threads_now() - self._threads),
-            *(text for text in described if not self._ours_only or text.startswith("udp")),
-            *(f"task {task!r}" for task in self._tasks_now() - self._tasks),
+            *(f"thread {thread.name}" for thread in self._current_threads() - self._threads),
+            *(text for text in described if not self._library_only or text.startswith("udp")),
+            *(f"task {task!r}" for task in self._current_tasks() - self._tasks),
         ]
 
-    def settle(self, limit: float) -> list[str]:
-        """Wait until nothing is left, at most `limit` seconds; what is left then."""
+    def wait_for_none(self, limit: float) -> list[str]:
+        """Wait until nothing is left, at most `limit` seconds; return what is left then."""
         deadline = time.monotonic() + limit
-        while left := self.left():
+        while leaks := self.find():
             if time.monotonic() > deadline:
-                # Garbage that holds a socket is not the same as a socket in use.
+                # A socket that only garbage refers to is no leak.
                 gc.collect()
-                return self.left()
-            time.sleep(POLL_INTERVAL)
-        return left
+                return self.find()
+            time.sleep(POLL_INTERVAL_SECONDS)
+        return leaks
+
+
+class TestChecks:
+    """Checks a test of a program for exceptions of handlers and for leaks."""
+
+    __test__ = False  # Not a class of tests, for pytest.
+
+    def __init__(self) -> None:
+        # An `error` event without a handler is logged without a traceback, and does not count.
+        self._log = ErrorLog(("artico_sync",), tracebacks_only=True)
+        self._leaks = LeakDetector(library_only=True)
+
+    def start(self) -> None:
+        """Start to listen to the log."""
+        self._log.__enter__()
+
+    def finish(self, settle_limit: float) -> str:
+        """Return a description of all problems, empty if there are none.
+
+        Args:
+            settle_limit: Seconds for threads and sockets to end by themselves.
+        """
+        leaks = self._leaks.wait_for_none(settle_limit)
+        self._log.__exit__(None, None, None)
+        problems = []
+        if self._log.errors:
+            problems += ["exceptions were logged:", *self._log.errors]
+        if leaks:
+            problems += ["left running by the test:", *(f"    {line}" for line in leaks)]
+        return "\n".join(problems)

@@ -1,14 +1,14 @@
-"""Scripts for fake peers; each runs on a thread of its own.
+"""Scripts for fake peers.
 
-A script is a function that is called with the `FakeCall`. These functions make the usual ones;
-one's own are as easily written, as the example of `FakeCall` shows.
+A script is a function that is called with the `FakeCall`, on a thread of its own. These functions
+return the usual ones; the example of `FakeCall` shows how to write another.
 """
 
 from __future__ import annotations
 
 from artico_sync.testing.fake_call import FakeCall, Script
 
-#: Signals that are none, or that say something impossible.
+#: Malformed signals, and signals with impossible content.
 GARBAGE_SIGNALS: tuple[dict[str, object], ...] = (
     {},
     {"type": "garbage"},
@@ -24,7 +24,7 @@ GARBAGE_SIGNALS: tuple[dict[str, object], ...] = (
     {"type": "candidate", "data": {"candidate": "", "sdpMLineIndex": -1}},
 )
 
-#: Messages a program may not be prepared for.
+#: Messages that a program may not expect.
 GARBAGE_MESSAGES: tuple[str | bytes, ...] = (
     "",
     "\x00",
@@ -42,7 +42,7 @@ GARBAGE_MESSAGES: tuple[str | bytes, ...] = (
 
 
 def echoes(after: float = 0.0) -> Script:
-    """Answers, and sends every message back.
+    """Return a script that answers and sends every message back.
 
     Example:
         >>> with FakePeer(server, "dave", scripts.echoes()), rtco.call("dave") as call:
@@ -51,7 +51,7 @@ def echoes(after: float = 0.0) -> Script:
         'hello'
 
     Args:
-        after: Seconds before the answer.
+        after: Seconds until the answer.
 
     Returns:
         The script.
@@ -66,7 +66,7 @@ def echoes(after: float = 0.0) -> Script:
 
 
 def answers_late(seconds: float) -> Script:
-    """Rings for so many seconds, then answers and echoes.
+    """Return a script that rings for a time, then answers and echoes.
 
     Example:
         >>> with FakePeer(server, "dave", scripts.answers_late(0.2)):
@@ -76,7 +76,7 @@ def answers_late(seconds: float) -> Script:
         artico_sync.errors.ArticoTimeoutError: ...
 
     Args:
-        seconds: How long it rings.
+        seconds: Seconds until the answer.
 
     Returns:
         The script.
@@ -85,7 +85,7 @@ def answers_late(seconds: float) -> Script:
 
 
 def rejects(after: float = 0.0) -> Script:
-    """Declines the call.
+    """Return a script that declines the call.
 
     Example:
         >>> with FakePeer(server, "dave", scripts.rejects()):
@@ -94,7 +94,7 @@ def rejects(after: float = 0.0) -> Script:
         artico_sync.errors.CallRejectedError: ...
 
     Args:
-        after: Seconds it rings before.
+        after: Seconds until it declines.
 
     Returns:
         The script.
@@ -108,7 +108,7 @@ def rejects(after: float = 0.0) -> Script:
 
 
 def never_answers() -> Script:
-    """Lets it ring for ever.
+    """Return a script that rings without end.
 
     Example:
         >>> with FakePeer(server, "dave", scripts.never_answers()):
@@ -127,7 +127,7 @@ def never_answers() -> Script:
 
 
 def goes_silent(after_messages: int = 0) -> Script:
-    """Answers, echoes so many messages, and then vanishes without a word: no packet comes any
+    """Return a script that answers, echoes n messages, and then vanishes: no packet arrives any
     more.
 
     Example:
@@ -138,7 +138,7 @@ def goes_silent(after_messages: int = 0) -> Script:
         artico_sync.errors.ConnectionFailedError: ...
 
     Args:
-        after_messages: How many it echoes before.
+        after_messages: Number of messages it echoes before.
 
     Returns:
         The script.
@@ -154,7 +154,7 @@ def goes_silent(after_messages: int = 0) -> Script:
 
 
 def hangs_up(after_messages: int = 0) -> Script:
-    """Answers, echoes so many messages, and hangs up.
+    """Return a script that answers, echoes n messages, and hangs up.
 
     Example:
         >>> with FakePeer(server, "dave", scripts.hangs_up(1)), rtco.call("dave") as call:
@@ -163,7 +163,7 @@ def hangs_up(after_messages: int = 0) -> Script:
         ['hello']
 
     Args:
-        after_messages: How many it echoes before.
+        after_messages: Number of messages it echoes before.
 
     Returns:
         The script.
@@ -178,7 +178,7 @@ def hangs_up(after_messages: int = 0) -> Script:
 
 
 def sends_garbage(*messages: str | bytes) -> Script:
-    """Answers, sends messages a program may not be prepared for, then echoes.
+    """Return a script that answers, sends messages a program may not expect, then echoes.
 
     Example:
         >>> with FakePeer(server, "dave", scripts.sends_garbage("{")), rtco.call("dave") as call:
@@ -187,7 +187,7 @@ def sends_garbage(*messages: str | bytes) -> Script:
         json.decoder.JSONDecodeError: ...
 
     Args:
-        messages: By default `GARBAGE_MESSAGES`.
+        messages: The messages; by default `GARBAGE_MESSAGES`.
 
     Returns:
         The script.
@@ -202,7 +202,7 @@ def sends_garbage(*messages: str | bytes) -> Script:
 
 
 def sends_garbage_signals(*signals: object) -> Script:
-    """Sends signals that are none, answers, sends them again, then echoes.
+    """Return a script that sends invalid signals, answers, sends them again, then echoes.
 
     Example:
         >>> with FakePeer(server, "dave", scripts.sends_garbage_signals()):
@@ -212,7 +212,7 @@ def sends_garbage_signals(*signals: object) -> Script:
         'hello'
 
     Args:
-        signals: By default `GARBAGE_SIGNALS`.
+        signals: The signals; by default `GARBAGE_SIGNALS`.
 
     Returns:
         The script.
@@ -228,7 +228,7 @@ def sends_garbage_signals(*signals: object) -> Script:
 
 
 def _open(call: FakeCall) -> None:
-    """Answer an incoming call, or wait for the answer to one of ours."""
+    """Answer an incoming call, or wait for the answer to an outgoing one."""
     if call.call.initiator:
         call.wait_open()
     else:
@@ -236,6 +236,6 @@ def _open(call: FakeCall) -> None:
 
 
 def _echo(call: FakeCall, count: int | None = None) -> None:
-    """Send that many messages back; None for all."""
+    """Send `count` messages back; None for all until the call ends."""
     while count is None or len(call.received) < count:
         call.send(call.receive(timeout=float("inf")))

@@ -109,7 +109,7 @@ class Scene:
             (self._folder / "letter.txt").write_text("Dear Bob, ")
         if self._names("inbox"):
             (self._folder / "inbox").mkdir()
-        if self._name.startswith("artico_sync.testing.case"):
+        if self._name.startswith("artico_sync.testing.fixtures.ArticoTestCase"):
             case = self.names["self"] = self.names["ArticoTestCase"]()
             case.setUp()
             self._closing.callback(case.doCleanups)
