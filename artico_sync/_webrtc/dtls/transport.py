@@ -59,6 +59,16 @@ class Certificate(RTCCertificate):
         return self._context
 
 
+class _PacketReceiver:
+    """Passes packets that aiortc has decrypted to a function."""
+
+    def __init__(self, receive: Callable[[bytes], None]) -> None:
+        self._receive = receive
+
+    async def _handle_data(self, data: bytes) -> None:
+        self._receive(data)
+
+
 class DtlsTransport(RTCDtlsTransport):
     """Made by the peer connection, which starts and stops it."""
 
@@ -120,6 +130,8 @@ class DtlsTransport(RTCDtlsTransport):
     def set_packet_receiver(self, receive: Callable[[bytes], None] | None) -> None:
         """Hand each packet to this function once it is decrypted."""
         self._take_data = receive
+        # aiortc's `_recv_next` reads the first datagram after the handshake, often the peer's INIT.
+        self._data_receiver = None if receive is None else _PacketReceiver(receive)
 
     async def _recv_next(self) -> None:
         try:
