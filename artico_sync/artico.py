@@ -124,9 +124,7 @@ class Artico(EventEmitter):
         )
         check_optional_text("token", token)
         if signaling is None:
-            self._address = url if url is not None else os.environ.get(URL_VARIABLE) or PUBLIC_URL
-            # Refuses a bad URL at once; nothing connects yet.
-            self._socket_signaling = SocketSignaling(self._address, self._wanted_id, token=token)
+            self._use_server(url, token)
         elif url is not None or id is not None or token is not None:
             raise ValueError(
                 "signaling takes the place of url, id and token: give them to it instead"
@@ -136,6 +134,11 @@ class Artico(EventEmitter):
         self._bridge = ClientBridge(
             self._wanted_id or "artico", settings, configuration, make_call, RemoteMediaFactory()
         )
+
+    def _use_server(self, url: str | None, token: str | None) -> None:
+        self._address = url if url is not None else os.environ.get(URL_VARIABLE) or PUBLIC_URL
+        # Refuses a bad URL at once; nothing connects yet.
+        self._socket_signaling = SocketSignaling(self._address, self._wanted_id, token=token)
 
     def _use_signaling(self, signaling: Any) -> None:
         missing = [name for name in _SIGNALING_MEMBERS if not hasattr(signaling, name)]

@@ -60,6 +60,8 @@ class Call(EventEmitter):
         'HOW ARE YOU?'
         >>> call.closed, call.close_reason
         (True, 'hangup')
+
+    Large because one object, and one page of help, has all that can be done with a call.
     """
 
     _EVENTS = CALL_EVENTS

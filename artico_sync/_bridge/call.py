@@ -85,13 +85,7 @@ class CallBridge:
         self.initiator = initiator
         #: The engine's half, once the loop has made it.
         self.engine: Session | None = None
-        self.mailbox = Mailbox(
-            f"call {session} with {target!r}",
-            CALL_EVENTS,
-            dispatcher,
-            ended=self.closed_error,
-            unbounded=frozenset({"data"}),
-        )
+        self.mailbox = _make_mailbox(session, target, dispatcher, self.closed_error)
         self.received_streams = ReceivedStreams(self.mailbox, portal.post, make_remote)
         self.shared_tracks = SharedTracks(portal.post, self._local_media, session, target)
         self.call_state = CallState.CALLING if initiator else CallState.RINGING
@@ -102,14 +96,13 @@ class CallBridge:
         self._has_opened = False
         #: True once some wait has reported to its caller that the call is open, or over.
         self._reported = False
+        self._switch_interval = settings.switch_interval
         lock = threading.RLock()
         self._condition = Condition(lock)
-        self._switch_interval = settings.switch_interval
-        self._send_buffer = SendBuffer(
-            portal, lock, self._condition, settings.send_buffer, self._session
-        )
-        self._read_account = ReadAccount(portal, settings.receive_buffer, self._session)
-        self.statistics = CallStatistics(portal, self._session, self._read_account)
+        engine: Callable[[], Session | None] = lambda: self.engine  # noqa: E731
+        self._send_buffer = SendBuffer(portal, lock, self._condition, settings.send_buffer, engine)
+        self._read_account = ReadAccount(portal, settings.receive_buffer, engine)
+        self.statistics = CallStatistics(portal, engine, self._read_account)
 
     # the loop's side
 
@@ -157,9 +150,6 @@ class CallBridge:
 
     def on_delivered(self, delivered: int) -> None:
         self._send_buffer.on_delivered(delivered)
-
-    def _session(self) -> Session | None:
-        return self.engine
 
     def _local_media(self) -> LocalMedia | None:
         return None if self.engine is None else self.engine.sharing
@@ -335,6 +325,19 @@ class CallBridge:
         while not done.wait(deadline.slice()):
             if deadline.expired:
                 raise deadline.error("the call to fall silent", self.session_id, self.target)
+
+
+def _make_mailbox(
+    session: str, target: str, dispatcher: Dispatcher, ended: Callable[[], Exception]
+) -> Mailbox:
+    return Mailbox(
+        f"call {session} with {target!r}",
+        CALL_EVENTS,
+        dispatcher,
+        ended=ended,
+        # The session accepts messages only while there is room in the receive buffer.
+        unbounded=frozenset({"data"}),
+    )
 
 
 class ReadAccount:

@@ -22,7 +22,7 @@ from artico_sync import _bridge as bridge
 #: Whose locks are watched.
 WATCHED = ("artico_sync.", "janus")
 #: Where a lock is made to be waited on, and released by another thread, as an event is.
-EVENTS = ("artico_sync._bridge.waiting.waiter:",)
+EVENTS = ("artico_sync._speedups.semaphore:",)
 
 PlainCondition = threading.Condition
 LOOP_THREAD = "artico_sync-loop"

@@ -12,14 +12,15 @@ from __future__ import annotations
 
 import logging
 import threading
-from collections import defaultdict, deque
+from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
 from artico_sync._bridge.events.dispatcher import Dispatcher, Handler, Registration, register
 from artico_sync._bridge.waiting.deadline import Deadline
-from artico_sync._bridge.waiting.interrupt_safe import Queue
+from artico_sync._bridge.waiting.interrupt_safe import make_interrupt_safe
 from artico_sync._bridge.waiting.waiter import Waiter
+from artico_sync._webrtc._aiortc.janus import BatchQueue
 from artico_sync.errors import ArticoTimeoutError
 
 # The name is public: programs and tests look for errors without a handler under it.
@@ -29,7 +30,7 @@ logger = logging.getLogger("artico_sync.events")
 PENDING_LIMIT = 1000
 
 
-class Event:
+class PendingEvent:
     """The arguments of an event, its sequence number, and a function to call once a user thread has
     consumed it."""
 
@@ -49,46 +50,38 @@ class Event:
             self.on_consumed(*self.arguments)
 
 
-class PendingEvents(Queue[Iterable[Event]]):
+class PendingEvents(BatchQueue[PendingEvent]):
     """A janus queue into which events are put by the batch and gotten one at a time; used under the
     lock of its mailbox."""
 
-    def _init(self, maxsize: int) -> None:
-        self.events: deque[Event] = deque()
+    def __init__(self) -> None:
+        super().__init__()
+        make_interrupt_safe(self)
 
-    def _qsize(self) -> int:
-        return len(self.events)
-
-    def _put(self, item: Iterable[Event]) -> None:
-        self.events.extend(item)
-
-    def _get(self) -> tuple[Event]:
-        return (self.events.popleft(),)
-
-    def append_batch(self, events: Iterable[Event]) -> None:
+    def append_batch(self, events: Iterable[PendingEvent]) -> None:
         """Append events, in their order."""
         self.sync_q.put_nowait(events)
 
-    def pop_oldest(self) -> Event | None:
+    def pop_oldest(self) -> PendingEvent | None:
         """Remove and return the oldest event, if there is one."""
-        if not self.events:
+        if not self.items:
             return None
-        event = self.events[0]
+        event = self.items[0]
         try:
             self.sync_q.get_nowait()
         except BaseException:
             # Ctrl-C, perhaps after it was removed.
-            if not self.events or self.events[0] is not event:
+            if not self.items or self.items[0] is not event:
                 self.put_back(event)
             raise
         return event
 
-    def put_back(self, event: Event) -> None:
+    def put_back(self, event: PendingEvent) -> None:
         """Insert an event before all others."""
-        self.events.appendleft(event)
+        self.items.appendleft(event)
 
 
-class _EventWaiter(Waiter[Event]):
+class _EventWaiter(Waiter[PendingEvent]):
     """A thread that waits for an event."""
 
     __slots__ = ("observes", "observing")
@@ -162,7 +155,7 @@ class Mailbox:
             if self._finished:
                 return
             next_sequence = self._dispatcher.next_sequence
-            events = [Event(arguments, next_sequence(), on_consumed) for arguments in batch]
+            events = [PendingEvent(arguments, next_sequence(), on_consumed) for arguments in batch]
             handled = bool(self._handlers[name])
             waiters = self._observers[name] if handled else self._receivers[name]
             woken = _hand_over(events[:1] * len(waiters) if handled else events, waiters)
@@ -201,7 +194,7 @@ class Mailbox:
 
         Only one of a name is scheduled at a time, so that events that are dropped leave no entry.
         """
-        events = self._queue(name).events
+        events = self._queue(name).items
         if events and self._handlers[name] and name not in self._scheduled:
             sequence = events[0].sequence
             try:
@@ -214,9 +207,9 @@ class Mailbox:
 
     def _drop_oldest(self) -> None:
         bounded = [queue for name, queue in self._queues.items() if name not in self._unbounded]
-        for _ in range(sum(len(queue.events) for queue in bounded) - PENDING_LIMIT):
-            filled = (queue for queue in bounded if queue.events)
-            min(filled, key=lambda queue: queue.events[0].sequence).pop_oldest()
+        for _ in range(sum(len(queue.items) for queue in bounded) - PENDING_LIMIT):
+            filled = (queue for queue in bounded if queue.items)
+            min(filled, key=lambda queue: queue.items[0].sequence).pop_oldest()
             if not self._warned:
                 self._warned = True
                 logger.warning(
@@ -276,7 +269,7 @@ class Mailbox:
             registrations = list(self._handlers[name])
             queue = self._queue(name)
             # A later event is the oldest if the scheduled one was received or dropped since.
-            ready = registrations and queue.events and queue.events[0].sequence <= sequence
+            ready = registrations and queue.items and queue.items[0].sequence <= sequence
             event = queue.pop_oldest() if ready else None
             if event is None:
                 self._schedule(name)
@@ -299,7 +292,7 @@ class Mailbox:
     def pending_count(self, name: str) -> int:
         """Return the number of pending events of a name."""
         with self._lock:
-            return len(self._queue(name).events)
+            return len(self._queue(name).items)
 
     def get(
         self, name: str, deadline: Deadline, what: str, *, observe: bool
@@ -318,7 +311,7 @@ class Mailbox:
             ArticoTimeoutError: The deadline passed.
             Exception: As `ended` makes it, when no event can come any more.
         """
-        event: Event | None = None
+        event: PendingEvent | None = None
         waiter: _EventWaiter | None = None
         try:
             while event is None:
@@ -358,7 +351,7 @@ class Mailbox:
     def _may_become_free(self, name: str) -> bool:
         """Return True if pending events remain that `once` handlers have not consumed."""
         queue = self._queue(name)
-        return bool(queue.events) and all(r.once for r in self._handlers[name])
+        return bool(queue.items) and all(r.once for r in self._handlers[name])
 
     def _end(self, name: str, observe: bool) -> None:
         """Raise the error of a wait that no event can satisfy, unless the end was awaited."""
@@ -374,13 +367,15 @@ class Mailbox:
                 return True
         return False
 
-    def _cancel_wait(self, name: str, waiter: _EventWaiter | None, event: Event | None) -> None:
+    def _cancel_wait(
+        self, name: str, waiter: _EventWaiter | None, event: PendingEvent | None
+    ) -> None:
         if waiter is not None and not self._withdraw(name, waiter) and not waiter.observing:
             event = event or waiter.given
         if event is not None:
             self._put_back(name, event)
 
-    def _put_back(self, name: str, event: Event) -> None:
+    def _put_back(self, name: str, event: PendingEvent) -> None:
         woken = _hand_over([event], self._receivers[name])
         for waiter in woken:
             waiter.wake()
@@ -394,7 +389,7 @@ class Mailbox:
         )
 
 
-def _hand_over(events: Sequence[Event], waiters: list[_EventWaiter]) -> list[_EventWaiter]:
+def _hand_over(events: Sequence[PendingEvent], waiters: list[_EventWaiter]) -> list[_EventWaiter]:
     """Give waiting threads one event each while there are both; return the threads to wake."""
     count = min(len(events), len(waiters))
     woken = waiters[:count]

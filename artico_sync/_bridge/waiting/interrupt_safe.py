@@ -1,27 +1,30 @@
-"""Conditions and janus queues that Ctrl-C never leaves locked; any thread.
+"""Conditions and janus queues that Ctrl-C never leaves locked.
 
-Of `threading.Condition` a `with` runs Python code, and an interrupt after it has taken the lock
-but before the block is entered leaves it taken for ever. Here it runs the lock's own functions.
+A `with` on `threading.Condition` runs Python code, and an interrupt after it has acquired the lock
+but before the block is entered leaves it locked. Here `with` runs the lock's own functions, which
+are written in C.
 """
 
 from __future__ import annotations
 
 import threading
-from typing import TypeVar
+from typing import Any, TypeVar
 
 import janus
+
+from artico_sync._webrtc._aiortc.janus import replace_locks
 
 T = TypeVar("T")
 
 
 class Condition(threading.Condition):
-    """A condition on a reentrant lock, which knows whose it is.
+    """A condition on a reentrant lock, which is acquired and released by functions in C.
 
     Args:
-        lock: Made by who owns the condition, by whom the locks are told apart.
+        lock: Made by the owner of the condition, by which the lock order tells locks apart.
     """
 
-    # `with` looks them up on the type, where slots give what the instance has in them.
+    # `with` looks them up on the type, whose slots return the values of the instance.
     __slots__ = ("__enter__", "__exit__")
 
     def __init__(self, lock: threading.RLock) -> None:
@@ -33,7 +36,7 @@ class Condition(threading.Condition):
         try:
             return super().wait(timeout)
         except BaseException:
-            # Ctrl-C may have come while the lock was given up; only its owner can release it.
+            # Ctrl-C may have come while the lock was released; only its owner can release it.
             try:
                 self.release()
             except RuntimeError:
@@ -42,28 +45,22 @@ class Condition(threading.Condition):
             raise
 
 
-class InterruptSafe:
-    """What janus made with locks of its own gets these conditions, before anybody uses it."""
-
-    def _secure(self) -> None:
-        lock = threading.RLock()
-        self._sync_mutex = lock
-        self._sync_not_empty = Condition(lock)
-        self._sync_not_full = Condition(lock)
-        self._sync_tasks_done = Condition(lock)
+def make_interrupt_safe(queue: janus.Queue[Any]) -> None:
+    """Give a new janus queue these conditions, in place of its own locks."""
+    replace_locks(queue, threading.RLock(), Condition)
 
 
-class Queue(InterruptSafe, janus.Queue[T]):  # type: ignore[misc]
+class Queue(janus.Queue[T]):
     """First in, first out."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._secure()
+        make_interrupt_safe(self)
 
 
-class PriorityQueue(InterruptSafe, janus.PriorityQueue[T]):  # type: ignore[misc]
+class PriorityQueue(janus.PriorityQueue[T]):
     """The smallest first."""
 
     def __init__(self) -> None:
         super().__init__()
-        self._secure()
+        make_interrupt_safe(self)

@@ -1,4 +1,4 @@
-"""Threads that wait: woken in time, woken early, not woken; on semaphores and on locks."""
+"""Waiting threads: woken in time, woken early, not woken; on semaphores and on locks."""
 
 from __future__ import annotations
 
@@ -11,25 +11,23 @@ from time import monotonic
 
 import pytest
 
-from artico_sync._bridge.waiting import waiter as waiter_module
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync._bridge.waiting.waiter import Waiter
-from artico_sync._protocol.settings import Settings
-from artico_sync._speedups.timer_slack import minimise_timer_slack
+from artico_sync._speedups.semaphore import wait_handle_factory
 
 LIMIT = 10.0
 
 
 @pytest.fixture(params=["semaphore", "lock"])
 def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    waiter_module._kind_of_sleep.cache_clear()
+    wait_handle_factory.cache_clear()
     monkeypatch.setenv("ARTICO_SYNC_ACCELERATE", "1" if request.param == "semaphore" else "0")
     yield str(request.param)
-    waiter_module._kind_of_sleep.cache_clear()
+    wait_handle_factory.cache_clear()
 
 
 def wait(waiter: Waiter[str], seconds: float) -> None:
-    """Until something is given, however often the sleep ends before."""
+    """Wait until an object is given, even if single waits end earlier."""
     deadline = Deadline(seconds)
     while waiter.given is None and not deadline.expired:
         waiter.wait(deadline)
@@ -56,7 +54,7 @@ def test_woken_while_asleep_and_before(kind: str) -> None:
         thread.join()
 
 
-def test_the_deadline_ends_it(kind: str) -> None:
+def test_the_deadline_ends_a_wait(kind: str) -> None:
     waiter: Waiter[str] = Waiter()
     begun = monotonic()
     wait(waiter, 0.05)
@@ -65,7 +63,7 @@ def test_the_deadline_ends_it(kind: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
-def test_ctrl_c_ends_it(kind: str) -> None:
+def test_ctrl_c_ends_a_wait(kind: str) -> None:
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
@@ -80,7 +78,7 @@ def test_ctrl_c_ends_it(kind: str) -> None:
         signal.signal(signal.SIGALRM, before)
 
 
-def test_many_at_once(kind: str) -> None:
+def test_many_threads_wait_at_once(kind: str) -> None:
     waiters: list[Waiter[str]] = [Waiter() for _ in range(50)]
     threads = [threading.Thread(target=wait, args=(waiter, LIMIT)) for waiter in waiters]
     for thread in threads:
@@ -93,10 +91,10 @@ def test_many_at_once(kind: str) -> None:
         assert not thread.is_alive()
 
 
-def test_without_semaphores_locks_serve(
+def test_locks_stand_in_for_missing_semaphores(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    waiter_module._kind_of_sleep.cache_clear()
+    wait_handle_factory.cache_clear()
 
     def missing(name: object) -> None:
         raise OSError("no such library")
@@ -105,28 +103,7 @@ def test_without_semaphores_locks_serve(
     monkeypatch.setattr(ctypes, "CDLL", missing)
     with caplog.at_level(logging.INFO, "artico_sync"):
         waiters: list[Waiter[str]] = [Waiter(), Waiter()]
-    waiter_module._kind_of_sleep.cache_clear()
+    wait_handle_factory.cache_clear()
     assert caplog.text.count("Python's own locks") == 1
     waiters[0].wake()
     waiters[0].wait(Deadline(LIMIT))
-
-
-def test_a_punctual_thread_leaves_the_others_as_they_are() -> None:
-    library = ctypes.CDLL(None)
-    if not hasattr(library, "prctl") or not Settings().accelerate:
-        pytest.skip("nothing to be asked for")
-
-    def slack() -> int:
-        return int(library.prctl(30, 0, 0, 0, 0))
-
-    before, during = slack(), []
-
-    def run() -> None:
-        minimise_timer_slack()
-        during.append(slack())
-
-    thread = threading.Thread(target=run)
-    thread.start()
-    thread.join()
-    assert during == [1]
-    assert slack() == before > 1
