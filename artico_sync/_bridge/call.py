@@ -110,7 +110,7 @@ class CallBridge:
         """Connect the bridge to its session; loop thread."""
         self.engine = session
 
-    def on_phase(
+    def on_call_state(
         self, phase: CallState, reason: str | None, detail: str | None, maximum_message: int
     ) -> None:
         opens = phase is CallState.OPEN
@@ -152,7 +152,7 @@ class CallBridge:
         self._send_buffer.on_delivered(delivered)
 
     def _local_media(self) -> LocalMedia | None:
-        return None if self.engine is None else self.engine.sharing
+        return None if self.engine is None else self.engine.local_media
 
     # the user's side
 

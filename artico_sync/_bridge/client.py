@@ -105,7 +105,7 @@ class ClientBridge:
         self.mailbox.emit("call", call, session.metadata)
         return bridge
 
-    def on_session_gone(self, session: str) -> None:
+    def on_session_ended(self, session: str) -> None:
         with self._condition:
             self._calls.pop(session, None)
 
@@ -193,7 +193,7 @@ class ClientBridge:
                 portal.run(self._open, client, timeout=deadline.remaining())
             except ArticoTimeoutError as error:
                 raise deadline.error("signaling to be ready") from error
-            portal.at_exit(client.say_goodbye)
+            portal.at_exit(client.abort)
         except BaseException:
             self._abandon(portal)
             raise
@@ -291,7 +291,7 @@ class ClientBridge:
         except BaseException:
             # Ctrl-C: nothing more is delivered, but no call is left without its end.
             with suppress(ArticoError, OSError):
-                portal.run(client.say_goodbye, timeout=GOODBYE_SECONDS)
+                portal.run(client.abort, timeout=GOODBYE_SECONDS)
             raise
         finally:
             self.mailbox.emit("close")

@@ -123,10 +123,10 @@ class SocketSignalingBridge:
     def on_signal(self, message: dict[str, object]) -> None:
         self._mailbox.emit("signal", message)
 
-    def on_gone(self, peer_id: str) -> None:
+    def on_peer_left(self, peer_id: str) -> None:
         """Ignore it: of use to calls only."""
 
-    def on_back(self, peer_id: str) -> None:
+    def on_peer_returned(self, peer_id: str) -> None:
         """Ignore it: of use to calls only."""
 
     def on_join(self, room: str, peer_id: str, metadata: str | None) -> None:

@@ -37,7 +37,7 @@ class ClientListener(Protocol):
     def on_state(self, state: str) -> None: ...
     def on_event(self, name: str, *arguments: object) -> None: ...
     def on_incoming(self, session: Session) -> SessionListener: ...
-    def on_session_gone(self, session: str) -> None: ...
+    def on_session_ended(self, session: str) -> None: ...
 
 
 Told = Callable[[bool | None], None]
@@ -97,7 +97,7 @@ class Client:
         await self._transport.close()
         self._set_state("disconnected")
 
-    async def say_goodbye(self) -> None:
+    async def abort(self) -> None:
         """Leave at once: the interpreter exits."""
         self._closing = True
         await asyncio.gather(*(session.abort() for session in list(self.sessions.values())))
@@ -157,15 +157,15 @@ class Client:
     def on_join(self, room: str, peer_id: str, metadata: str | None) -> None:
         logger.debug("peer %s joined the room %s", peer_id, room)
 
-    def on_gone(self, peer_id: str) -> None:
+    def on_peer_left(self, peer_id: str) -> None:
         for session in list(self.sessions.values()):
             if session.target == peer_id:
-                session.on_peer_gone()
+                session.on_peer_left()
 
-    def on_back(self, peer_id: str) -> None:
+    def on_peer_returned(self, peer_id: str) -> None:
         for session in list(self.sessions.values()):
             if session.target == peer_id:
-                session.on_peer_back()
+                session.on_peer_returned()
 
     # signals
 
@@ -182,7 +182,7 @@ class Client:
         self._sends[future] = message, told
         future.add_done_callback(self._on_sent)
 
-    def insist(self, message: dict[str, object], attempt: int = 1) -> None:
+    def send_until_delivered(self, message: dict[str, object], attempt: int = 1) -> None:
         """Tell a peer of ours something, again while it has lost the server."""
 
         def told(delivered: bool | None) -> None:
@@ -190,7 +190,9 @@ class Client:
                 pause = INSIST_PAUSE * 2 ** (attempt - 1)
                 loop = asyncio.get_running_loop()
                 self._insisting = [timer for timer in self._insisting if timer.when() > loop.time()]
-                self._insisting.append(loop.call_later(pause, self.insist, message, attempt + 1))
+                self._insisting.append(
+                    loop.call_later(pause, self.send_until_delivered, message, attempt + 1)
+                )
 
         self.send_signal(message, told)
 
@@ -307,8 +309,8 @@ class Client:
         """Start calling `target`."""
         if self._closing:
             # Asked for while the client was still ready; it is not any more.
-            listener.on_phase(CallState.CLOSED, CloseReason.HANGUP, None, 0)
-            self._listener.on_session_gone(session_id)
+            listener.on_call_state(CallState.CLOSED, CloseReason.HANGUP, None, 0)
+            self._listener.on_session_ended(session_id)
             return
         session = self._new_session(session_id, target, metadata, listener, initiator=True)
         if self._state != "ready":
@@ -333,7 +335,7 @@ class Client:
         self._finished[session.session] = session.target, session.signaling.goodbye
         while len(self._finished) > self._settings.remembered_sessions:
             self._finished.popitem(last=False)
-        self._listener.on_session_gone(session.session)
+        self._listener.on_session_ended(session.session)
 
 
 def _has_arrived(sent: asyncio.Future[bool | None]) -> bool:

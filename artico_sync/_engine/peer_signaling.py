@@ -19,7 +19,7 @@ class SignalSender(Protocol):
     def send_signal(
         self, message: dict[str, object], told: Callable[[bool | None], None]
     ) -> None: ...
-    def insist(self, message: dict[str, object]) -> None: ...
+    def send_until_delivered(self, message: dict[str, object]) -> None: ...
 
 
 class PeerSignaling:
@@ -56,12 +56,12 @@ class PeerSignaling:
         if self.peer_is_artico_sync:
             self.said_bye = True
             self.goodbye = body = wire.bye(reason, detail)
-            self._sender.insist(self._addressed(body))
+            self._sender.send_until_delivered(self._addressed(body))
 
     def send_ringing(self) -> None:
         """Tell a caller of ours that it reached one of ours, so that either can say goodbye."""
         if self.peer_is_artico_sync:
-            self._sender.insist(self._addressed(wire.ringing()))
+            self._sender.send_until_delivered(self._addressed(wire.ringing()))
 
     def send_later(self, body: dict[str, Any], send: Callable[[dict[str, Any]], None]) -> None:
         """Have `send` called, in a while, with all that the peer was away for."""

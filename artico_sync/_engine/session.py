@@ -85,7 +85,7 @@ class Session:
         if settings.ring_timeout is not None:
             loop = asyncio.get_running_loop()
             self._ring_timer = loop.call_later(settings.ring_timeout, self._on_ring_timeout)
-        self.sharing = LocalMedia(self._on_media_error)
+        self.local_media = LocalMedia(self._on_media_error)
         self._remote_streams: RemoteStreams | None = None
         self._hanging: asyncio.Task[None] | None = None
         self._delivered = True
@@ -181,7 +181,7 @@ class Session:
         self._detail = detail
         self._close(BYE_REASONS.get(reason, CloseReason.REMOTE))
 
-    def on_peer_gone(self) -> None:
+    def on_peer_left(self) -> None:
         """The peer has left the server and not come back: an answered call may do without it."""
         if self.phase is CallState.CALLING:
             self._detail = "it has left"
@@ -190,7 +190,7 @@ class Session:
             self._detail = "the caller has left"
             self._close(CloseReason.REMOTE)
 
-    def on_peer_back(self) -> None:
+    def on_peer_returned(self) -> None:
         """The peer has lost its server and come back: so may have been lost what we sent it."""
         if not self._suspended:
             self.suspend()
@@ -253,7 +253,7 @@ class Session:
             self._opened = asyncio.get_running_loop().time()
             self._enter(CallState.OPEN)
             assert self.channel is not None
-            self.sharing.start(self.negotiation, self.channel)
+            self.local_media.start(self.negotiation, self.channel)
 
     def on_channel_closed(self) -> None:
         self._channel_closed.set()
@@ -331,7 +331,7 @@ class Session:
             self._connect_timer = None
         if self.listener is not None:
             maximum = self.channel.maximum_message if self.channel is not None else 0
-            self.listener.on_phase(phase, self.reason, self._detail, maximum)
+            self.listener.on_call_state(phase, self.reason, self._detail, maximum)
 
     def _on_connect_timeout(self) -> None:
         self._connect_timer = None
@@ -363,7 +363,7 @@ class Session:
             if self._consumer is not None:
                 self._consumer.cancel()
                 await asyncio.gather(self._consumer, return_exceptions=True)
-            await self.sharing.close()
+            await self.local_media.close()
             if self.negotiation is not None:
                 await self.negotiation.close()
             if self.connection is not None:

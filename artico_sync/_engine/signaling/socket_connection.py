@@ -128,8 +128,8 @@ class SocketConnection:
             ("error", self._on_error),
             ("signal", self._on_signal),
             ("join", self._on_join),
-            ("gone", functools.partial(self._on_presence, "on_gone")),
-            ("back", functools.partial(self._on_presence, "on_back")),
+            ("gone", functools.partial(self._on_presence, "on_peer_left")),
+            ("back", functools.partial(self._on_presence, "on_peer_returned")),
         ):
             self._client.on(event, handler)
         token = auth.get("token")

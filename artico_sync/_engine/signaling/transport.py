@@ -28,10 +28,10 @@ class SignalingListener(Protocol):
     def on_join(self, room: str, peer_id: str, metadata: str | None) -> None:
         """A peer came into a room we are in."""
 
-    def on_gone(self, peer_id: str) -> None:
+    def on_peer_left(self, peer_id: str) -> None:
         """A peer we exchanged signals with has left the server and not come back."""
 
-    def on_back(self, peer_id: str) -> None:
+    def on_peer_returned(self, peer_id: str) -> None:
         """A peer we sent signals to has lost the server and come back; some may have been lost."""
 
 

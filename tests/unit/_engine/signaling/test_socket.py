@@ -45,9 +45,9 @@ class Recorder:
     def on_signal(self, message: dict[str, object]) -> None:
         self.heard.put_nowait(("signal", message))
 
-    def on_back(self, peer_id: str) -> None: ...
+    def on_peer_returned(self, peer_id: str) -> None: ...
 
-    def on_gone(self, peer_id: str) -> None:
+    def on_peer_left(self, peer_id: str) -> None:
         self.heard.put_nowait(("gone", peer_id))
 
     def on_join(self, room: str, peer_id: str, metadata: str | None) -> None:
