@@ -1,4 +1,4 @@
-"""Tracks to share on calls, and a log of what the other end is told of them; any thread."""
+"""Tracks to share on calls, and a log of the events they cause at the other end."""
 
 from __future__ import annotations
 
@@ -21,40 +21,40 @@ from tests.polling import wait_until
 LIMIT = 20.0 * TIME_UNIT
 FPS = 15
 
-Colour = tuple[int, int, int]
+Color = tuple[int, int, int]
 #: Name, kind (for tracks), ids and metadata of one event.
 Entry = tuple[object, ...]
 
 
-def pictures(colour: Colour, fps: float = FPS, **options: Any) -> VideoTrack:
-    """A track of one colour, without end."""
-    return VideoTrack.from_frames(itertools.repeat(plain(colour)), fps, **options)
+def pictures(color: Color, fps: float = FPS, **options: Any) -> VideoTrack:
+    """Return an endless track of one color."""
+    return VideoTrack.from_frames(itertools.repeat(plain(color)), fps, **options)
 
 
 def sound(frequency: float) -> AudioTrack:
-    """A track of one tone, without end; a second of it joins to the next."""
+    """Return an endless track of one tone; each second of it continues the one before."""
     return AudioTrack.from_chunks(itertools.repeat(tone(round(frequency), 1.0)))
 
 
-def film(colour: Colour, frequency: float) -> MediaStream:
-    """A stream of a picture and a tone."""
-    return MediaStream([pictures(colour), sound(frequency)])
+def film(color: Color, frequency: float) -> MediaStream:
+    """Return a stream of a picture and a tone."""
+    return MediaStream([pictures(color), sound(frequency)])
 
 
-def wait_for_colour(track: RemoteTrack, colour: Colour, tolerance: float = 40) -> None:
-    """Read the track until it shows a colour."""
+def wait_for_color(track: RemoteTrack, color: Color, tolerance: float = 40) -> None:
+    """Read the track until it shows a color."""
     deadline = monotonic() + LIMIT
     mean = None
     while monotonic() < deadline:
         picture = track.read(timeout=LIMIT)
-        if shows(picture, colour, tolerance):
+        if shows(picture, color, tolerance):
             return
         mean = picture.reshape(-1, 3).mean(axis=0)
-    raise AssertionError(f"never saw {colour}, in the end {mean}")
+    raise AssertionError(f"never saw {color}, at the end {mean}")
 
 
-def heard(track: RemoteTrack, seconds: float) -> NDArray[Any]:
-    """So many seconds of the track's sound, one after another."""
+def read_sound(track: RemoteTrack, seconds: float) -> NDArray[Any]:
+    """Read n seconds of the track's sound."""
     parts: list[NDArray[Any]] = []
     while sum(map(len, parts)) < seconds * 48000:
         parts.append(track.read(timeout=LIMIT))
@@ -62,18 +62,18 @@ def heard(track: RemoteTrack, seconds: float) -> NDArray[Any]:
 
 
 def wait_for_tone(track: RemoteTrack, frequency: float, tolerance: float = 10) -> None:
-    """Listen to the track until a tone is heard."""
+    """Read the track until its strongest frequency is that of a tone."""
     deadline = monotonic() + LIMIT
     found = 0.0
     while monotonic() < deadline:
-        piece = heard(track, 0.25)
+        piece = read_sound(track, 0.25)
         found = frequency_of(piece)
         if abs(found - frequency) < tolerance and loudness(piece) > 200:
             return
-    raise AssertionError(f"never heard {frequency} Hz, in the end {found:.0f} Hz")
+    raise AssertionError(f"never found {frequency} Hz, at the end {found:.0f} Hz")
 
 
-def in_background(function: Callable[[], None]) -> threading.Thread:
+def start_thread(function: Callable[[], None]) -> threading.Thread:
     """Run a function on a thread of its own."""
     thread = threading.Thread(target=function)
     thread.start()
@@ -81,7 +81,7 @@ def in_background(function: Callable[[], None]) -> threading.Thread:
 
 
 class MediaLog:
-    """What a call is told of the peer's streams and tracks, in order."""
+    """The events of a call about the peer's streams and tracks, in order."""
 
     NAMES = ("stream", "track", "removetrack", "removestream")
 
@@ -120,19 +120,19 @@ class MediaLog:
 
     @property
     def entries(self) -> list[Entry]:
-        """All so far."""
+        """All events not consumed by `wait`."""
         with self._condition:
             return list(self._entries)
 
     def wait(self, *wanted: Entry) -> None:
-        """Wait until these were told, in this order; forget them. Nothing else may have been."""
+        """Wait for exactly these events, in this order, and consume them."""
         with self._condition:
             self._condition.wait_for(lambda: len(self._entries) >= len(wanted), LIMIT)
             found, self._entries = self._entries[: len(wanted)], self._entries[len(wanted) :]
         assert found == list(wanted)
 
     def wait_for(self, entry: Entry) -> None:
-        """Wait until this was told, whatever else was."""
+        """Wait for an event, among any others."""
         with self._condition:
             assert self._condition.wait_for(lambda: entry in self._entries, LIMIT), (
                 entry,
@@ -140,47 +140,47 @@ class MediaLog:
             )
 
     def wait_for_any(self, name: str, count: int) -> None:
-        """Wait until an event of that name was told `count` times."""
+        """Wait for `count` events of a name."""
         with self._condition:
             assert self._condition.wait_for(
                 lambda: sum(entry[0] == name for entry in self._entries) >= count, LIMIT
             ), self._entries
 
     def track_of(self, kind: str) -> RemoteTrack:
-        """The track of one kind that came last."""
+        """Return the latest track of a kind."""
         return [track for track in self.tracks.values() if track.kind == kind][-1]
 
     def wait_error(self, count: int = 1) -> Exception:
-        """Wait for the `count`th error."""
+        """Wait for the `count`th error and return it."""
         with self._condition:
             assert self._condition.wait_for(lambda: len(self.errors) >= count, LIMIT), "no error"
             return self.errors[count - 1]
 
     def wait_track(self, track_id: str) -> RemoteTrack:
-        """Wait for the track with that id."""
+        """Wait for the track with an id and return it."""
         with self._condition:
             assert self._condition.wait_for(lambda: track_id in self.tracks, LIMIT), self._entries
             return self.tracks[track_id]
 
 
-def told_of(stream: MediaStream, metadata: str | None = None) -> list[Entry]:
-    """What a peer is told when it gets a stream."""
+def sharing_events(stream: MediaStream, metadata: str | None = None) -> list[Entry]:
+    """Return the events for a stream that a peer begins to share."""
     return [
         ("stream", stream.id, metadata),
         *(("track", track.kind, track.id, stream.id, metadata) for track in stream.tracks),
     ]
 
 
-def told_of_end(stream: MediaStream, metadata: str | None = None) -> list[Entry]:
-    """What a peer is told when it loses a stream."""
+def unsharing_events(stream: MediaStream, metadata: str | None = None) -> list[Entry]:
+    """Return the events for a stream that a peer stops sharing."""
     return [
         *(("removetrack", track.kind, track.id, stream.id, metadata) for track in stream.tracks),
         ("removestream", stream.id, metadata),
     ]
 
 
-def shared_with(call: Call) -> list[tuple[str, str | None, list[tuple[str, str]]]]:
-    """The streams a peer shares with us now: id, metadata, and kind and id of each track."""
+def describe_streams(call: Call) -> list[tuple[str, str | None, list[tuple[str, str]]]]:
+    """Return id, metadata, and kind and id of each track of the streams the peer shares now."""
     return sorted(
         (stream.id, stream.metadata, sorted((track.kind, track.id) for track in stream.tracks))
         for stream in call.streams
@@ -188,9 +188,10 @@ def shared_with(call: Call) -> list[tuple[str, str | None, list[tuple[str, str]]
 
 
 def remote_track(call: Call, stream_id: str, kind: str) -> RemoteTrack:
-    """Wait for the track of one kind in a stream the peer shares.
+    """Wait for the track of a kind in a stream the peer shares, and return it.
 
-    Chromium gives a track an id of its own when it sends it on an m-line that is there already.
+    The id is not known in advance: Chromium gives a track another one if it sends it on an existing
+    m-section.
     """
     found: list[RemoteTrack] = []
 
@@ -209,7 +210,7 @@ def remote_track(call: Call, stream_id: str, kind: str) -> RemoteTrack:
 
 
 def check_order(entries: list[Entry]) -> None:
-    """Every event stands where it may stand."""
+    """Check that every event is in a valid place."""
     live: dict[object, set[object]] = {}
     for name, *rest in entries:
         if name == "stream":
@@ -224,14 +225,14 @@ def check_order(entries: list[Entry]) -> None:
             assert live.pop(rest[0]) == set()
 
 
-def numbered(size: int = 64) -> Iterator[NDArray[np.uint8]]:
-    """Pictures whose brightness goes up by one from one to the next."""
+def numbered_pictures(size: int = 64) -> Iterator[NDArray[np.uint8]]:
+    """Yield pictures, each one level brighter than the one before."""
     for number in itertools.count():
         yield np.full((size, size, 3), number % 200 + 20, np.uint8)
 
 
-def streams_of(call: Call, direction: str, kind: str) -> list[dict[str, Any]]:
-    """The statistics of the RTP streams one way."""
+def rtp_streams(call: Call, direction: str, kind: str) -> list[dict[str, Any]]:
+    """Return the statistics of the RTP streams of a direction and a kind."""
     found: list[dict[str, Any]] = call.stats()["streams"]
     return [one for one in found if one["direction"] == direction and one["kind"] == kind]
 
@@ -243,16 +244,16 @@ __all__ = [
     "to_array",
     "check_order",
     "film",
-    "heard",
-    "in_background",
-    "numbered",
+    "read_sound",
+    "start_thread",
+    "numbered_pictures",
     "pictures",
     "remote_track",
-    "shared_with",
+    "describe_streams",
     "sound",
-    "streams_of",
-    "told_of",
-    "told_of_end",
-    "wait_for_colour",
+    "rtp_streams",
+    "sharing_events",
+    "unsharing_events",
+    "wait_for_color",
     "wait_for_tone",
 ]

@@ -18,19 +18,19 @@ BLUE = (30, 50, 200)
 FILM_FPS = 20
 
 
-def plain(colour: tuple[int, int, int], width: int = 160, height: int = 120) -> NDArray[np.uint8]:
+def plain(color: tuple[int, int, int], width: int = 160, height: int = 120) -> NDArray[np.uint8]:
     """Return a picture of one color."""
-    return np.full((height, width, 3), colour, np.uint8)
+    return np.full((height, width, 3), color, np.uint8)
 
 
-def colour_of(picture: NDArray[Any]) -> NDArray[np.float64]:
+def mean_color(picture: NDArray[Any]) -> NDArray[np.float64]:
     """Return the mean color of a picture."""
     return np.asarray(picture.reshape(-1, 3).mean(axis=0), np.float64)
 
 
-def shows(picture: NDArray[Any], colour: tuple[int, int, int], tolerance: float = 25) -> bool:
-    """Return True if the mean color of a picture is about `colour`."""
-    return bool(np.abs(colour_of(picture) - colour).max() < tolerance)
+def shows(picture: NDArray[Any], color: tuple[int, int, int], tolerance: float = 25) -> bool:
+    """Return True if the mean color of a picture is about `color`."""
+    return bool(np.abs(mean_color(picture) - color).max() < tolerance)
 
 
 def tone(
@@ -111,9 +111,9 @@ class Film:
             np.concatenate([piece for _, piece in sound]) if sound else np.zeros((0, 1), np.int16)
         )
 
-    def first(self, colour: tuple[int, int, int]) -> float:
+    def first(self, color: tuple[int, int, int]) -> float:
         """Return when a picture first shows a color, in seconds."""
-        return next(time for time, picture in self.pictures if shows(picture, colour, 40))
+        return next(time for time, picture in self.pictures if shows(picture, color, 40))
 
     def first_sound(self) -> float:
         """Return when the sound becomes loud, in seconds."""

@@ -114,7 +114,7 @@ class FilePlayer:
                 )
 
     def pause(self, source: Source) -> None:
-        """Stop to play a source; playback pauses with the last one."""
+        """Stop playing a source; playback pauses with the last one."""
         with self._condition:
             self._active.discard(source)
             self._condition.notify_all()

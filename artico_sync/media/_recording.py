@@ -241,7 +241,7 @@ class TrackRecorder:
                 self._worker = Worker("record", self._run, self.stop, self._has_work)
 
     def stop(self) -> None:
-        """Stop to record the current tracks; any thread, does not wait."""
+        """Stop recording the current tracks; any thread, does not wait."""
         with self._lock:
             self._readers.clear()
             reader = self._reader
@@ -343,14 +343,14 @@ class Recording:
             recorder.enqueue_reader(reader)
 
     def stop(self) -> None:
-        """Stop to record; does not wait."""
+        """Stop recording; does not wait."""
         with self._lock:
             tracks = list(self._tracks)
         for _, recorder in tracks:
             recorder.stop()
 
     def finish(self, deadline: Deadline) -> None:
-        """Stop to record and write the file.
+        """Stop recording and write the file.
 
         Raises:
             ArticoTimeoutError: The deadline passed before everything was encoded.

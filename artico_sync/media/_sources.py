@@ -302,7 +302,7 @@ class PullingProducer:
         self._worker: Worker | None = None
 
     def start(self) -> None:
-        """Start to pull; any thread."""
+        """Start pulling; any thread."""
         if self._reader is not None:
             self._reader.resume()
         with self._lock:
@@ -313,7 +313,7 @@ class PullingProducer:
                 self._worker = Worker(self._name, self._run, self.pause, lambda: self._wanted)
 
     def pause(self) -> None:
-        """Stop to pull after the current item; any thread."""
+        """Stop pulling after the current item; any thread."""
         with self._lock:
             self._wanted = False
             self._source.pause()

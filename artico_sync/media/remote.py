@@ -337,7 +337,7 @@ class RemoteMediaStream(MediaStream):
         """
 
     def record(self, path: str | os.PathLike[str]) -> Recorder:
-        """Start to record the stream, until `stop()` of the recorder or the end of its `with`.
+        """Start recording the stream, until `stop()` of the recorder or the end of its `with`.
 
         May be called from any thread; does not wait for frames.
 

@@ -18,6 +18,7 @@ from artico_sync._bridge.portal import assert_not_loop_thread
 from artico_sync._bridge.streams import FrameReader
 from artico_sync._bridge.threads import ForkGuard
 from artico_sync._bridge.waiting.deadline import Deadline
+from artico_sync._checks import check_text
 from artico_sync._display import html_table
 from artico_sync._not_copyable import NotCopyable
 from artico_sync.errors import ForkError, MediaError
@@ -85,9 +86,7 @@ class MediaStream(NotCopyable):
     def __init__(self, tracks: Iterable[Track] = (), id: str | None = None) -> None:
         if id is None:
             id = str(uuid.uuid4())
-        elif not isinstance(id, str):
-            raise TypeError(f"a stream's id is a string, not {type(id).__name__}")
-        elif _STREAM_ID.fullmatch(id) is None or id == "-":
+        elif _STREAM_ID.fullmatch(check_text("id", id)) is None or id == "-":
             raise ValueError(f"a stream's id is 1 to 64 letters, digits or marks, not {id!r}")
         checked = tuple(check_track(track) for track in tracks)
         if len({track.id for track in checked}) != len(checked):

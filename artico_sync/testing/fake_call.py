@@ -270,7 +270,7 @@ class FakeCall:
         self._call.hangup()
 
     def go_silent(self) -> None:
-        """Stop to send and receive on this call for good, packets and signals, as if the network
+        """Stop sending and receiving on this call for good, packets and signals, as if the network
         were gone; messages sent before arrive.
 
         Example:

@@ -11,8 +11,8 @@ from typing import Any
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync.artico import Artico
 from artico_sync.call import Call
-from artico_sync.signaling import MemoryHub
 from artico_sync.server.server import ArticoServer
+from artico_sync.signaling import MemoryHub
 from artico_sync.testing.fake_call import Script
 from artico_sync.testing.leaks import TestChecks
 from artico_sync.testing.peers import ClosingStack, FakePeer, TestClient

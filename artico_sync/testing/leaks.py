@@ -197,7 +197,7 @@ class TestChecks:
         self._leaks = LeakDetector(library_only=True)
 
     def start(self) -> None:
-        """Start to listen to the log."""
+        """Start listening to the log."""
         self._log.__enter__()
 
     def finish(self, settle_limit: float) -> str:

@@ -17,7 +17,7 @@ from artico_sync.signaling import Message
 from tests.browser.browser_media import PageMedia, page_stream
 from tests.browser.browser_peer import BrowserCall
 from tests.browser.conftest import MakeBrowserPeer
-from tests.call_media import FPS, pictures, remote_track, wait_for_colour
+from tests.call_media import FPS, pictures, remote_track, wait_for_color
 from tests.conftest import RTC_CONFIG, TIME_UNIT, MakeArtico
 from tests.datagram_relay import Relay
 from tests.faults.network import Network, RelayedSocketSignaling
@@ -68,7 +68,7 @@ class Flow:
         shown = page_stream(self._theirs.peer, GREEN)
         self._page.add_stream(shown, "from the page")
         self._video: RemoteTrack = remote_track(self._call, shown.id, "video")
-        wait_for_colour(self._video, GREEN)
+        wait_for_color(self._video, GREEN)
         self._theirs.peer.invoke("count", self._theirs.session, 1000 * INTERVAL)
         self._sender.start()
         return self
@@ -152,7 +152,7 @@ def test_a_page_restarts_ice_while_both_share(
         # Chromium, when it had to take its offer back just then, may decode a track and yet give
         # its video element nothing.
         ice.wait_decoded(ours.id, 20)
-        wait_for_colour(remote_track(call, shown.id, "video"), BLUE)
+        wait_for_color(remote_track(call, shown.id, "video"), BLUE)
 
 
 @contextmanager

@@ -10,15 +10,15 @@ from tests.browser.conftest import MakeBrowserPeer
 from tests.call_media import (
     LIMIT,
     MediaLog,
+    describe_streams,
     film,
     pictures,
     remote_track,
-    shared_with,
+    rtp_streams,
+    sharing_events,
     sound,
-    streams_of,
-    told_of,
-    told_of_end,
-    wait_for_colour,
+    unsharing_events,
+    wait_for_color,
     wait_for_tone,
 )
 from tests.conftest import MakeArtico
@@ -79,9 +79,9 @@ def test_python_sees_and_hears_a_page(ends: tuple[Call, PageMedia]) -> None:
     assert log.entries[0][:2] == ("stream", stream.id)
     assert [entry[:4] for entry in sorted(log.entries[1:], key=str)] == told
     wait_metadata(call, "of the page")
-    wait_for_colour(remote_track(call, stream.id, "video"), GREEN)
+    wait_for_color(remote_track(call, stream.id, "video"), GREEN)
     wait_for_tone(remote_track(call, stream.id, "audio"), 660)
-    (numbers,) = streams_of(call, "inbound", "video")
+    (numbers,) = rtp_streams(call, "inbound", "video")
     assert numbers["codec"] in ("VP8", "H264")
     assert numbers["frames_decoded"] > 0
     page.remove_track(stream, "video")
@@ -102,7 +102,7 @@ def test_both_ways_at_once_and_again(ends: tuple[Call, PageMedia]) -> None:
         log.wait_for_any("stream", round + 1)
         wait_metadata(call, f"page {round}")
         page.see(mine.tracks[0].id, RED)
-        wait_for_colour(remote_track(call, theirs.id, "video"), BLUE)
+        wait_for_color(remote_track(call, theirs.id, "video"), BLUE)
         page.hear(mine.tracks[1].id, 440)
         wait_for_tone(remote_track(call, theirs.id, "audio"), 880)
         assert page.streams[0][:2] == (mine.id, f"python {round}")
@@ -120,7 +120,7 @@ def test_a_page_adds_a_stream_while_it_answers_an_offer(
     mine, theirs = film(RED, 440), page_stream(page.call.peer, BLUE, 880)
     page.add_stream_before_answer(theirs, "of the page")
     call.add_stream(mine, "of Python")
-    wait_for_colour(remote_track(call, theirs.id, "video"), BLUE)
+    wait_for_color(remote_track(call, theirs.id, "video"), BLUE)
     wait_for_tone(remote_track(call, theirs.id, "audio"), 880)
     page.see(mine.tracks[0].id, RED)
     page.hear(mine.tracks[1].id, 440)
@@ -182,15 +182,15 @@ def test_a_second_stream_beside_the_first(ends: tuple[Call, PageMedia]) -> None:
     )
     page.add_stream(ours, "green")
     page.add_stream(other, "yellow")
-    wait_for_colour(remote_track(call, ours.id, "video"), GREEN)
-    wait_for_colour(remote_track(call, other.id, "video"), YELLOW)
+    wait_for_color(remote_track(call, ours.id, "video"), GREEN)
+    wait_for_color(remote_track(call, other.id, "video"), YELLOW)
     wait_for_tone(remote_track(call, other.id, "audio"), 550)
     call.remove_stream(first)
     page.remove_stream(ours)
     log.wait_for(("removestream", ours.id, "green"))
     wait_until(lambda: len(page.streams) == 1, "one stream in the page", LIMIT)
     page.see(second.tracks[0].id, BLUE)
-    wait_for_colour(remote_track(call, other.id, "video"), YELLOW)
+    wait_for_color(remote_track(call, other.id, "video"), YELLOW)
     assert [stream.id for stream in call.streams] == [other.id]
 
 
@@ -222,11 +222,11 @@ def test_a_track_added_to_a_stream_that_is_there(ends: tuple[Call, PageMedia]) -
     assert page.events()[-1] == ("track", "audio", tone.id, stream.id, "growing")
     theirs = page_stream(page.call.peer, GREEN, 660)
     page.add_track(theirs, "video")
-    wait_for_colour(remote_track(call, theirs.id, "video"), GREEN)
+    wait_for_color(remote_track(call, theirs.id, "video"), GREEN)
     page.add_track(theirs, "audio")
     wait_for_tone(remote_track(call, theirs.id, "audio"), 660)
     assert len(call.streams) == 1
-    assert [kind for kind, _ in shared_with(call)[0][2]] == ["audio", "video"]
+    assert [kind for kind, _ in describe_streams(call)[0][2]] == ["audio", "video"]
 
 
 def test_the_end_of_a_track_reaches_the_page(ends: tuple[Call, PageMedia]) -> None:
@@ -250,7 +250,7 @@ def test_a_page_decodes_the_codec_wished_for(
     track = pictures(GREEN, codec=codec)
     call.add_stream(MediaStream([track]))
     PageMedia(page.wait_call()).see(track.id, GREEN)
-    assert streams_of(call, "outbound", "video")[0]["codec"] == codec
+    assert rtp_streams(call, "outbound", "video")[0]["codec"] == codec
 
 
 def test_python_and_a_page_are_told_the_same(ends: tuple[Call, PageMedia]) -> None:
@@ -260,4 +260,4 @@ def test_python_and_a_page_are_told_the_same(ends: tuple[Call, PageMedia]) -> No
     wait_until(lambda: len(page.events()) >= 2, "the stream", LIMIT)
     call.remove_stream(stream)
     wait_until(lambda: len(page.events()) >= 4, "the end of the stream", LIMIT)
-    assert page.events() == [*told_of(stream, "one"), *told_of_end(stream, "one")]
+    assert page.events() == [*sharing_events(stream, "one"), *unsharing_events(stream, "one")]

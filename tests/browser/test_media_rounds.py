@@ -17,10 +17,10 @@ from tests.call_media import (
     LIMIT,
     MediaLog,
     check_order,
+    describe_streams,
     pictures,
     remote_track,
-    shared_with,
-    wait_for_colour,
+    wait_for_color,
 )
 from tests.conftest import MakeArtico
 from tests.media_content import BLUE, GREEN, RED
@@ -32,7 +32,7 @@ KINDS = (("video",), ("audio",), ("video", "audio"))
 
 def kinds_of(call: Call) -> list[tuple[str, str | None, list[str]]]:
     """What Python has of the page: ids and metadata of streams, kinds of their tracks."""
-    return [(id, text, [kind for kind, _ in tracks]) for id, text, tracks in shared_with(call)]
+    return [(id, text, [kind for kind, _ in tracks]) for id, text, tracks in describe_streams(call)]
 
 
 class Python:
@@ -137,7 +137,7 @@ def test_ten_rounds(
     page.see(last.id, RED)
     shown = page_stream(peer, BLUE)
     browser.add(shown, "last")
-    wait_for_colour(remote_track(call, shown.id, "video"), BLUE)
+    wait_for_color(remote_track(call, shown.id, "video"), BLUE)
     call.send("settled")
     assert page.call.receive(1) == ["settled"]
 

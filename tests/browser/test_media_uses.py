@@ -12,7 +12,7 @@ from artico_sync import Call, MediaStream
 from artico_sync.media import RemoteTrack, RemoteVideoTrack
 from tests.browser.browser_media import PageMedia, page_camera, page_stream
 from tests.browser.conftest import MakeBrowserPeer
-from tests.call_media import LIMIT, heard, pictures, remote_track, wait_for_colour
+from tests.call_media import LIMIT, pictures, read_sound, remote_track, wait_for_color
 from tests.conftest import TIME_UNIT, MakeArtico
 from tests.media_content import BLUE, GREEN, RED, Film, frequency_of, loudness, shows
 
@@ -41,7 +41,7 @@ def test_the_camera_and_microphone_of_a_page(ends: tuple[Call, PageMedia]) -> No
         for later in (video.read(LIMIT) for _ in range(30))
     )
     assert moved
-    assert loudness(heard(audio, 1.5)) > 50
+    assert loudness(read_sound(audio, 1.5)) > 50
 
 
 def test_a_page_gets_its_picture_back_changed(ends: tuple[Call, PageMedia]) -> None:
@@ -67,7 +67,7 @@ def test_a_page_is_recorded_and_photographed(ends: tuple[Call, PageMedia], tmp_p
     page.add_stream(shared, "to record")
     video = remote_track(call, shared.id, "video")
     remote_track(call, shared.id, "audio")
-    wait_for_colour(video, BLUE)
+    wait_for_color(video, BLUE)
     with call.streams[0].record(tmp_path / "page.mp4"):
         assert not threading.Event().wait(4.0)
     seen = Film(tmp_path / "page.mp4")

@@ -11,7 +11,7 @@ import pytest
 
 from artico_sync import Call, MediaStream
 from artico_sync.media import Recorder, RemoteMediaStream
-from tests.call_media import LIMIT, MediaLog, sound, streams_of, wait_for_tone
+from tests.call_media import LIMIT, MediaLog, rtp_streams, sound, wait_for_tone
 from tests.conftest import TIME_UNIT, MakeArtico
 from tests.faults.network import Network
 from tests.media_content import BLUE, RED, Film, frequency_of, loudness, make_film
@@ -82,7 +82,7 @@ def test_losses_are_told() -> None:
 
         def lost() -> bool:
             return any(
-                one["packets_lost"] > 0 for one in streams_of(ends.callee, "inbound", "audio")
+                one["packets_lost"] > 0 for one in rtp_streams(ends.callee, "inbound", "audio")
             )
 
         wait_until(lost, "a packet to be missed", LIMIT)

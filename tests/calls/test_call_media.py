@@ -19,15 +19,15 @@ from tests.call_media import (
     LIMIT,
     MediaLog,
     check_order,
+    describe_streams,
     film,
-    numbered,
+    numbered_pictures,
     pictures,
-    shared_with,
+    rtp_streams,
+    sharing_events,
     sound,
-    streams_of,
-    told_of,
-    told_of_end,
-    wait_for_colour,
+    unsharing_events,
+    wait_for_color,
     wait_for_tone,
 )
 from tests.conftest import TIME_UNIT, MakeArtico
@@ -58,18 +58,18 @@ def test_a_stream_comes_once_and_each_of_its_tracks_once(
     alice.add_stream(stream, metadata)
     # JavaScript's peers say "no metadata" with an empty text.
     seen = metadata or None
-    log.wait(*told_of(stream, seen))
+    log.wait(*sharing_events(stream, seen))
     (remote,) = bob.streams
     assert (remote.id, remote.metadata) == (stream.id, seen)
     assert [track.id for track in remote.tracks] == [track.id for track in stream.tracks]
     assert [track.kind for track in remote.tracks] == ["video", "audio"]
     assert [track.stream for track in log.tracks.values()] == [remote, remote]
     video, audio = (log.tracks[track.id] for track in stream.tracks)
-    wait_for_colour(video, RED)
+    wait_for_color(video, RED)
     wait_for_tone(audio, 440)
     assert alice.streams == ()
     alice.remove_stream(stream)
-    log.wait(*told_of_end(stream, seen))
+    log.wait(*unsharing_events(stream, seen))
     assert bob.streams == ()
     assert (video.ended, audio.ended) == (True, True)
     assert not any(track_ended(track) for track in stream.tracks)
@@ -92,10 +92,10 @@ def test_the_same_stream_goes_and_comes_again_and_again(pair: tuple[Call, Call])
     for round in range(4):
         metadata = f"round {round}"
         pair[0].add_stream(stream, metadata)
-        log.wait(*told_of(stream, metadata))
-        wait_for_colour(log.tracks[stream.tracks[0].id], BLUE)
+        log.wait(*sharing_events(stream, metadata))
+        wait_for_color(log.tracks[stream.tracks[0].id], BLUE)
         pair[0].remove_stream(stream)
-        log.wait(*told_of_end(stream, metadata))
+        log.wait(*unsharing_events(stream, metadata))
     assert log.errors == []
 
 
@@ -105,15 +105,15 @@ def test_a_second_stream_beside_the_first(pair: tuple[Call, Call]) -> None:
     first, second = film(RED, 440), film(BLUE, 880)
     alice.add_stream(first, "first")
     alice.add_stream(second, "second")
-    log.wait(*told_of(first, "first"), *told_of(second, "second"))
-    wait_for_colour(log.tracks[first.tracks[0].id], RED)
-    wait_for_colour(log.tracks[second.tracks[0].id], BLUE)
+    log.wait(*sharing_events(first, "first"), *sharing_events(second, "second"))
+    wait_for_color(log.tracks[first.tracks[0].id], RED)
+    wait_for_color(log.tracks[second.tracks[0].id], BLUE)
     wait_for_tone(log.tracks[second.tracks[1].id], 880)
     wait_for_tone(log.tracks[first.tracks[1].id], 440)
     alice.remove_stream(first)
-    log.wait(*told_of_end(first, "first"))
+    log.wait(*unsharing_events(first, "first"))
     assert [stream.id for stream in bob.streams] == [second.id]
-    wait_for_colour(log.tracks[second.tracks[0].id], BLUE)
+    wait_for_color(log.tracks[second.tracks[0].id], BLUE)
 
 
 def test_one_track_of_two_goes_and_comes_back(pair: tuple[Call, Call]) -> None:
@@ -122,7 +122,7 @@ def test_one_track_of_two_goes_and_comes_back(pair: tuple[Call, Call]) -> None:
     stream = film(RED, 440)
     video, audio = stream.tracks
     alice.add_stream(stream, "film")
-    log.wait(*told_of(stream, "film"))
+    log.wait(*sharing_events(stream, "film"))
     alice.remove_track(video)
     log.wait(("removetrack", "video", video.id, stream.id, "film"))
     (remote,) = bob.streams
@@ -131,10 +131,12 @@ def test_one_track_of_two_goes_and_comes_back(pair: tuple[Call, Call]) -> None:
     alice.add_track(video, stream)
     log.wait(("track", "video", video.id, stream.id, "film"))
     assert bob.streams == (remote,)
-    wait_for_colour(log.tracks[video.id], RED)
+    wait_for_color(log.tracks[video.id], RED)
     alice.remove_stream(stream)
     wait_until(lambda: len(log.entries) == 3, "the end of the stream", LIMIT)
-    assert sorted(map(str, log.entries[:2])) == sorted(map(str, told_of_end(stream, "film")[:2]))
+    assert sorted(map(str, log.entries[:2])) == sorted(
+        map(str, unsharing_events(stream, "film")[:2])
+    )
     assert log.entries[2] == ("removestream", stream.id, "film")
 
 
@@ -149,10 +151,10 @@ def test_what_is_added_before_the_call_is_open_comes_when_it_is(make_artico: Mak
     incoming.add_stream(theirs, "before the answer")
     log, other = MediaLog(incoming), MediaLog(call)
     incoming.answer()
-    log.wait(*told_of(early, "early"))
-    other.wait(*told_of(theirs, "before the answer"))
-    wait_for_colour(log.tracks[early.tracks[0].id], RED)
-    wait_for_colour(other.tracks[theirs.tracks[0].id], BLUE)
+    log.wait(*sharing_events(early, "early"))
+    other.wait(*sharing_events(theirs, "before the answer"))
+    wait_for_color(log.tracks[early.tracks[0].id], RED)
+    wait_for_color(other.tracks[theirs.tracks[0].id], BLUE)
     assert (log.entries, other.entries) == ([], [])
 
 
@@ -162,17 +164,17 @@ def test_replacing_a_track_asks_nobody(pair: tuple[Call, Call], server: ArticoSe
     old, new, last = pictures(RED), pictures(BLUE), pictures(GREEN)
     stream = MediaStream([old])
     alice.add_stream(stream)
-    log.wait(*told_of(stream))
+    log.wait(*sharing_events(stream))
     remote = log.tracks[old.id]
-    wait_for_colour(remote, RED)
+    wait_for_color(remote, RED)
     # Without signalling there can be no negotiation.
     server.stop()
     alice.replace_track(old, new)
-    wait_for_colour(remote, BLUE)
+    wait_for_color(remote, BLUE)
     with pytest.raises(ValueError, match="not shared"):
         alice.remove_track(old)
     alice.replace_track(new, last)
-    wait_for_colour(remote, GREEN)
+    wait_for_color(remote, GREEN)
     assert (log.entries, remote.ended, old.ended) == ([], False, False)
 
 
@@ -182,7 +184,7 @@ def test_a_replaced_track_is_taken_back_under_its_first_name(pair: tuple[Call, C
     old, new = sound(440), sound(880)
     stream = MediaStream([old])
     alice.add_stream(stream)
-    log.wait(*told_of(stream))
+    log.wait(*sharing_events(stream))
     wait_for_tone(log.tracks[old.id], 440)
     alice.replace_track(old, new)
     wait_for_tone(log.tracks[old.id], 880)
@@ -204,11 +206,11 @@ def test_a_track_that_has_ended_is_replaced_by_another(pair: tuple[Call, Call]) 
     short, tone = VideoTrack.from_frames([plain(RED)] * 3, fps=10), sound(440)
     stream = MediaStream([short, tone])
     alice.add_stream(stream, "a list of films")
-    log.wait(*told_of(stream, "a list of films"))
+    log.wait(*sharing_events(stream, "a list of films"))
     log.wait(("removetrack", "video", short.id, stream.id, "a list of films"))
     alice.replace_track(short, next_one := pictures(BLUE))
     log.wait(("track", "video", next_one.id, stream.id, "a list of films"))
-    wait_for_colour(log.tracks[next_one.id], BLUE)
+    wait_for_color(log.tracks[next_one.id], BLUE)
     alice.remove_track(next_one)
     log.wait(("removetrack", "video", next_one.id, stream.id, "a list of films"))
 
@@ -240,12 +242,12 @@ def test_bad_requests_are_refused_before_anything_is_sent(pair: tuple[Call, Call
     log = MediaLog(bob)
     stream = MediaStream([pictures(RED)])
     alice.add_stream(stream, "good")
-    log.wait(*told_of(stream, "good"))
+    log.wait(*sharing_events(stream, "good"))
     for ask, error in BAD:
         with pytest.raises(error):
             ask(alice, stream)
     alice.remove_stream(stream)
-    log.wait(*told_of_end(stream, "good"))
+    log.wait(*unsharing_events(stream, "good"))
     alice.hangup()
     late: list[Callable[[], None]] = [
         lambda: alice.add_stream(stream),
@@ -266,7 +268,7 @@ def test_the_end_of_a_track_ends_its_readers_and_then_its_stream(pair: tuple[Cal
     short = VideoTrack.from_frames([plain(RED)] * 40, fps=10)
     stream = MediaStream([short, sound(440)])
     alice.add_stream(stream)
-    log.wait(*told_of(stream))
+    log.wait(*sharing_events(stream))
     frames = list(log.tracks[short.id])
     assert 1 <= len(frames) <= 40
     assert short.ended
@@ -285,7 +287,7 @@ def test_the_end_of_the_call_ends_the_readers(pair: tuple[Call, Call]) -> None:
     log = MediaLog(bob)
     stream = MediaStream([pictures(RED)])
     alice.add_stream(stream)
-    log.wait(*told_of(stream))
+    log.wait(*sharing_events(stream))
     remote = log.tracks[stream.tracks[0].id]
     remote.recv(LIMIT)
     begun = monotonic()
@@ -305,7 +307,7 @@ def test_what_is_unshared_as_the_call_ends_is_no_news(
     log = MediaLog(bob)
     stream = film(RED, 440)
     alice.add_stream(stream)
-    log.wait(*told_of(stream, None))
+    log.wait(*sharing_events(stream, None))
     session = bob._bridge.engine
     assert session is not None and session.connection is not None
     answer_offer = session.connection.answer_offer
@@ -339,7 +341,7 @@ def test_one_track_in_several_calls_is_produced_once(make_artico: MakeArtico) ->
         alice.add_stream(stream)
     remotes = [log.wait_track(track.id) for log in logs]
     for remote in remotes:
-        wait_for_colour(remote, RED)
+        wait_for_color(remote, RED)
     begun, before = monotonic(), produced
     for _ in range(20):
         for remote in remotes:
@@ -362,18 +364,18 @@ def test_a_track_nobody_reads_is_not_decoded(pair: tuple[Call, Call]) -> None:
     log = MediaLog(bob)
     stream = film(RED, 440)
     alice.add_stream(stream)
-    log.wait(*told_of(stream))
+    log.wait(*sharing_events(stream))
 
     def received(kind: str) -> bool:
-        return any(one["frames_received"] >= 8 for one in streams_of(bob, "inbound", kind))
+        return any(one["frames_received"] >= 8 for one in rtp_streams(bob, "inbound", kind))
 
     for kind in ("video", "audio"):
         wait_until(partial(received, kind), f"eight frames of {kind}", LIMIT)
-        (numbers,) = streams_of(bob, "inbound", kind)
+        (numbers,) = rtp_streams(bob, "inbound", kind)
         assert numbers["frames_decoded"] == 0
-    wait_for_colour(log.tracks[stream.tracks[0].id], RED)
-    assert streams_of(bob, "inbound", "video")[0]["frames_decoded"] > 0
-    assert streams_of(bob, "inbound", "audio")[0]["frames_decoded"] == 0
+    wait_for_color(log.tracks[stream.tracks[0].id], RED)
+    assert rtp_streams(bob, "inbound", "video")[0]["frames_decoded"] > 0
+    assert rtp_streams(bob, "inbound", "audio")[0]["frames_decoded"] == 0
 
 
 def test_whoever_reads_at_once_sees_something_at_once(pair: tuple[Call, Call]) -> None:
@@ -411,7 +413,7 @@ def test_a_failing_function_ends_its_track_and_not_the_call(
     track = VideoTrack.from_frames(failing, fps=10)
     stream = MediaStream([track, sound(440)])
     alice.add_stream(stream)
-    log.wait(*told_of(stream))
+    log.wait(*sharing_events(stream))
     error = own.wait_error()
     assert isinstance(error, MediaError)
     assert isinstance(error.__cause__, ZeroDivisionError)
@@ -430,7 +432,7 @@ def test_a_failing_map_ends_what_is_sent_back_and_nothing_else(pair: tuple[Call,
     log, other = MediaLog(alice), MediaLog(bob)
     stream, back = film(RED, 440), MediaStream()
     alice.add_stream(stream)
-    other.wait(*told_of(stream))
+    other.wait(*sharing_events(stream))
     video, audio = (other.tracks[track.id] for track in stream.tracks)
     bob.add_track(bad := video.map(lambda picture: picture[0, 0, 5]), back)
     error = other.wait_error()
@@ -438,7 +440,7 @@ def test_a_failing_map_ends_what_is_sent_back_and_nothing_else(pair: tuple[Call,
     assert bad.ended and not video.ended
     bob.add_track(good := audio.map(lambda sound: sound // 2), back)
     wait_for_tone(log.wait_track(good.id), 440)
-    wait_for_colour(video, RED)
+    wait_for_color(video, RED)
     assert (len(other.errors), log.errors) == (1, [])
 
 
@@ -451,9 +453,9 @@ def test_the_codec_wished_for_is_on_the_wire(
     log = MediaLog(receiver)
     track = pictures(RED, codec=codec)
     sender.add_stream(MediaStream([track]))
-    wait_for_colour(log.wait_track(track.id), RED)
-    assert streams_of(sender, "outbound", "video")[0]["codec"] == codec
-    assert streams_of(receiver, "inbound", "video")[0]["codec"] == codec
+    wait_for_color(log.wait_track(track.id), RED)
+    assert rtp_streams(sender, "outbound", "video")[0]["codec"] == codec
+    assert rtp_streams(receiver, "inbound", "video")[0]["codec"] == codec
 
 
 def test_the_bitrate_wished_for_is_on_the_wire(pair: tuple[Call, Call]) -> None:
@@ -467,20 +469,20 @@ def test_the_bitrate_wished_for_is_on_the_wire(pair: tuple[Call, Call]) -> None:
     tracks = [VideoTrack.from_frames(noise, 15, bitrate=rate) for rate in (150_000, 900_000)]
     stream = MediaStream(tracks)
     alice.add_stream(stream)
-    log.wait(*told_of(stream))
+    log.wait(*sharing_events(stream))
     # The first pictures of an encoder are larger than what comes after.
     for track in tracks:
         for _ in range(15):
             log.tracks[track.id].recv(LIMIT)
     before, begun = (
-        [one["bytes_sent"] for one in streams_of(alice, "outbound", "video")],
+        [one["bytes_sent"] for one in rtp_streams(alice, "outbound", "video")],
         monotonic(),
     )
     for track in tracks:
         for _ in range(30):
             log.tracks[track.id].recv(LIMIT)
     seconds = monotonic() - begun
-    after = [one["bytes_sent"] for one in streams_of(alice, "outbound", "video")]
+    after = [one["bytes_sent"] for one in rtp_streams(alice, "outbound", "video")]
     low, high = (8 * (b - a) / seconds for a, b in zip(before, after, strict=True))
     assert low < 400_000
     assert high > 1.8 * low
@@ -495,12 +497,12 @@ def test_the_numbers_of_a_call_tell_of_its_media(pair: tuple[Call, Call]) -> Non
     log = MediaLog(bob)
     stream = film(RED, 440)
     alice.add_stream(stream)
-    log.wait(*told_of(stream))
-    wait_for_colour(log.tracks[stream.tracks[0].id], RED)
+    log.wait(*sharing_events(stream))
+    wait_for_color(log.tracks[stream.tracks[0].id], RED)
     for kind, codec in (("video", "VP8"), ("audio", "opus")):
-        arrived = partial(streams_of, bob, "inbound", kind)
+        arrived = partial(rtp_streams, bob, "inbound", kind)
         wait_until(partial(has_come, arrived), f"the first frame of {kind}", LIMIT)
-        (sent,) = streams_of(alice, "outbound", kind)
+        (sent,) = rtp_streams(alice, "outbound", kind)
         (received,) = arrived()
         assert sent["codec"] == received["codec"] == codec
         assert sent["frames_sent"] > 0 and sent["bytes_sent"] > 0
@@ -513,11 +515,11 @@ def test_any_aiortc_track_may_be_shared(pair: tuple[Call, Call]) -> None:
     tracks = [aiortc.VideoStreamTrack(), aiortc.AudioStreamTrack()]
     stream = MediaStream(tracks)
     alice.add_stream(stream)
-    log.wait(*told_of(stream))
+    log.wait(*sharing_events(stream))
     assert shows(log.tracks[tracks[0].id].read(LIMIT), (0, 135, 0), 10)
     assert log.tracks[tracks[1].id].read(LIMIT).max() == 0
     alice.remove_stream(stream)
-    log.wait(*told_of_end(stream))
+    log.wait(*unsharing_events(stream))
 
 
 def test_what_comes_may_be_changed_and_sent_back(pair: tuple[Call, Call]) -> None:
@@ -534,7 +536,7 @@ def test_what_comes_may_be_changed_and_sent_back(pair: tuple[Call, Call]) -> Non
     wait_until(lambda: bool(log.tracks), "a track", LIMIT)
     ((track_id, remote),) = log.tracks.items()
     log.wait_for(("track", "video", track_id, back.id, None))
-    wait_for_colour(remote, (255 - RED[0], 255 - RED[1], 255 - RED[2]))
+    wait_for_color(remote, (255 - RED[0], 255 - RED[1], 255 - RED[2]))
 
 
 def test_what_comes_may_be_passed_on_to_a_third(make_artico: MakeArtico) -> None:
@@ -543,13 +545,13 @@ def test_what_comes_may_be_passed_on_to_a_third(make_artico: MakeArtico) -> None
     log, far = MediaLog(bob), MediaLog(carol)
     stream = film(GREEN, 660)
     alice.add_stream(stream, "of alice")
-    log.wait(*told_of(stream, "of alice"))
+    log.wait(*sharing_events(stream, "of alice"))
     third.add_stream(bob.streams[0], "passed on")
-    far.wait(*told_of(stream, "passed on"))
-    wait_for_colour(far.tracks[stream.tracks[0].id], GREEN)
+    far.wait(*sharing_events(stream, "passed on"))
+    wait_for_color(far.tracks[stream.tracks[0].id], GREEN)
     wait_for_tone(far.tracks[stream.tracks[1].id], 660)
     alice.remove_stream(stream)
-    log.wait(*told_of_end(stream, "of alice"))
+    log.wait(*unsharing_events(stream, "of alice"))
     far.wait_for(("removestream", stream.id, "passed on"))
 
 
@@ -600,7 +602,7 @@ def test_ten_rounds_of_everything_at_once_settle_every_time(pair: tuple[Call, Ca
 
 
 def shares(call: Call, wanted: list[Any]) -> bool:
-    return shared_with(call) == wanted
+    return describe_streams(call) == wanted
 
 
 def test_a_slow_reader_gets_fresh_pictures(pair: tuple[Call, Call]) -> None:
@@ -613,7 +615,7 @@ def test_a_slow_reader_gets_fresh_pictures(pair: tuple[Call, Call]) -> None:
         made += 1
         return next(source)
 
-    source = numbered()
+    source = numbered_pictures()
     track = VideoTrack.from_frames(count, fps=20)
     alice.add_stream(MediaStream([track]))
     remote = log.wait_track(track.id)

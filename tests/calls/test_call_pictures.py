@@ -13,7 +13,15 @@ import pytest
 
 from artico_sync import Call, MediaStream
 from artico_sync.media import RemoteVideoTrack
-from tests.call_media import LIMIT, MediaLog, film, in_background, pictures, told_of, told_of_end
+from tests.call_media import (
+    LIMIT,
+    MediaLog,
+    film,
+    pictures,
+    sharing_events,
+    start_thread,
+    unsharing_events,
+)
 from tests.command_line import running
 from tests.conftest import MakeArtico
 from tests.media_content import BLUE, GREEN, RED, shows
@@ -65,7 +73,7 @@ def test_a_notebook_shows_what_a_call_brings(make_artico: MakeArtico, cell: Cell
     red = pictures(RED)
     stream = MediaStream([red])
     alice.add_stream(stream, "<b>camera</b>")
-    log.wait(*told_of(stream, "<b>camera</b>"))
+    log.wait(*sharing_events(stream, "<b>camera</b>"))
     (shared,) = bob.streams
     track = log.tracks[red.id]
     assert isinstance(track, RemoteVideoTrack)
@@ -77,14 +85,14 @@ def test_a_notebook_shows_what_a_call_brings(make_artico: MakeArtico, cell: Cell
     assert stream.id in bob._repr_html_()
     # Live, until the peer takes the track away.
     alice.replace_track(red, pictures(BLUE))
-    watching = in_background(track.display)
+    watching = start_thread(track.display)
     wait_until(
         lambda: len(cell.shown) >= 3 and bool(shows(decoded(cell.shown[-1]), BLUE, 40)),
         "the blue picture",
         LIMIT,
     )
     alice.remove_stream(stream)
-    log.wait(*told_of_end(stream, "<b>camera</b>"))
+    log.wait(*unsharing_events(stream, "<b>camera</b>"))
     watching.join(LIMIT)
     assert not watching.is_alive()
     # A picture that cannot come any more leaves the text.
@@ -97,11 +105,11 @@ def test_the_end_of_the_call_ends_a_display(make_artico: MakeArtico, cell: Cell)
     log = MediaLog(bob)
     stream = film(GREEN, 440)
     alice.add_stream(stream)
-    log.wait(*told_of(stream))
+    log.wait(*sharing_events(stream))
     track = log.tracks[stream.tracks[0].id]
     assert isinstance(track, RemoteVideoTrack)
     track.recv(LIMIT)
-    watching = in_background(track.display)
+    watching = start_thread(track.display)
     alice.hangup()
     watching.join(LIMIT)
     assert not watching.is_alive()

@@ -16,7 +16,7 @@ from aiortc.contrib.media import MediaPlayer
 from artico_sync import MediaStream
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync.media.streams import Track
-from tests.call_media import LIMIT, wait_for_colour
+from tests.call_media import LIMIT, wait_for_color
 from tests.conftest import MakeArtico
 from tests.media_content import RED, plain
 
@@ -90,7 +90,7 @@ def test_a_player_shared_again_goes_on(film_path: Path, make_artico: MakeArtico)
         call = alice.call(bob.id)
         with bob.wait_for("call", LIMIT).answer() as answered:
             call.wait_open(LIMIT).add_stream(stream)
-            wait_for_colour(answered.wait_for("stream", LIMIT).video_tracks[0], RED)
+            wait_for_color(answered.wait_for("stream", LIMIT).video_tracks[0], RED)
     assert not stream.ended
     stream.stop()
 
@@ -101,7 +101,7 @@ def test_stopping_a_player_ends_it_for_the_peer(film_path: Path, make_artico: Ma
     with bob.wait_for("call", LIMIT).answer() as answered:
         stream = stream_of(MediaPlayer(str(film_path), loop=True))
         call.add_stream(stream)
-        wait_for_colour(answered.wait_for("stream", LIMIT).video_tracks[0], RED)
+        wait_for_color(answered.wait_for("stream", LIMIT).video_tracks[0], RED)
         stream.stop()
         assert answered.wait_for("removestream", LIMIT).id == stream.id
         assert "media-player" not in {thread.name for thread in threading.enumerate()}
@@ -117,7 +117,7 @@ def test_threads_that_stop_a_player_at_once_do_not_disturb_each_other(
     call = alice.call(bob.id)
     with bob.wait_for("call", LIMIT).answer() as answered:
         call.wait_open(LIMIT).add_stream(stream_of(player))
-        wait_for_colour(answered.wait_for("stream", LIMIT).video_tracks[0], RED)
+        wait_for_color(answered.wait_for("stream", LIMIT).video_tracks[0], RED)
         together = threading.Barrier(2)
 
         def stop(track: Track | None) -> None:
@@ -146,7 +146,7 @@ def test_a_player_that_comes_to_its_end_may_be_stopped_at_that_moment(
     with bob.wait_for("call", LIMIT).answer() as answered:
         stream = stream_of(MediaPlayer(str(film_path)))
         call.wait_open(LIMIT).add_stream(stream)
-        wait_for_colour(answered.wait_for("stream", LIMIT).video_tracks[0], RED)
+        wait_for_color(answered.wait_for("stream", LIMIT).video_tracks[0], RED)
         deadline = Deadline(LIMIT)
         while not stream.ended:
             assert not deadline.expired

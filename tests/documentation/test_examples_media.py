@@ -9,7 +9,7 @@ from typing import Any
 import numpy as np
 
 from artico_sync import ArticoServer, MediaStream, VideoTrack
-from tests.call_media import FPS, LIMIT, MediaLog, film, pictures, wait_for_colour, wait_for_tone
+from tests.call_media import FPS, LIMIT, MediaLog, film, pictures, wait_for_color, wait_for_tone
 from tests.conftest import TIME_UNIT, MakeArtico
 from tests.documentation.test_examples import example
 from tests.media_content import BLUE, GREEN, RED, Film, frequency_of, make_film, plain, shows
@@ -50,9 +50,9 @@ def test_play_file(server: ArticoServer, make_artico: MakeArtico, tmp_path: Path
         (stream,) = call.streams
         assert stream.metadata == "film.mp4"
         video, audio = (log.track_of(kind) for kind in ("video", "audio"))
-        wait_for_colour(video, RED)
+        wait_for_color(video, RED)
         wait_for_tone(audio, 440)
-        wait_for_colour(video, BLUE)
+        wait_for_color(video, BLUE)
         assert program.wait() == 0, program.err.all()
         assert program.out.all()[-1] == "played to the end"
         call.wait_closed(LIMIT)

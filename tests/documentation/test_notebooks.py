@@ -18,7 +18,7 @@ import pytest
 
 from artico_sync import ArticoServer, Call, MediaStream
 from artico_sync.media import RemoteTrack
-from tests.call_media import pictures, wait_for_colour
+from tests.call_media import pictures, wait_for_color
 from tests.conftest import TIME_UNIT, MakeArtico
 from tests.media_content import BLUE
 from tests.polling import wait_until
@@ -189,7 +189,7 @@ def test_video(server: ArticoServer, make_artico: MakeArtico, tmp_path: Path) ->
         call.answer()
 
     def watch(track: RemoteTrack) -> None:
-        wait_for_colour(track, NEGATIVE_OF_BLUE)
+        wait_for_color(track, NEGATIVE_OF_BLUE)
         seen.append(track)
 
     make_artico("camera").on("call", incoming)

@@ -7,7 +7,7 @@ import threading
 from pathlib import Path
 
 from artico_sync import ArticoServer, MediaStream
-from tests.call_media import LIMIT, MediaLog, film, pictures, wait_for_colour, wait_for_tone
+from tests.call_media import LIMIT, MediaLog, film, pictures, wait_for_color, wait_for_tone
 from tests.command_line import running
 from tests.conftest import MakeArtico
 from tests.documentation.test_readme import block, wait_for_peer
@@ -23,7 +23,7 @@ def test_show_and_look(server: ArticoServer, make_artico: MakeArtico, tmp_path: 
         log = MediaLog(call)
         call.answer()
         log.wait_for_any("track", 1)
-        wait_for_colour(log.track_of("video"), (220, 220, 220))
+        wait_for_color(log.track_of("video"), (220, 220, 220))
         # What it waits for; then it ends.
         call.add_stream(MediaStream([pictures(GREEN)]))
         assert shown.wait() == 0, shown.err.all()
@@ -43,13 +43,13 @@ def test_play_and_record(server: ArticoServer, make_artico: MakeArtico, tmp_path
         call.wait_open(LIMIT)
         log.wait_for_any("stream", 1)
         played = call.streams[0]
-        wait_for_colour(played.video_tracks[0], BLUE)
+        wait_for_color(played.video_tracks[0], BLUE)
         wait_for_tone(played.audio_tracks[0], 440)
         mine = film(GREEN, 880)
         call.add_stream(mine)
         # The film's two, then the mirrored picture; a stream is told of before its tracks.
         log.wait_for_any("track", 3)
-        wait_for_colour(log.track_of("video"), GREEN)
+        wait_for_color(log.track_of("video"), GREEN)
         assert not threading.Event().wait(1.0)
         call.hangup()
         assert studio.wait() == 0, studio.err.all()

@@ -26,14 +26,14 @@ def test_a_looped_file_starts_again(tmp_path: Path) -> None:
     stream = MediaStream.from_file(film, loop=True)
     with MediaPair() as pair:
         (remote,) = pair.share(*stream.tracks)
-        colours: list[str] = []
+        colors: list[str] = []
         end = monotonic() + 20
-        while len(colours) < 4 and monotonic() < end:
+        while len(colors) < 4 and monotonic() < end:
             picture = remote.read(timeout=10)
-            colour = "red" if shows(picture, RED, 60) else "blue"
-            if not colours or colours[-1] != colour:
-                colours.append(colour)
-        assert len(colours) >= 4
+            color = "red" if shows(picture, RED, 60) else "blue"
+            if not colors or colors[-1] != color:
+                colors.append(color)
+        assert len(colors) >= 4
         stream.stop()
 
 

@@ -14,12 +14,12 @@ import pytest
 from artico_sync.errors import ArticoTimeoutError, MediaError
 from artico_sync.media import (
     AudioTrack,
-    RemoteTrack,
     VideoTrack,
 )
 from artico_sync.media._frames import (
     to_array,
 )
+from tests.call_media import read_sound, wait_for_color
 from tests.media_content import (
     BLUE,
     GREEN,
@@ -50,22 +50,6 @@ class Writer(threading.Thread):
                 return
 
 
-def wait_for_colour(track: RemoteTrack, colour: tuple[int, int, int]) -> None:
-    end = monotonic() + 10
-    while monotonic() < end:
-        if shows(track.read(timeout=10), colour):
-            return
-    pytest.fail(f"never saw {colour}")
-
-
-def read_sound(track: RemoteTrack, seconds: float) -> np.ndarray[Any, Any]:
-    """Read n seconds of a remote track's sound."""
-    parts: list[np.ndarray[Any, Any]] = []
-    while sum(map(len, parts)) < seconds * 48000:
-        parts.append(track.read(timeout=10))
-    return np.concatenate(parts)
-
-
 def read_clear_sound(remote: Any, frequency: float) -> Any:
     """Read half a second of a tone without a stall; after 20 seconds, whatever arrives."""
     end = monotonic() + 20
@@ -87,7 +71,7 @@ def test_a_written_picture_arrives_with_its_colour_size_and_id() -> None:
         assert (remote.kind, remote.id, remote.ended) == ("video", track.id, False)
         assert remote.stream is pair.stream
         writer.picture = plain(BLUE)
-        wait_for_colour(remote, BLUE)
+        wait_for_color(remote, BLUE, tolerance=25)
         assert shows(remote.snapshot(), BLUE)
     assert remote.ended
     with pytest.raises(MediaError):
@@ -158,12 +142,12 @@ def test_disabled_video_is_black_until_enabled() -> None:
     with MediaPair() as pair:
         (remote,) = pair.share(track)
         track.write(plain(RED))
-        wait_for_colour(remote, RED)
+        wait_for_color(remote, RED, tolerance=25)
         track.enabled = False
-        wait_for_colour(remote, (0, 0, 0))
+        wait_for_color(remote, (0, 0, 0), tolerance=25)
         track.enabled = True
         track.write(plain(RED))
-        wait_for_colour(remote, RED)
+        wait_for_color(remote, RED, tolerance=25)
 
 
 @pytest.mark.parametrize(

@@ -24,7 +24,7 @@ from artico_sync._webrtc.rtp.router import TolerantExtensionsMap
 from artico_sync.errors import MediaError
 from artico_sync.media import AudioTrack, VideoTrack
 from artico_sync.media.remote import make_remote_track
-from tests.media_content import BLUE, GREEN, RED, colour_of, plain, shows, tone
+from tests.media_content import BLUE, GREEN, RED, mean_color, plain, shows, tone
 from tests.media_pair import MediaPair
 
 
@@ -60,7 +60,7 @@ class Counting:
 
 
 def number_of(picture: Any) -> float:
-    return float(colour_of(picture).mean()) - 20
+    return float(mean_color(picture).mean()) - 20
 
 
 def test_an_unread_track_decodes_nothing_and_holds_nothing() -> None:
