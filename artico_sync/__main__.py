@@ -1,4 +1,4 @@
-"""`python -m artico_sync`: the command line; main thread."""
+"""The command line, as `python -m artico_sync`."""
 
 from __future__ import annotations
 

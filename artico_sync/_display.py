@@ -1,4 +1,4 @@
-"""Small HTML pictures of objects, for notebooks; any thread."""
+"""HTML tables of objects, for notebooks."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ _STYLE = "border-collapse:collapse;font-family:monospace"
 
 
 def html_table(title: str, rows: Iterable[tuple[str, object]]) -> str:
-    """An HTML table with a title and a row for each name and value; everything is escaped."""
+    """Return an HTML table with a title and a row for each name and value, all escaped."""
     body = "".join(
         f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
         f"<td style='text-align:left'>{html.escape(_text(value))}</td></tr>"
@@ -35,7 +35,7 @@ def _text(value: object) -> str:
 
 
 class Stats(dict[str, Any]):
-    """A plain dict of numbers that shows itself as a table in a notebook."""
+    """A plain dict of numbers, shown as a table in a notebook."""
 
     def _repr_html_(self) -> str:
         return html_table("Statistics", self.items())

@@ -1,4 +1,4 @@
-"""Objects that stand for something live, of which a copy would be a lie; any thread."""
+"""The base of objects that cannot be copied, because each is one live connection, call or track."""
 
 from __future__ import annotations
 
@@ -6,11 +6,11 @@ from typing import ClassVar, NoReturn, SupportsIndex
 
 
 class NotCopyable:
-    """Base of what can be neither copied nor pickled: there is one connection, call or track."""
+    """Refuses to be copied or pickled."""
 
-    #: What to do instead.
+    #: Advice for the error message.
     _copy_hint: ClassVar[str]
 
     def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
-        # `copy`, `deepcopy`, `pickle` and so `multiprocessing` all ask here.
+        # `copy`, `deepcopy`, `pickle` and so `multiprocessing` all call it.
         raise TypeError(f"{type(self).__name__} cannot be copied or pickled: {self._copy_hint}")

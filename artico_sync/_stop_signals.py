@@ -1,4 +1,4 @@
-"""Ending on Ctrl-C and SIGTERM, for programs that serve until then; main thread."""
+"""Ctrl-C and SIGTERM as an event, for programs that serve until then."""
 
 from __future__ import annotations
 
@@ -11,26 +11,25 @@ from types import FrameType
 
 @contextmanager
 def stop_on_signals() -> Iterator[threading.Event]:
-    """An event that Ctrl-C and SIGTERM set; a second one of them raises `KeyboardInterrupt`.
+    """Yield an event that Ctrl-C and SIGTERM set; a second signal raises `KeyboardInterrupt`.
 
     A wait for it must wake every `MAIN_THREAD_POLL_INTERVAL` seconds, as all waits on the main
-    thread do.
-    The earlier handlers are put back at the end. On any thread but the main one, where Python
-    allows no handlers of signals, nothing sets the event.
+    thread do. The previous signal handlers are restored at the end. On any thread but the main one,
+    which cannot have signal handlers, the event is never set.
     """
-    asked = threading.Event()
+    stop = threading.Event()
 
-    def ask(number: int, frame: FrameType | None) -> None:
-        if asked.is_set():
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        if stop.is_set():
             raise KeyboardInterrupt
-        asked.set()
+        stop.set()
 
-    earlier = {}
+    previous_handlers = {}
     if threading.current_thread() is threading.main_thread():
         for number in (signal.SIGINT, signal.SIGTERM):
-            earlier[number] = signal.signal(number, ask)
+            previous_handlers[number] = signal.signal(number, on_signal)
     try:
-        yield asked
+        yield stop
     finally:
-        for number, previous in earlier.items():
+        for number, previous in previous_handlers.items():
             signal.signal(number, previous)

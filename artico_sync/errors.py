@@ -4,7 +4,7 @@ The tree::
 
     ArticoError
     +-- SignalingError
-    |   +-- NotReadyError            no signalling connection yet, or lost just now
+    |   +-- NotReadyError            no signaling connection yet, or it was just lost
     |   +-- IdTakenError             another peer holds the wanted id
     |   +-- InvalidIdError           the server does not accept the id
     +-- CallError
@@ -24,7 +24,7 @@ from __future__ import annotations
 
 
 class ArticoError(Exception):
-    """Root of everything this library raises on purpose.
+    """Base class of all exceptions of this library.
 
     Example:
         >>> try:
@@ -34,7 +34,7 @@ class ArticoError(Exception):
         ('PeerUnavailableError', 'nobody')
 
     Args:
-        message: What happened and what to do next; an attribute, as the others.
+        message: The event and the next step to take; an attribute, as the others.
         session: The session id of the call concerned, if there is one.
         peer: The other peer's id, if there is one.
     """
@@ -60,7 +60,7 @@ class ArticoError(Exception):
 
 
 class SignalingError(ArticoError):
-    """The signalling server cannot be reached, or refuses.
+    """The signaling server cannot be reached, or refuses.
 
     Example:
         >>> Artico("http://127.0.0.1:9").connect()
@@ -70,7 +70,7 @@ class SignalingError(ArticoError):
 
 
 class NotReadyError(SignalingError):
-    """Signalling is not ready: call `Artico.connect()` first, or wait for the next `open`.
+    """Signaling is not ready: call `Artico.connect()` first, or wait for the next `open`.
 
     Example:
         >>> Artico(server.url).call("bob")
@@ -90,7 +90,7 @@ class IdTakenError(SignalingError):
 
 
 class InvalidIdError(SignalingError):
-    """The signalling server does not accept the wanted id.
+    """The signaling server does not accept the wanted id.
 
     Example:
         >>> Artico(server.url, id="bob\\n").connect()
@@ -100,7 +100,7 @@ class InvalidIdError(SignalingError):
 
 
 class CallError(ArticoError):
-    """Something about one call.
+    """Base class of the exceptions about one call.
 
     Example:
         >>> try:
@@ -134,7 +134,7 @@ class CallClosedError(CallError):
 
 
 class PeerUnavailableError(CallClosedError):
-    """The target is not connected to the signalling server.
+    """The target is not connected to the signaling server.
 
     Example:
         >>> rtco.call("nobody").wait_open(timeout=5)
@@ -157,7 +157,7 @@ class CallRejectedError(CallClosedError):
 
 
 class ConnectionFailedError(CallClosedError):
-    """No network path to the peer was found, or the one in use was lost.
+    """No network path to the peer was found, or the selected one was lost.
 
     Example:
         >>> relayed = {"iceTransportPolicy": "relay"}    # and no TURN server
@@ -169,7 +169,7 @@ class ConnectionFailedError(CallClosedError):
 
 
 class InvalidStateError(CallError):
-    """The call is not in a state in which this can be done.
+    """The state of the call does not allow the operation.
 
     Example:
         >>> call.answer()
@@ -199,7 +199,7 @@ class MediaError(ArticoError):
 
 
 class ArticoTimeoutError(ArticoError, TimeoutError):
-    """The time given to a wait ran out.
+    """The timeout of a wait expired.
 
     Example:
         >>> call.recv(timeout=0)

@@ -1,4 +1,4 @@
-"""Short-lived credentials for TURN servers that share a secret with the application; any thread."""
+"""Short-lived credentials for TURN servers that share a secret with the application."""
 
 from __future__ import annotations
 
@@ -9,14 +9,16 @@ import time
 from collections.abc import Iterable
 from typing import Any
 
+from artico_sync._checks import check_text, check_whole
+
 
 def turn_server(
     urls: str | Iterable[str], secret: str, *, user: str = "", seconds: int = 86400
 ) -> dict[str, Any]:
-    """An entry for `rtc_config["iceServers"]`, valid for a while.
+    """Return an entry for `rtc_config["iceServers"]` that is valid for a limited time.
 
-    TURN servers such as coturn (`use-auth-secret`) take credentials that anybody who knows their
-    secret can make (draft-uberti-behave-turn-rest-00): give each user one, never the secret.
+    TURN servers such as coturn (`use-auth-secret`) accept credentials that are derived from their
+    secret (draft-uberti-behave-turn-rest-00): give each user a credential, never the secret.
 
     Example:
         >>> relay = turn_server("turn:turn.example:3478", "the secret", user="alice", seconds=3600)
@@ -26,9 +28,9 @@ def turn_server(
 
     Args:
         urls: One or several `turn:` or `turns:` URLs (RFC 7065).
-        secret: What the TURN server and the application share.
+        secret: The secret the TURN server and the application share.
         user: Shown in the server's log; may be empty.
-        seconds: How long the credentials can be used to begin with a relay.
+        seconds: Time in which the credentials can be used to allocate a relay.
 
     Returns:
         A dict with `urls`, `username` and `credential`.
@@ -37,16 +39,14 @@ def turn_server(
         TypeError: An argument of the wrong type.
         ValueError: No secret, no URL, a colon in the user, or no time.
     """
-    for name, text in (("secret", secret), ("user", user)):
-        if not isinstance(text, str):
-            raise TypeError(f"{name} must be a str, not {type(text).__name__}")
-    if isinstance(seconds, bool) or not isinstance(seconds, int):
-        raise TypeError(f"seconds must be a whole number, not {type(seconds).__name__}")
+    check_text("secret", secret)
+    check_text("user", user)
+    check_whole("seconds", seconds, least=1)
     listed = [urls] if isinstance(urls, str) else list(urls)
-    if not all(isinstance(url, str) for url in listed):
-        raise TypeError("urls must be str")
-    if not secret or not listed or ":" in user or seconds <= 0:
-        raise ValueError("a TURN server needs a secret, a URL, a user without colon and some time")
+    for url in listed:
+        check_text("each of urls", url)
+    if not secret or not listed or ":" in user:
+        raise ValueError("secret and urls must not be empty, and user must not contain ':'")
     username = f"{int(time.time()) + seconds}" + (f":{user}" if user else "")
     digest = hmac.new(secret.encode(), username.encode(), hashlib.sha1).digest()
     return {"urls": listed, "username": username, "credential": base64.b64encode(digest).decode()}

@@ -1,4 +1,4 @@
-"""Shows that a call really blocks, by an event and not by a sleep, and bounds how long it may."""
+"""Proof that a call blocks, without a sleep, and a bound for the time it may take."""
 
 from __future__ import annotations
 
@@ -13,20 +13,21 @@ from tests.conftest import TIME_UNIT
 
 LIMIT = 10.0 * TIME_UNIT
 
-# Where a thread stands when it waits for another one.
+# The functions a thread is in when it waits for another one.
 _WAITS = {"wait", "acquire", "_wait_for_tstate_lock", "get", "join"}
-# The modules all waits of the library's users go through.
+# All waits of the library's users go through one of these modules.
 WAITING_MODULES = ("deadline.py", "waiter.py")
 
 
 class WaitWatch:
-    """Knows whether the thread that entered it stands in a wait; any thread may ask.
+    """Watches if the thread that entered it is in a wait; any thread may ask.
 
-    It notes it itself, because to look at the frames of a running thread is not safe in
-    Python 3.11: a frame may end just then, and what is looked at is not one any more.
+    The watched thread notes it itself, because it is not safe in Python 3.11 to look at the frames
+    of another running thread: a frame may end in that moment and its memory be used again.
 
     Args:
-        modules: How the file names of those end that waits must come from; none for any.
+        modules: Ends of the file names of modules; only waits called from one of them count.
+            Without any, all count.
     """
 
     def __init__(self, *modules: str) -> None:
@@ -35,15 +36,15 @@ class WaitWatch:
         self.is_waiting = False
 
     def is_blocked(self) -> bool:
-        """Whether it was seen waiting three times in a row, of which this is one.
+        """Return True if the thread was in a wait in this call and the two before.
 
-        A wait passed through on the way does not count.
+        Short waits on the way to the one that blocks do not count.
         """
         self._seen = self._seen + 1 if self.is_waiting else 0
         return self._seen >= 3
 
     def _note(self, frame: FrameType, event: str, argument: Any) -> None:
-        # Where it goes on: what is waited in may be a foreign function, of which nothing is told.
+        # After a return, the caller: it may be in a C function, for which no event comes.
         place = frame.f_back if event == "return" else frame
         self.is_waiting = (
             place is not None and place.f_code.co_name in _WAITS and self._counts(place)
@@ -67,10 +68,9 @@ class WaitWatch:
 
 
 class Blocked:
-    """Runs `function` in a thread; the body of `with` begins when it is seen waiting.
+    """Runs `function` in a thread; the body of `with` begins once it blocks.
 
-    Leaving the body waits for the function to end; `result()` gives what it returned or raises
-    what it raised.
+    Leaving the body waits for the function to end; `result()` returns or raises its outcome.
     """
 
     def __init__(self, function: Callable[[], Any]) -> None:

@@ -1,4 +1,4 @@
-"""What happens in a forked child."""
+"""Code that runs in a forked child."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ import pytest
 
 
 def forks(test: Any) -> Any:
-    """Marks a test that forks."""
+    """Mark a test that forks."""
     return pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")(
         pytest.mark.filterwarnings(
             "ignore:This process .* is multi-threaded:DeprecationWarning",
@@ -21,11 +21,11 @@ def forks(test: Any) -> Any:
 
 
 def in_child(function: Callable[[], bool]) -> bool:
-    """Whether `function` returns true in a forked child."""
+    """Return True if `function` returns a true value in a forked child."""
     child = os.fork()
     if child == 0:
-        # What other tests left stays as it is: a decoder in it waits, when it is collected, for
-        # threads that the child does not have.
+        # Objects left by other tests are not collected: a decoder among them would wait for threads
+        # that the child does not have.
         gc.freeze()
         try:
             os._exit(0 if function() else 1)
@@ -34,7 +34,7 @@ def in_child(function: Callable[[], bool]) -> bool:
     try:
         status = os.waitpid(child, 0)[1]
     except BaseException:
-        # The time is up; the child holds the pipes of whatever the session has started.
+        # The test's time is up; the child holds the pipes of processes the session has started.
         os.kill(child, signal.SIGKILL)
         os.waitpid(child, 0)
         raise

@@ -1,4 +1,4 @@
-"""Ctrl-C at each of the moments at which the interpreter may see it."""
+"""Ctrl-C at each of the moments at which the interpreter may handle it."""
 
 from __future__ import annotations
 
@@ -16,16 +16,17 @@ def press_ctrl_c() -> None:
 def interrupted_everywhere(
     prepare: Callable[[], Callable[[], Any]], handler: Callable[[], Any] = press_ctrl_c
 ) -> Iterator[bool]:
-    """Run what `prepare` returns again and again, interrupted one moment later each time.
+    """Run the functions that `prepare` returns, interrupted one moment later each time.
 
-    The interpreter looks for signals when a function of Python's begins and when one of C's has
-    returned, which is what a profiler is told of.
+    The interpreter handles signals when a Python function begins and when a C function has
+    returned; a profiler is called at the same moments.
 
     Args:
-        handler: What the handler of the signal does.
+        prepare: Returns the function to run next.
+        handler: Called as the handler of the signal.
 
     Yields:
-        After each run, whether it was interrupted; the last one is not.
+        After each run, True if it was interrupted; the last one is not.
     """
     for moment in itertools.count():
         interrupt = _Interrupt(moment, handler)

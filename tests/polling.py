@@ -1,4 +1,4 @@
-"""Waiting for what has no event to wait for; test thread."""
+"""Waits for conditions that have no event to wait for."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""Watches in which order threads take the locks of the library, as Linux' lockdep does; any thread.
+"""A check of the order in which threads acquire the locks of the library, like Linux' lockdep.
 
-Locks are told apart by where they are made. Taking B while A is held is an edge from A to B; where
-the edges form a circle, two threads can wait for each other for ever, whether or not they did so
-this time. Nobody may hold a lock while waiting on the condition of another.
+Locks are identified by the line that makes them. Acquiring B while A is held is an edge from A to
+B; if the edges form a circle, two threads can wait for each other without end, even if they did not
+this time. No thread may hold a lock while waiting on the condition of another.
 """
 
 from __future__ import annotations
@@ -19,9 +19,9 @@ from unittest import mock
 
 from artico_sync import _bridge as bridge
 
-#: Whose locks are watched.
+#: The modules whose locks are watched begin with one of these.
 WATCHED = ("artico_sync.", "janus")
-#: Where a lock is made to be waited on, and released by another thread, as an event is.
+#: The modules whose locks are waited on and released by another thread, like an event.
 EVENTS = ("artico_sync._speedups.semaphore:",)
 
 PlainCondition = threading.Condition
@@ -31,7 +31,7 @@ Edge = tuple[str, str]
 
 
 def documented_levels() -> dict[str, int]:
-    """The level of each module in the documented order, 0 being the outermost."""
+    """Return the level of each module in the documented order, 0 for the outermost."""
     assert bridge.__doc__ is not None
     _, *levels = bridge.__doc__.split("\n- ")
     return {
@@ -44,19 +44,19 @@ def module_of(name: str) -> str:
 
 
 class LockOrder:
-    """What was seen so far."""
+    """The edges and waits seen so far."""
 
     def __init__(self) -> None:
-        #: Each edge with where it was first seen.
+        #: Each edge with the stack at which it was first seen.
         self.edges: dict[Edge, str] = {}
-        #: Locks taken on the loop thread, with where they were first.
+        #: Locks acquired on the loop thread, with the first stack.
         self.on_loop: dict[str, str] = {}
-        #: Waits under a lock, with where they were first seen.
+        #: Waits under a lock, with the first stack.
         self.waits: dict[Edge, str] = {}
         self._held = threading.local()
 
     def held(self) -> list[Watched]:
-        """What the current thread holds, the latest last."""
+        """Return the locks the current thread holds, the latest last."""
         found: list[Watched] | None = getattr(self._held, "locks", None)
         if found is None:
             found = self._held.locks = []
@@ -75,7 +75,7 @@ class LockOrder:
                 self.waits[other.name, lock.name] = _stack()
 
     def circle(self) -> list[str] | None:
-        """Names of locks that can be waited for in a circle, if there are such."""
+        """Return the names of locks that can be waited for in a circle, if there are such."""
         after: dict[str, set[str]] = {}
         for outer, inner in self.edges:
             after.setdefault(outer, set()).add(inner)
@@ -100,7 +100,7 @@ class LockOrder:
         return None
 
     def check(self) -> None:
-        """AssertionError where a deadlock is possible, or what is documented does not hold."""
+        """Raise AssertionError if a deadlock is possible, or the documented order is violated."""
         circle = self.circle()
         if circle is not None:
             seen = "\n".join(
@@ -120,7 +120,7 @@ class LockOrder:
 
 
 class Watched:
-    """A lock that reports to a `LockOrder`; has what `threading.Condition` asks of one."""
+    """A lock that reports to a `LockOrder`, with the methods `threading.Condition` needs."""
 
     def __init__(self, order: LockOrder, name: str, lock: Any) -> None:
         self.name = name
@@ -128,7 +128,7 @@ class Watched:
         self._lock = lock
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
-        # A try that cannot block cannot wait for ever either.
+        # An attempt that cannot block cannot be part of a deadlock.
         if blocking:
             self._order.taking(self)
         taken: bool = self._lock.acquire(blocking, timeout)
@@ -171,7 +171,7 @@ class Watched:
 
 
 class WatchedEvent(Watched):
-    """A lock that nobody holds: taking it with a timeout is a wait."""
+    """A lock used like an event: acquiring it with a timeout is a wait."""
 
     def acquire(self, blocking: bool = True, timeout: float = -1) -> bool:
         if timeout >= 0:
@@ -181,7 +181,7 @@ class WatchedEvent(Watched):
 
 @contextmanager
 def watch_locks() -> Iterator[LockOrder]:
-    """Watch the locks that are made from here on, and those that modules made when imported."""
+    """Watch the locks made from now on, and those that modules made when imported."""
     order = LockOrder()
     plain, reentrant = threading.Lock, threading.RLock
 

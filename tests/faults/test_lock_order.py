@@ -1,4 +1,4 @@
-"""The documented order of the locks is complete, and taking them otherwise is found."""
+"""The documented lock order is complete, and a violation of it is found."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_every_module_with_a_lock_is_in_the_documented_order() -> None:
 
 
 def test_no_lock_is_made_where_it_would_not_be_seen() -> None:
-    """`from threading import Lock` would be one."""
+    """`from threading import Lock` would be such a place."""
     for path in ROOT.rglob("*.py"):
         for node in ast.walk(ast.parse(path.read_text(encoding="utf-8"))):
             if isinstance(node, ast.ImportFrom) and node.module == "threading":
@@ -49,7 +49,7 @@ def make(order: LockOrder, *modules: str) -> list[Watched]:
     return [Watched(order, f"artico_sync.{name}:1", threading.Lock()) for name in modules]
 
 
-def test_a_circle_is_found_though_nobody_waits() -> None:
+def test_a_circle_is_found_without_a_deadlock() -> None:
     order = LockOrder()
     one, two, three = make(order, "signaling", "_bridge.call", "_bridge.events.mailbox")
     for outer, inner in ((one, two), (two, three)):

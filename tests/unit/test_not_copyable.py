@@ -1,4 +1,4 @@
-"""What stands for something live can be neither copied nor pickled, and says what to do instead."""
+"""Live objects can be neither copied nor pickled, and the error says what to do instead."""
 
 from __future__ import annotations
 
@@ -61,7 +61,7 @@ def test_what_is_connected(tmp_path: Path) -> None:
         with stream.record(tmp_path / "film.mkv") as recorder:
             refused(recorder, "another recording")
             stream.tracks[0].recv(TIMEOUT)
-        # What was refused is as good as before.
+        # The refused objects work as before.
         pair.call.send("fine")
         assert pair.incoming.recv(TIMEOUT) == "fine"
 
@@ -73,5 +73,5 @@ def test_errors_can_be_pickled() -> None:
 
 def test_a_call_is_told_apart_all_the_same() -> None:
     with connected_pair() as pair:
-        calls: dict[Call, str] = {pair.call: "ours", pair.incoming: "theirs"}
-        assert calls[pair.call] == "ours" and pair.call in pair.caller.calls
+        calls: dict[Call, str] = {pair.call: "caller", pair.incoming: "callee"}
+        assert calls[pair.call] == "caller" and pair.call in pair.caller.calls

@@ -15,7 +15,7 @@ from tests.forking import forks, in_child
 
 
 class Notebook:
-    """Cells that are run, with the parts of IPython's shell that tell one from another."""
+    """Runs cells, with the parts of IPython's shell by which one is told from another."""
 
     def __init__(self) -> None:
         self.user_ns: dict[str, Any] = {"Artico": Artico, "RTC_CONFIG": RTC_CONFIG, "In": [""]}
@@ -52,7 +52,7 @@ def notebook(monkeypatch: pytest.MonkeyPatch, server: ArticoServer) -> Iterator[
 
 
 ONE_LINE = "rtco = Artico(url, id={id}, rtc_config=RTC_CONFIG).connect()"
-# The variable is bound anew before the new client connects: nothing holds the old one any more.
+# The variable is bound again before the new client connects: nothing holds the old one any more.
 TWO_LINES = "rtco = Artico(url, id={id}, rtc_config=RTC_CONFIG)\nrtco.connect()"
 
 
@@ -88,9 +88,9 @@ def test_clients_of_other_cells_stay(server: ArticoServer, notebook: Notebook) -
 
 
 def test_clients_kept_in_a_list_stay(server: ArticoServer, notebook: Notebook) -> None:
-    notebook.run("kept = []")
+    notebook.run("clients = []")
     for _ in range(2):
-        notebook.run("kept.append(Artico(url, rtc_config=RTC_CONFIG).connect())")
+        notebook.run("clients.append(Artico(url, rtc_config=RTC_CONFIG).connect())")
     assert len(server.peers) == 2
 
 
@@ -115,11 +115,11 @@ def test_another_server_is_another_matter(server: ArticoServer, notebook: Notebo
 @forks
 def test_a_child_leaves_its_parents_clients_alone(server: ArticoServer, notebook: Notebook) -> None:
     notebook.run(ONE_LINE.format(id=None))
-    theirs = notebook.user_ns["rtco"]
+    other = notebook.user_ns["rtco"]
 
     def connects() -> bool:
         notebook.run(ONE_LINE.format(id=None))
-        return bool(notebook.user_ns["rtco"].state == "ready" == theirs.state)
+        return bool(notebook.user_ns["rtco"].state == "ready" == other.state)
 
     assert in_child(connects)
-    assert theirs.state == "ready"
+    assert other.state == "ready"

@@ -37,7 +37,7 @@ TIMEOUT = 10
 
 
 class LineServer:
-    """A user's own signalling server: one JSON message a line over TCP."""
+    """A user's own signaling server: one JSON message per line over TCP."""
 
     def __init__(self) -> None:
         self._socket = socket.create_server(("127.0.0.1", 0))
@@ -383,7 +383,7 @@ HOSTILE: list[Any] = [
 ]
 
 
-def test_malformed_signals_are_dropped_and_harm_nobody() -> None:
+def test_malformed_signals_are_dropped_without_further_effect() -> None:
     hub = MemoryHub()
     stranger = hub.signaling("stranger")
     stranger.connect()
@@ -412,7 +412,7 @@ def test_malformed_signals_are_dropped_and_harm_nobody() -> None:
     stranger.disconnect()
 
 
-def test_absurd_descriptions_ring_and_harm_nobody() -> None:
+def test_absurd_descriptions_ring_without_further_effect() -> None:
     hub = MemoryHub()
     stranger = hub.signaling("stranger")
     stranger.connect()

@@ -1,4 +1,4 @@
-"""Threads for blocking calls: they work, are reused, and never hold up anybody's exit."""
+"""Threads of executors and workers: reused, waited for, and never in the way of an exit."""
 
 from __future__ import annotations
 
@@ -7,11 +7,15 @@ import subprocess
 import sys
 import threading
 import time
+from types import FrameType
+from typing import Any
 
 import pytest
 
 from artico_sync._bridge import threads
-from artico_sync._bridge.threads import DaemonExecutor
+from artico_sync._bridge.threads import DaemonExecutor, ForkGuard, Worker, make_thread, start_thread
+from artico_sync.errors import ForkError
+from tests.forking import forks, in_child
 
 LIMIT = 10.0
 
@@ -77,7 +81,7 @@ def test_shutdown_never_waits_for_what_hangs() -> None:
     assert busy.result(LIMIT)
 
 
-def test_a_loop_takes_it() -> None:
+def test_a_loop_uses_it() -> None:
     async def main() -> int:
         asyncio.get_running_loop().set_default_executor(DaemonExecutor())
         return await asyncio.to_thread(abs, -3)
@@ -107,3 +111,52 @@ def test_interpreter_exit_does_not_wait() -> None:
     )
     assert done.stdout == "ended\n" and done.stderr == ""
     assert time.perf_counter() - began < 20
+
+
+def nothing() -> None:
+    """Stand for the function of a worker."""
+
+
+def make_worker() -> Worker:
+    return Worker("test", nothing, nothing, lambda: False)
+
+
+def test_a_worker_may_begin_while_others_are_waited_for() -> None:
+    first = make_worker()
+    later: list[Worker] = []
+    began = threading.Thread(target=lambda: later.append(make_worker()))
+
+    def interfere(frame: FrameType, event: str, argument: Any) -> None:
+        # In the middle of the iteration.
+        if frame.f_code.co_name == "__iter__" and event == "return" and not began.ident:
+            began.start()
+            began.join(0.1)
+
+    sys.setprofile(interfere)
+    try:
+        threads.join_finished_workers()
+    finally:
+        sys.setprofile(None)
+    began.join(LIMIT)
+    assert later and not first.alive
+
+
+def test_threads_are_daemons_with_the_prefix_of_the_library() -> None:
+    names: list[str] = []
+    thread = start_thread("test", names.append, "ran")
+    thread.join(LIMIT)
+    assert names == ["ran"] and thread.daemon and thread.name == "artico_sync-test"
+    assert not make_thread("test", names.clear).is_alive()
+
+
+@forks
+def test_a_fork_guard_refuses_in_a_child() -> None:
+    guard = ForkGuard("client")
+    guard.check()
+
+    def refused() -> bool:
+        with pytest.raises(ForkError, match="This client was connected in process"):
+            guard.check()
+        return True
+
+    assert in_child(refused)

@@ -1,4 +1,4 @@
-"""The mailbox: kept events, late handlers, waiting threads; each event delivered exactly once."""
+"""Pending events, late handlers and waiting threads of a mailbox; each event comes exactly once."""
 
 from __future__ import annotations
 
@@ -126,12 +126,12 @@ def test_removed_handler_gets_nothing_more(box: Box) -> None:
     seen: list[Any] = []
     box.mailbox.on("data", seen.append)
     box.mailbox.off("data", seen.append)
-    box.mailbox.emit("data", "kept")
-    assert box.take() == ("kept",)
+    box.mailbox.emit("data", "pending")
+    assert box.take() == ("pending",)
     assert seen == []
 
 
-def test_a_handler_registered_meanwhile_has_precedence_over_a_blocked_thread(box: Box) -> None:
+def test_a_handler_registered_later_has_precedence_over_a_blocked_thread(box: Box) -> None:
     seen: list[Any] = []
     with Blocked(box.take) as blocked:
         box.mailbox.on("data", seen.append)
@@ -168,8 +168,8 @@ def test_who_waits_beside_a_handler_takes_the_next_event_once_it_is_gone(box: Bo
     box.mailbox.on("data", heard.append)
     with Blocked(functools.partial(box.take, observe=True)) as blocked:
         box.mailbox.off("data", heard.append)
-        box.mailbox.emit("data", "for whoever waits")
-    assert blocked.result() == ("for whoever waits",)
+        box.mailbox.emit("data", "for the waiting thread")
+    assert blocked.result() == ("for the waiting thread",)
     assert not heard and not box.mailbox.pending_count("data")
 
 
@@ -181,8 +181,8 @@ def test_who_waits_beside_a_handler_of_one_event_takes_the_one_after_it(box: Box
         with Blocked(functools.partial(box.take, observe=True)) as blocked:
             assert box.mailbox._observers["data"]
             box.mailbox.dispatch("data", sys.maxsize)
-            box.mailbox.emit("data", "for whoever waits")
-    assert blocked.result() == ("for whoever waits",)
+            box.mailbox.emit("data", "for the waiting thread")
+    assert blocked.result() == ("for the waiting thread",)
     assert heard == ["handled"]
 
 
@@ -333,7 +333,7 @@ def test_events_for_a_busy_handler_are_bounded_with_one_warning(
     assert sum("not fast enough" in record.message for record in caplog.records) == 1
 
 
-def test_a_dropped_event_leaves_its_turn_to_nobody(box: Box) -> None:
+def test_no_event_is_delivered_in_place_of_a_dropped_one(box: Box) -> None:
     seen: list[Any] = []
     box.mailbox.on("call", lambda call: seen.append(call))
     box.mailbox.on("open", lambda: seen.append("open"))
@@ -371,7 +371,7 @@ def test_events_of_several_objects_come_in_the_order_in_which_they_happened(box:
 
 
 @pytest.mark.logs_errors
-def test_an_error_nobody_handles_is_logged_and_kept(
+def test_an_error_without_a_handler_is_logged_and_stays_pending(
     box: Box, caplog: pytest.LogCaptureFixture
 ) -> None:
     box.mailbox.emit("error", ValueError("what happened"))

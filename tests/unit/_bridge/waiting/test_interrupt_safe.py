@@ -1,4 +1,4 @@
-"""Ctrl-C at any moment leaves no lock taken, no message lost and nobody asleep."""
+"""Ctrl-C at any moment leaves no lock held, no message lost and no thread waiting."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ LIMIT = 10.0
 
 
 def is_free(lock: Any) -> bool:
-    """Whether another thread can have it."""
+    """Return True if another thread can acquire it."""
     found: list[bool] = []
 
     def look() -> None:
@@ -67,7 +67,7 @@ def test_a_queue_is_never_left_locked(make: Callable[[], janus.Queue[int]]) -> N
         assert is_free(queue._sync_mutex)
 
 
-def test_whatever_is_posted_after_an_interrupted_post_is_run() -> None:
+def test_a_post_after_an_interrupted_post_is_run() -> None:
     portal = acquire_portal()
     try:
         for _ in interrupted_everywhere(lambda: partial(portal.post, int)):
@@ -129,7 +129,7 @@ def test_a_message_accepted_before_ctrl_c_is_sent_without_another() -> None:
         portal.release()
 
 
-def test_a_signal_handler_may_send_whatever_it_interrupts() -> None:
+def test_a_signal_handler_may_send_at_any_moment() -> None:
     portal = acquire_portal()
     check: Callable[[int], None] = lambda size: None  # noqa: E731
     lock = threading.RLock()
@@ -158,7 +158,7 @@ def make_mailbox(dispatcher: Dispatcher) -> Mailbox:
     return Mailbox("mine", {"data": 1}, dispatcher, ended=lambda: NotReadyError("ended"))
 
 
-def test_an_event_whose_reader_is_interrupted_is_for_the_next() -> None:
+def test_an_event_whose_reader_is_interrupted_goes_to_the_next() -> None:
     mailbox: Any = None
 
     def prepare() -> Callable[[], Any]:
@@ -175,7 +175,7 @@ def test_an_event_whose_reader_is_interrupted_is_for_the_next() -> None:
         assert take() == (("one",) if interrupted else ("two",))
 
 
-def test_a_reader_that_was_interrupted_waits_no_more() -> None:
+def test_an_interrupted_reader_stops_waiting() -> None:
     mailbox = make_mailbox(Dispatcher("test"))
 
     def take() -> Any:
@@ -189,7 +189,7 @@ def test_a_reader_that_was_interrupted_waits_no_more() -> None:
 
 def test_a_handler_whose_registration_is_interrupted_gets_what_comes() -> None:
     dispatcher = Dispatcher("test")
-    # Its thread runs all the while: how Python starts one is not ours.
+    # Its thread runs all the time: interrupts while Python starts one are not tested here.
     marks = make_mailbox(dispatcher)
     marks.on("data", lambda reached: reached.set())
     heard: list[Any] = []
@@ -207,7 +207,7 @@ def test_a_handler_whose_registration_is_interrupted_gets_what_comes() -> None:
         nonlocal mailbox
         settle()
         mailbox = make_mailbox(dispatcher)
-        mailbox.emit("data", "kept")
+        mailbox.emit("data", "pending")
         heard.clear()
         return partial(mailbox.on, "data", hear)
 
@@ -215,5 +215,5 @@ def test_a_handler_whose_registration_is_interrupted_gets_what_comes() -> None:
         if mailbox._handlers["data"]:
             mailbox.emit("data", "later")
             settle()
-            assert heard == ["kept", "later"]
+            assert heard == ["pending", "later"]
     assert dispatcher.stop(Deadline(LIMIT))
