@@ -60,7 +60,7 @@ def read_clear_sound(remote: Any, frequency: float) -> Any:
             return sound
 
 
-def test_a_written_picture_arrives_with_its_colour_size_and_id() -> None:
+def test_a_written_picture_arrives_with_its_color_size_and_id() -> None:
     track = VideoTrack(fps=30)
     writer = Writer(track, plain(RED))
     with MediaPair() as pair:

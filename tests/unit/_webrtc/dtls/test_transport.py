@@ -122,6 +122,26 @@ def test_data_passes(fast: bool) -> None:
 
 
 @pytest.mark.parametrize("fast", [True, False])
+def test_the_first_packet_after_the_handshake_is_received(fast: bool) -> None:
+    async def test() -> None:
+        ends = Ends(fast)
+        parameters = [dtls.getLocalParameters() for dtls in ends.dtls]
+        await asyncio.gather(ends.dtls[0].start(parameters[1]), ends.dtls[1].start(parameters[0]))
+        received: asyncio.Queue[bytes] = asyncio.Queue()
+        for dtls in ends.dtls:
+            dtls.set_packet_receiver(received.put_nowait)
+        for dtls in ends.dtls:
+            await dtls.send_packet(b"first")
+        assert [await received.get() for _ in ends.dtls] == [b"first", b"first"]
+        for dtls, ice in zip(ends.dtls, ends.ice, strict=True):
+            await dtls.stop()
+            ice.end()
+        await asyncio.sleep(0)
+
+    run(test)
+
+
+@pytest.mark.parametrize("fast", [True, False])
 def test_no_datagram_stops_the_pump(fast: bool, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         chance = random.Random(3)
