@@ -15,7 +15,7 @@ from artico_sync.server.server import ArticoServer
 from artico_sync.signaling import MemoryHub
 from artico_sync.testing.fake_call import Script
 from artico_sync.testing.leaks import TestChecks
-from artico_sync.testing.peers import ClosingStack, FakePeer, TestClient
+from artico_sync.testing.peers import ClosingStack, FakePeer
 
 
 class Hub(MemoryHub):
@@ -59,9 +59,7 @@ class Hub(MemoryHub):
             ValueError: As raised by `Artico`.
             IdTakenError: The id is in use on this hub.
         """
-        rtco = TestClient(signaling=self.signaling(id), **options)
-        self._clients.add(rtco)
-        return rtco.connect() if connect else rtco
+        return self._clients.make_client(connect=connect, signaling=self.signaling(id), **options)
 
     def close(self) -> None:
         """Close the peers made here; has no effect a second time.
@@ -227,9 +225,7 @@ class ArticoTestCase(unittest.TestCase):
         """
         if "signaling" not in options:
             options.setdefault("url", self.server.url)
-        rtco = TestClient(id=id, **options)
-        self.__peers.add(rtco)
-        return rtco.connect() if connect else rtco
+        return self.__peers.make_client(connect=connect, id=id, **options)
 
     def make_fake_peer(self, id: str | None = None, script: Script | None = None) -> FakePeer:
         """Return a new `FakePeer` on the test's server, which is closed after the test.

@@ -25,34 +25,6 @@ CLOSE_SECONDS = 1.0
 SCRIPT_END_SECONDS = 2.0
 
 
-class Closable(Protocol):
-    """Something that has to be closed."""
-
-    def close(self) -> None: ...
-
-
-class ClosingStack:
-    """Objects made for a test, closed in reverse order."""
-
-    def __init__(self) -> None:
-        self._made: list[Closable] = []
-
-    def add(self, made: Closable) -> None:
-        """Close an object with the others."""
-        self._made.append(made)
-
-    def close(self) -> None:
-        """Close all objects, then raise the first error."""
-        errors: list[Exception] = []
-        while self._made:
-            try:
-                self._made.pop().close()
-            except Exception as error:
-                errors.append(error)
-        if errors:
-            raise errors[0]
-
-
 class TestClient(Artico):
     """An `Artico` for tests: without STUN servers, and quick to close.
 
@@ -69,6 +41,40 @@ class TestClient(Artico):
 
     def close(self, timeout: float | None = CLOSE_SECONDS) -> None:
         super().close(timeout)
+
+
+class Closable(Protocol):
+    """Something that has to be closed."""
+
+    def close(self) -> None: ...
+
+
+class ClosingStack:
+    """Objects made for a test, closed in reverse order."""
+
+    def __init__(self) -> None:
+        self._made: list[Closable] = []
+
+    def add(self, made: Closable) -> None:
+        """Close an object with the others."""
+        self._made.append(made)
+
+    def make_client(self, *, connect: bool, **options: Any) -> Artico:
+        """Return a new client, connected or not, which is closed with the others."""
+        rtco = TestClient(**options)
+        self.add(rtco)
+        return rtco.connect() if connect else rtco
+
+    def close(self) -> None:
+        """Close all objects, then raise the first error."""
+        errors: list[Exception] = []
+        while self._made:
+            try:
+                self._made.pop().close()
+            except Exception as error:
+                errors.append(error)
+        if errors:
+            raise errors[0]
 
 
 class FakePeer:

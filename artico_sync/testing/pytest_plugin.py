@@ -20,7 +20,7 @@ from artico_sync.artico import Artico
 from artico_sync.server.server import ArticoServer
 from artico_sync.testing.fixtures import ConnectedPair, Hub, connect_pair
 from artico_sync.testing.leaks import TestChecks
-from artico_sync.testing.peers import ClosingStack, FakePeer, TestClient
+from artico_sync.testing.peers import ClosingStack, FakePeer
 
 #: Seconds for threads and sockets to end by themselves after a test.
 SETTLE_SECONDS = 3.0
@@ -67,9 +67,7 @@ def make_artico(artico_server: ArticoServer) -> Iterator[Callable[..., Artico]]:
     def make(id: str | None = None, *, connect: bool = True, **options: Any) -> Artico:
         if "signaling" not in options:
             options.setdefault("url", artico_server.url)
-        rtco = TestClient(id=id, **options)
-        peers.add(rtco)
-        return rtco.connect() if connect else rtco
+        return peers.make_client(connect=connect, id=id, **options)
 
     yield make
     peers.close()
