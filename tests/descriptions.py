@@ -96,5 +96,6 @@ def alone(test: Callable[[PeerConnection], Awaitable[None]]) -> None:
 
 
 async def answer(connection: PeerConnection, sdp: str) -> str:
-    description, _ = await connection.answer_offer(parse_description("offer", sdp, SETTINGS))
-    return description.sdp
+    outcome = await connection.answer_offer(parse_description("offer", sdp, SETTINGS))
+    assert outcome.answer is not None
+    return outcome.answer.sdp

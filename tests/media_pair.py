@@ -74,12 +74,11 @@ class MediaPair:
         for track in tracks:
             self.sender.add_local_track(source_for(track, self.errors.append), "stream")
         offer = await self.sender.create_offer()
-        answer, changes = await self.receiver.answer_offer(
-            parse_description("offer", offer.sdp, SETTINGS)
-        )
-        await self.sender.accept_answer(parse_description("answer", answer.sdp, SETTINGS))
+        outcome = await self.receiver.answer_offer(parse_description("offer", offer.sdp, SETTINGS))
+        assert outcome.answer is not None
+        await self.sender.apply_answer(parse_description("answer", outcome.answer.sdp, SETTINGS))
         received: list[RemoteTrack] = []
-        for change in changes:
+        for change in outcome.changes:
             assert isinstance(change, RemoteTrackAdded)
             assert isinstance(change.track, ReceivedTrack)
             remote = make_remote_track(change.track, self.stream, self._portal.post)

@@ -73,12 +73,12 @@ class End:
             on_error=self.errors.append,
             settings=self.settings,
         )
-        self.connection.on("datachannel", self._take_channel)
+        self.connection.on_channel = self._take_channel
         self._consumer = asyncio.ensure_future(self._consume())
 
     def open_channel(self) -> None:
-        self._take_channel(self.connection.createDataChannel("dc_test"))
-        self.negotiation.needed()
+        self._take_channel(self.connection.open_channel("dc_test"))
+        self.negotiation.request_offer()
 
     def _take_channel(self, channel: Channel) -> None:
         self.channel = channel
@@ -108,7 +108,7 @@ class End:
         """Nothing is wanted, under way or on its way."""
         negotiation = self.negotiation
         return (
-            self.connection.signalingState == "stable"
+            self.connection.signaling_state == "stable"
             and negotiation.idle
             and self.inbox.empty()
             and not getattr(self.inbox, "_unfinished_tasks")

@@ -1,45 +1,70 @@
-"""How long the answer to an offer may take, and how many answers are still to come; loop thread.
+"""Local offers that wait for their answers, and how long they wait.
 
-An answer of a JavaScript peer does not say which offer it is for, but answers come in the order of
-the offers: as many as copies were sent.
+An answer of a JavaScript peer does not say which offer it is to, but answers arrive in the order of
+the offers: one for each copy that was sent.
 """
 
 from __future__ import annotations
 
 import asyncio
 from collections.abc import Callable
+from dataclasses import dataclass
 
-#: How many times the shortest wait the longest is, where signals take long.
-PATIENCE = 8
+from artico_sync._engine.signal_outbox import Signal
+
+#: Time a browser gets to repeat an offer that it rolled back for a local one. Chromium forgets to
+#: if another local offer arrives in between; the next local offer reminds it.
+REMINDER_SECONDS = 0.5
+#: Longest wait for an answer, in multiples of the shortest; long where signals take long.
+TIMEOUT_FACTOR_MAX = 8
+
+
+@dataclass
+class PendingOffer:
+    """A local offer that has not been answered yet.
+
+    Attributes:
+        token: Names it in the answer of an artico_sync peer.
+        sent_at, first_sent_at: The times of its last and first copy.
+        changed: Set when it was answered or withdrawn, or a new copy is due.
+        copies: The number of copies sent, each of which a JavaScript peer may answer.
+    """
+
+    token: str
+    signal: Signal
+    sent_at: float
+    changed: asyncio.Event
+    first_sent_at: float
+    copies: int = 1
 
 
 class AnswerTracker:
-    """Part of a negotiation, which ends it by expecting none."""
+    """The timeout for answers, and the number of answers still to arrive.
 
-    def __init__(self, shortest: float, missed: Callable[[], None]) -> None:
-        """
-        Args:
-            shortest: Seconds an answer gets at least.
-            missed: Called when no more of the repeated answers is expected, for they are late.
-        """
+    Args:
+        shortest: Shortest timeout in seconds.
+        on_missed: Called when repeated answers are overdue and no longer expected.
+    """
+
+    def __init__(self, shortest: float, on_missed: Callable[[], None]) -> None:
         self._shortest = shortest
-        self._missed = missed
+        self._on_missed = on_missed
         self._timer: asyncio.TimerHandle | None = None
-        #: Seconds an answer gets.
+        #: Seconds until an answer is overdue.
         self.timeout = shortest
-        #: Answers to come to copies of an offer that has been answered.
+        #: Answers still to arrive to copies of an offer that has been answered.
         self.repeated = 0
 
-    def answered(self, seconds: float) -> None:
-        """An answer took so long: the next may take twice as long."""
-        self.timeout = min(max(2 * seconds, self._shortest), PATIENCE * self._shortest)
+    def on_answer(self, seconds: float) -> None:
+        """Record an answer's latency; the timeout becomes twice that."""
+        self.timeout = min(max(2 * seconds, self._shortest), TIMEOUT_FACTOR_MAX * self._shortest)
 
-    def not_answered(self) -> None:
-        """No answer came in time."""
-        self.answered(self.timeout)
+    def on_no_answer(self) -> None:
+        """Double the timeout, because it has passed."""
+        self.on_answer(self.timeout)
 
     def expect_repeated(self, count: int) -> None:
-        """So many answers are to come to copies of an offer."""
+        """Expect this number of answers to copies of an offer."""
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
@@ -48,8 +73,8 @@ class AnswerTracker:
             loop = asyncio.get_running_loop()
             self._timer = loop.call_later(self.timeout, self._give_up)
 
-    def take_repeated(self) -> bool:
-        """An answer came. Is it one of those?"""
+    def is_repeated(self) -> bool:
+        """Count an answer; return True if it is one of those."""
         if not self.repeated:
             return False
         self.expect_repeated(self.repeated - 1)
@@ -57,4 +82,32 @@ class AnswerTracker:
 
     def _give_up(self) -> None:
         self.expect_repeated(0)
-        self._missed()
+        self._on_missed()
+
+
+class OfferReminder:
+    """Waits for a browser to repeat the offer that it has rolled back."""
+
+    def __init__(self, on_overdue: Callable[[], None]) -> None:
+        self._on_overdue = on_overdue
+        self._timer: asyncio.TimerHandle | None = None
+
+    @property
+    def is_running(self) -> bool:
+        """True while the offer is expected."""
+        return self._timer is not None
+
+    def start(self) -> None:
+        """Expect the offer."""
+        self.stop()
+        self._timer = asyncio.get_running_loop().call_later(REMINDER_SECONDS, self._expire)
+
+    def stop(self) -> None:
+        """Expect it no longer."""
+        if self._timer is not None:
+            self._timer.cancel()
+            self._timer = None
+
+    def _expire(self) -> None:
+        self._timer = None
+        self._on_overdue()

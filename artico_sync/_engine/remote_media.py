@@ -12,13 +12,13 @@ from typing import Any, Protocol
 
 from aiortc import MediaStreamTrack
 
-from artico_sync._engine.negotiation import (
-    Negotiation,
+from artico_sync._engine.negotiation import Negotiation
+from artico_sync._webrtc.media.local_track import SharedTrack, source_for
+from artico_sync._webrtc.sdp.media_sections import (
     RemoteChange,
     RemoteTrackAdded,
     RemoteTrackRemoved,
 )
-from artico_sync._webrtc.media.local_track import SharedTrack, source_for
 from artico_sync.errors import MediaError
 
 logger = logging.getLogger("artico_sync._engine.remote_media")

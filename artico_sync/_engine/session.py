@@ -17,7 +17,7 @@ from artico_sync._engine.call_state import BYE_REASONS, CallState, CloseReason
 from artico_sync._engine.data_channel import DataChannel
 from artico_sync._engine.graceful_close import deliver_and_close
 from artico_sync._engine.local_media import LocalMedia
-from artico_sync._engine.negotiation import Negotiation, RemoteChange
+from artico_sync._engine.negotiation import Negotiation
 from artico_sync._engine.peer_signaling import PeerSignaling
 from artico_sync._engine.remote_media import RemoteStreams
 from artico_sync._engine.session_listener import SessionHost, SessionListener
@@ -27,6 +27,7 @@ from artico_sync._protocol import messages as wire
 from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc.peer_connection import PeerConnection
 from artico_sync._webrtc.sctp.channels import Channel
+from artico_sync._webrtc.sdp.media_sections import RemoteChange
 from artico_sync._webrtc.stats import connection_stats
 from artico_sync.errors import ArticoTimeoutError, CallError, MediaError
 
@@ -99,9 +100,9 @@ class Session:
         """Place the call: make the connection and offer it."""
         connection = self._connect()
         token = wire.random_token(11).lower()
-        self._attach(connection.createDataChannel(f"dc_{token}"))
+        self._attach(connection.open_channel(f"dc_{token}"))
         assert self.negotiation is not None
-        self.negotiation.needed()
+        self.negotiation.request_offer()
 
     def answer(self) -> None:
         """Accept an incoming call: make the connection and apply what came meanwhile."""
@@ -124,8 +125,8 @@ class Session:
         if self._suspended:
             self.negotiation.suspend()
         connection.on_restart_needed = self._find_another_path
-        connection.on("connectionstatechange", self._on_connection_state)
-        connection.on("datachannel", self._on_data_channel)
+        connection.on_state_change = self._on_connection_state
+        connection.on_channel = self._on_data_channel
         self._consumer = asyncio.get_running_loop().create_task(self._consume(self.negotiation))
         return connection
 
@@ -215,7 +216,7 @@ class Session:
 
     def _on_connection_state(self) -> None:
         assert self.connection is not None
-        state = self.connection.connectionState
+        state = self.connection.connection_state
         logger.debug("%s: connection %s", self, state)
         if state == "failed":
             self._close(CloseReason.FAILED)

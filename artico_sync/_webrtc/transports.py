@@ -44,6 +44,7 @@ class Transports:
         certificates: list[RTCCertificate],
         settings: Settings,
         on_candidate: Callable[[RTCIceCandidate], None],
+        on_state_change: Callable[[], None],
     ) -> None:
         self._settings = settings
         self.ice: IceTransport = create_ice_transport(configuration, settings, on_candidate)
@@ -57,6 +58,8 @@ class Transports:
         self._searched: list[str] | None = None
         self._data_parameters: tuple[int, int] | None = None
         self.ice.on("statechange", self._on_ice_state)
+        self.ice.on("statechange", on_state_change)
+        self.dtls.on("statechange", on_state_change)
         self.ice.on_lost = self._on_lost
         self.ice.on_silence = self._on_silence
         self.ice.on_restart_needed = self._on_restart_needed
@@ -172,6 +175,19 @@ class Transports:
         self._data_parameters = self._data_parameters or (size, port)
 
     # All
+
+    @property
+    def state(self) -> str:
+        """The state of the connection (W3C RTCPeerConnectionState)."""
+        ice, dtls = self.ice.state, self.dtls.state
+        if "failed" in (ice, dtls):
+            return "failed"
+        if ice in ("new", "closed") and dtls in ("new", "closed"):
+            return "new"
+        # Between the end of ICE and the start of DTLS it is still connecting.
+        if ice == "checking" or dtls in ("connecting", "new"):
+            return "connecting"
+        return "connected"
 
     @property
     def connected(self) -> bool:

@@ -114,6 +114,15 @@ class DtlsTransport(RTCDtlsTransport):
         return records
 
     @property
+    def role(self) -> str:
+        """ "auto", "client" or "server" (RFC 5763)."""
+        return self._role
+
+    def set_role(self, role: str) -> None:
+        """Take a role; possible until the handshake begins."""
+        self._set_role(role)
+
+    @property
     def is_client(self) -> bool:
         """True if this end has the DTLS role of the client."""
         return self._role == "client"

@@ -44,7 +44,9 @@ class TransceiverSet:
     sender, so that no state is left when one track replaces another.
 
     Args:
-        transceivers: The connection's own list, kept up to date.
+        transports: The transports of the connection.
+        transceivers: The list of the connection, kept up to date.
+        cname: Ties the RTP streams of this end together.
         spawn: Runs background work; the connection waits for it when it closes.
     """
 

@@ -114,7 +114,7 @@ class DescriptionWriter:
             fingerprints=[
                 f for f in dtls.getLocalParameters().fingerprints if f.algorithm == "sha-256"
             ],
-            role="auto" if kind == "offer" else dtls._role,
+            role="auto" if kind == "offer" else dtls.role,
         )
 
 

@@ -47,7 +47,9 @@ def test_a_call_opens_and_carries_text_both_ways() -> None:
         caller.say("hello")
         callee.say("and back")
         await until(lambda: "hello" in callee.texts and "and back" in caller.texts)
-        assert caller.connection.connectionState == callee.connection.connectionState == "connected"
+        assert (
+            caller.connection.connection_state == callee.connection.connection_state == "connected"
+        )
 
     with_call(test)
 
@@ -258,9 +260,9 @@ def test_an_offer_nobody_answers_is_made_again_and_then_reported() -> None:
         await until(lambda: caller.errors)
         assert isinstance(caller.errors[0], NegotiationError)
         assert len(caller.descriptions("offer")) - before == HASTY.offer_attempts
-        assert caller.connection.signalingState == "stable"
+        assert caller.connection.signaling_state == "stable"
         caller.deliver = deliver
-        caller.negotiation.needed()
+        caller.negotiation.request_offer()
         await settle(caller, callee)
         assert callee.streams == {track.id: "one"}
         assert len(caller.errors) == 1
@@ -307,7 +309,7 @@ def test_a_peer_that_is_away_is_waited_for() -> None:
 
 def test_the_news_that_a_peer_is_away_grows_old(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(caller: End, callee: End) -> None:
-        monkeypatch.setattr(negotiation, "PEER_RETURN", 2 * HASTY.offer_timeout)
+        monkeypatch.setattr(negotiation, "PEER_RETURN_SECONDS", 2 * HASTY.offer_timeout)
         caller.deliver = lambda signal: caller.negotiation.on_delivery_report(False)
         caller.negotiation.add_track(Still("video"), "one")
         await until(lambda: caller.errors)
@@ -339,9 +341,9 @@ def test_the_ignored_offer_is_answered_when_ours_stays_unanswered(javascript: bo
         caller.deliver = None
         ours, theirs = Still("audio"), Still("video")
         caller.negotiation.add_track(ours, "ours")
-        await until(lambda: caller.connection.signalingState == "have-local-offer")
+        await until(lambda: caller.connection.signaling_state == "have-local-offer")
         callee.negotiation.add_track(theirs, "theirs")
-        await until(lambda: callee.connection.signalingState == "have-local-offer")
+        await until(lambda: callee.connection.signaling_state == "have-local-offer")
         caller.deliver = deliver
         await until(lambda: theirs.id in caller.streams and ours.id in callee.streams)
         await settle(caller, callee)
@@ -395,7 +397,7 @@ def test_a_browser_that_refuses_our_answer_is_not_left_waiting() -> None:
         callee.deliver = to_caller
         for signal in answers:
             to_caller(signal)
-        await until(lambda: caller.connection.signalingState == "stable")
+        await until(lambda: caller.connection.signaling_state == "stable")
         callee.negotiation.add_track(theirs, "theirs")
         # No answer to the copy comes in time: theirs is answered.
         await until(lambda: theirs.id in caller.streams)
@@ -411,7 +413,7 @@ def test_a_browser_that_refuses_our_answer_is_not_left_waiting() -> None:
         await until(lambda: ours.id in callee.streams and theirs.id in caller.streams)
         await settle(caller, callee)
         assert caller.errors == callee.errors == []
-        assert callee.connection.signalingState == "stable"
+        assert callee.connection.signaling_state == "stable"
 
     settings = dataclasses.replace(HASTY, offer_timeout=0.3, offer_attempts=10)
     with_call(test, settings, javascript=True)
@@ -554,7 +556,7 @@ def test_stale_answers_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
         for answer in [s for s in callee.sent if s["type"] == "sdp"]:
             await caller.negotiation.receive(answer)
             await caller.negotiation.receive(as_javascript(answer))
-        assert caller.connection.signalingState == "stable"
+        assert caller.connection.signaling_state == "stable"
         assert caller.errors == []
 
     with_call(test)
@@ -701,7 +703,7 @@ def test_closing_at_any_moment_leaves_nothing(passes: int) -> None:
         for _ in range(passes):
             await asyncio.sleep(0.0015)
         await asyncio.gather(caller.close(), callee.close())
-        caller.negotiation.needed()
+        caller.negotiation.request_offer()
         caller.negotiation.resume()
         await caller.negotiation.receive({"type": "sdp", "data": None})
 

@@ -69,7 +69,7 @@ def test_a_browsers_numbers_are_kept_for_every_m_line() -> None:
 
 def test_numbers_of_a_first_media_offer_never_contradict_chromium() -> None:
     async def test(connection: PeerConnection) -> None:
-        connection.createDataChannel("dc")
+        connection.open_channel("dc")
         connection.add_local_track(Still("audio"), "s")
         connection.add_local_track(Still("video"), "s")
         text = (await connection.create_offer()).sdp
@@ -83,7 +83,7 @@ def test_numbers_of_a_first_media_offer_never_contradict_chromium() -> None:
 
 def test_mids_are_never_used_twice() -> None:
     async def test(connection: PeerConnection) -> None:
-        connection.createDataChannel("dc")
+        connection.open_channel("dc")
         seen: set[str] = set()
         for _ in range(3):
             offered = re.findall(r"a=mid:(\S+)", (await connection.create_offer()).sdp)
@@ -154,7 +154,7 @@ def test_every_valid_offer_is_answered_line_by_line(sections: list[str], ports: 
         for line, asked in zip(lines, sections, strict=True):
             assert re.findall(r"a=mid:\S+", line) == re.findall(r"a=mid:\S+", asked)
             assert line.split()[0] == asked.split()[0]
-        assert connection.signalingState == "stable"
+        assert connection.signaling_state == "stable"
         # And negotiation goes on from there.
         connection.add_local_track(Still("audio"), "s")
         again = lines_of((await connection.create_offer()).sdp)
@@ -205,12 +205,12 @@ def test_streams_are_named_as_browsers_read_them(
     async def test(connection: PeerConnection) -> None:
         line = section(VIDEO, "1").replace("a=msid:- video-track\n", msid)
         offer = parse_description("offer", offer_of(section(DATA, "0"), line), SETTINGS)
-        _, changes = await connection.answer_offer(offer)
+        changes = (await connection.answer_offer(offer)).changes
         assert len(changes) == 1
         assert stream is None or changes[0].stream_id == stream
         assert track is None or changes[0].track_id == track
         assert changes[0].stream_id and changes[0].track.id == changes[0].track_id
-        _, changes = await connection.answer_offer(offer)
+        changes = (await connection.answer_offer(offer)).changes
         assert changes == []
 
     alone(test)
@@ -220,7 +220,9 @@ def test_another_track_on_the_same_line_is_another_track() -> None:
     async def test(connection: PeerConnection) -> None:
         async def apply(line: str) -> list[tuple[str, str]]:
             text = offer_of(section(DATA, "0"), line)
-            _, changes = await connection.answer_offer(parse_description("offer", text, SETTINGS))
+            changes = (
+                await connection.answer_offer(parse_description("offer", text, SETTINGS))
+            ).changes
             tracks.extend(change.track for change in changes)
             return [(type(change).__name__[11:], change.track_id) for change in changes]
 
@@ -302,8 +304,8 @@ def test_offers_that_cannot_follow_change_nothing(change: str) -> None:
         await answer(connection, GOOD)
         with pytest.raises(DescriptionError):
             await answer(connection, BAD_NEXT[change](GOOD))
-        assert connection.signalingState == "stable"
-        assert len(connection.getTransceivers()) == 1
+        assert connection.signaling_state == "stable"
+        assert len(connection.transceivers) == 1
         assert len(lines_of(await answer(connection, GOOD))) == 2
 
     alone(test)
@@ -332,7 +334,7 @@ def test_answers_that_do_not_fit_change_nothing() -> None:
             await caller.negotiation.receive(
                 {"type": "sdp", "data": {"type": "answer", "sdp": bad}}
             )
-            assert caller.connection.signalingState == "have-local-offer"
+            assert caller.connection.signaling_state == "have-local-offer"
         callee.deliver = deliver
         deliver({"type": "sdp", "data": {"type": "answer", "sdp": text}})
         await settle(caller, callee)
@@ -357,7 +359,7 @@ def test_garbage_does_not_harm_a_call() -> None:
         ]
         for signal in odd:
             await callee.negotiation.receive(signal)
-        assert caller.connection.signalingState == callee.connection.signalingState == "stable"
+        assert caller.connection.signaling_state == callee.connection.signaling_state == "stable"
 
     with_call(test)
 
@@ -434,7 +436,7 @@ def test_damaged_offers_are_applied_whole_or_not_at_all(seed: int) -> None:
                 await answer(connection, damage(whole, chance))
             except DescriptionError:
                 pass
-            assert connection.signalingState == "stable"
+            assert connection.signaling_state == "stable"
         connection.add_local_track(Still("audio"), "s")
         # Whatever was applied, what we say next is well formed.
         parse_description("offer", (await connection.create_offer()).sdp, SETTINGS)
@@ -461,20 +463,21 @@ def test_the_largest_description_is_read_quickly() -> None:
 def test_plain_aiortc_answers_and_offers() -> None:
     async def body() -> None:
         ours, plain = PeerConnection(NO_SERVERS, SETTINGS), RTCPeerConnection(NO_SERVERS)
-        channel = ours.createDataChannel("dc")
+        channel = ours.open_channel("dc")
         ours.add_local_track(Still("audio"), "s")
         offer = await ours.create_offer()
         await plain.setRemoteDescription(offer)
         await plain.setLocalDescription(await plain.createAnswer())
-        await ours.accept_answer(parse_description("answer", plain.localDescription.sdp, SETTINGS))
+        await ours.apply_answer(parse_description("answer", plain.localDescription.sdp, SETTINGS))
         await until(lambda: channel.ready_state == "open")
         plain.addTrack(Still("audio"))
         await plain.setLocalDescription(await plain.createOffer())
-        description, changes = await ours.answer_offer(
+        outcome = await ours.answer_offer(
             parse_description("offer", plain.localDescription.sdp, SETTINGS)
         )
-        await plain.setRemoteDescription(RTCSessionDescription(description.sdp, "answer"))
-        assert [change.kind for change in changes] == ["audio"]
+        assert outcome.answer is not None
+        await plain.setRemoteDescription(RTCSessionDescription(outcome.answer.sdp, "answer"))
+        assert [change.kind for change in outcome.changes] == ["audio"]
         await plain.close()
         await ours.close()
 

@@ -74,7 +74,7 @@ def test_offers_with_ever_new_ids_are_answered_and_forgotten() -> None:
         for round_ in range(10):
             more = "".join(f"a=extmap:{n} {round_}/{n}\n" for n in range(100, 600))
             await answer(connection, offer_of(section(DATA, "0"), section(VIDEO, "1") + more))
-        assert len(connection._identifiers._extensions) <= len(EXTENSION_IDS)
+        assert len(connection._rtp_ids._extensions) <= len(EXTENSION_IDS)
         connection.add_local_track(Still("video"), "s")
         offered = (await connection.create_offer()).sdp
         assert extensions_of(offered)[MID_URI] == 4
