@@ -6,7 +6,7 @@ Large because `help(Call)` is one page, and most of it is documentation with exa
 from __future__ import annotations
 
 import json
-from collections.abc import Callable, Iterator
+from collections.abc import Iterator
 from contextlib import suppress
 from types import TracebackType
 from typing import TYPE_CHECKING, Any
@@ -34,9 +34,7 @@ from artico_sync.media.streams import MediaStream, Track, check_track, has_ended
 if TYPE_CHECKING:
     from typing_extensions import Buffer
 
-    from artico_sync._bridge.media import ReceivedTrack
     from artico_sync.events import CallRegister, CallWait
-    from artico_sync.media.remote import RemoteTrack
 
 #: Seconds between two `stats` events, at least.
 SHORTEST_STATS_INTERVAL = 0.05
@@ -697,26 +695,3 @@ def _bytes_of(data: object) -> bytes:
         # Addresses of objects mean nothing elsewhere.
         raise TypeError("data must be str or bytes, not an array of Python objects")
     return view.tobytes()
-
-
-class RemoteMediaFactory:
-    """Makes the users' objects of the streams a peer shares; loop thread."""
-
-    def stream(self, stream_id: str, metadata: str | None) -> RemoteMediaStream:
-        return RemoteMediaStream(stream_id, metadata)
-
-    def describe(self, stream: RemoteMediaStream, metadata: str | None) -> None:
-        stream._describe(metadata)
-
-    def track(
-        self, track: ReceivedTrack, stream: RemoteMediaStream, post: Callable[..., None]
-    ) -> RemoteTrack:
-        from artico_sync.media.remote import make_remote_track
-
-        return make_remote_track(track, stream, post)
-
-    def add(self, stream: RemoteMediaStream, track: RemoteTrack) -> None:
-        stream._add(track)
-
-    def remove(self, stream: RemoteMediaStream, track: RemoteTrack) -> None:
-        stream._remove(track)

@@ -402,3 +402,22 @@ class RemoteMediaStream(MediaStream):
 def _record_track(recorder: Recorder, track: RemoteTrack) -> None:
     limit = RECORDING_BACKLOG_FRAMES[track.kind]
     recorder._add_reader(track.kind, track._make_reader(limit=limit, idle=None))
+
+
+class RemoteMediaFactory:
+    """Makes and updates the users' objects of what a peer shares, for the bridge; loop thread."""
+
+    def stream(self, stream_id: str, metadata: str | None) -> RemoteMediaStream:
+        return RemoteMediaStream(stream_id, metadata)
+
+    def describe(self, stream: RemoteMediaStream, metadata: str | None) -> None:
+        stream._describe(metadata)
+
+    def track(self, track: ReceivedTrack, stream: RemoteMediaStream, post: Post) -> RemoteTrack:
+        return make_remote_track(track, stream, post)
+
+    def add(self, stream: RemoteMediaStream, track: RemoteTrack) -> None:
+        stream._add(track)
+
+    def remove(self, stream: RemoteMediaStream, track: RemoteTrack) -> None:
+        stream._remove(track)
