@@ -115,7 +115,7 @@ class CallBridge:
     ) -> None:
         opens = phase is CallState.OPEN
         if opens and self._switch_interval is not None:
-            switch_interval.shorten(self._switch_interval)  # before any thread is woken
+            switch_interval.acquire(self._switch_interval)  # before any thread is woken
         with self._condition:
             self.call_state = phase
             self.reason = reason
@@ -130,7 +130,7 @@ class CallBridge:
             self.mailbox.emit("open")
         elif phase is CallState.CLOSED:
             if self._has_opened and self._switch_interval is not None:
-                switch_interval.restore(self._switch_interval)
+                switch_interval.release(self._switch_interval)
             self._send_buffer.cancel_notice()
             self.received_streams.close()
             self.mailbox.emit("close")

@@ -1,10 +1,10 @@
-"""How soon a computing thread hands over to the loop thread while calls are open; any thread.
+"""A shorter thread switch interval while calls are open.
 
 The interpreter lets a thread compute for `sys.getswitchinterval()` seconds, 5 ms by default, before
-another one gets its turn. The loop thread gives the interpreter up at every system call, so beside
-a thread that computes all the time each datagram would cost it 5 ms.
+another thread runs. The loop thread releases the interpreter at every system call, so beside a
+thread that computes without pause each datagram would cost it 5 ms.
 
-Lock order: `_lock` alone; nothing else happens under it.
+Lock order: `_lock` is taken alone.
 """
 
 from __future__ import annotations
@@ -13,51 +13,52 @@ import os
 import sys
 import threading
 
-# The interpreter keeps whole microseconds.
-SHORTEST = 1e-6
-ROUNDING = 2e-6
+# Seconds: CPython stores whole microseconds.
+SHORTEST_SECONDS = 1e-6
+ROUNDING_SECONDS = 2e-6
 
 
 class SwitchInterval:
-    """Shortens the interval while somebody needs it, and puts it back after the last one."""
+    """Shortens the interval while it is requested, and restores it after the last request."""
 
     def __init__(self) -> None:
         self._lock = threading.Lock()
-        self._wishes: list[float] = []
+        self._requests: list[float] = []
         self._before = 0.0
         self._set = 0.0
 
-    def shorten(self, seconds: float) -> None:
-        """Have the interval be at most `seconds` until the same is given to `restore`."""
+    def acquire(self, seconds: float) -> None:
+        """Request an interval of at most `seconds`, until `release` with the same number."""
         with self._lock:
-            if not self._wishes:
+            if not self._requests:
                 self._before = self._set = sys.getswitchinterval()
-            self._wishes.append(seconds)
+            self._requests.append(seconds)
             self._apply()
 
-    def restore(self, seconds: float) -> None:
-        """Take a wish back."""
+    def release(self, seconds: float) -> None:
+        """Withdraw a request."""
         with self._lock:
-            self._wishes.remove(seconds)
+            self._requests.remove(seconds)
             self._apply()
 
     def _apply(self) -> None:
-        # Somebody else has set it meanwhile: theirs stands.
-        if abs(sys.getswitchinterval() - self._set) > ROUNDING:
+        # If the program has set another interval since, that one stays.
+        if abs(sys.getswitchinterval() - self._set) > ROUNDING_SECONDS:
             return
-        # Less than it can keep it tells as 0, and refuses to be given again.
-        self._set = max(min([self._before, *self._wishes]), SHORTEST)
+        # CPython stores whole microseconds: anything smaller reads back as 0, which
+        # setswitchinterval() rejects.
+        self._set = max(min([self._before, *self._requests]), SHORTEST_SECONDS)
         sys.setswitchinterval(self._set)
 
-    def forget(self) -> None:
-        """In a forked child no calls are open."""
+    def reset(self) -> None:
+        """Drop all requests: in a forked child no calls are open."""
         self._lock = threading.Lock()
-        if self._wishes:
-            self._wishes.clear()
+        if self._requests:
+            self._requests.clear()
             self._apply()
 
 
 switch_interval = SwitchInterval()
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=switch_interval.forget)
+    os.register_at_fork(after_in_child=switch_interval.reset)

@@ -1,7 +1,7 @@
-"""How late the system may wake a thread that waits for a time; the thread itself.
+"""The least timer slack for the loop thread.
 
-Linux rounds every wait up by 50 microseconds, the wait for the interpreter's lock as well, where
-that is as long as the turn of a computing thread that the loop thread waits for.
+Linux wakes a thread up to 50 microseconds after its timeout, the wait for the interpreter's lock
+included: as long as the switch interval for which the loop thread waits beside a computing thread.
 """
 
 from __future__ import annotations
@@ -9,21 +9,21 @@ from __future__ import annotations
 import logging
 import sys
 
-logger = logging.getLogger("artico_sync._speedups.timer_slack")
+logger = logging.getLogger(__name__)
 
-#: prctl(2); in nanoseconds, of which 0 means the default.
+#: See prctl(2); a slack of 0 would mean the default.
 PR_SET_TIMERSLACK = 29
-LEAST = 1
+LEAST_NANOSECONDS = 1
 
 
 def minimise_timer_slack() -> None:
-    """Have the calling thread woken as exactly as the system can, where that can be asked for."""
+    """Set the timer slack of the calling thread to the least the system allows, if it has one."""
     if sys.platform != "linux":
         return
     try:
         import ctypes
 
-        result = ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, LEAST, 0, 0, 0)
+        result = ctypes.CDLL(None).prctl(PR_SET_TIMERSLACK, LEAST_NANOSECONDS, 0, 0, 0)
     except (ImportError, OSError, AttributeError) as error:
         logger.debug("the timer slack stays as it is: %s", error)
     else:

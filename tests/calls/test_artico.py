@@ -1,4 +1,4 @@
-"""The client: connecting, its events, its end; through the public API."""
+"""A client through the public API: connecting, events, closing."""
 
 from __future__ import annotations
 
@@ -98,7 +98,7 @@ def test_closing_ends_a_connect_under_way() -> None:
 
 
 def test_a_connect_that_fails_after_all_leaves_nothing_of_the_calls_that_came() -> None:
-    """It was ready for a moment, in which somebody called."""
+    """The client was ready for a moment, in which a call came in."""
     hub = MemoryHub()
     rung = threading.Event()
     calls: list[Call] = []

@@ -1,4 +1,4 @@
-"""Calls between two peers of ours, through the public API, over real WebRTC."""
+"""Calls between two artico_sync peers, through the public API, over real WebRTC."""
 
 from __future__ import annotations
 
@@ -34,7 +34,7 @@ TIMEOUT = 10
 
 @contextmanager
 def open_pair(make_artico: MakeArtico, metadata: str | None = None) -> Iterator[tuple[Call, Call]]:
-    """Both ends of an open call: the caller's and the callee's."""
+    """Return both ends of an open call: the caller's and the callee's."""
     alice, bob = make_artico(), make_artico()
     call = alice.call(bob.id, metadata)
     answered = bob.wait_for("call", TIMEOUT).answer()
@@ -186,7 +186,7 @@ def test_handlers_registered_late_get_everything(pair: tuple[Call, Call]) -> Non
     callee.on("open", lambda: events.append("open"))
     callee.on("data", lambda text: events.append(text))
 
-    # One handler: a kept event goes to those that are there when its turn comes.
+    # One handler: a pending event goes to the handlers registered when it is dispatched.
     @callee.on("close")
     def closed() -> None:
         events.append("close")
@@ -258,7 +258,7 @@ def test_who_opens_and_leaves_at_once_is_heard(
     call = alice.call(bob.id)
 
     def come_late(condition: Any, predicate: Any, deadline: Any) -> Any:
-        # Woken as the call opens, the thread gets its turn only when it is over.
+        # Woken as the call opens, the thread runs only once the call is over.
         return wait_until(condition, lambda: call.closed, deadline)
 
     with monkeypatch.context() as patched:
@@ -270,7 +270,7 @@ def test_who_opens_and_leaves_at_once_is_heard(
 
 
 def left_again(make_artico: MakeArtico) -> Call:
-    """A callee's end that nobody waited for, after the caller sent "gone" and left."""
+    """Return a callee's end that no thread waited for, after the caller sent "gone" and left."""
     alice, bob = make_artico(), make_artico()
     call = alice.call(bob.id)
     left = bob.wait_for("call", TIMEOUT).answer()
@@ -310,7 +310,7 @@ def test_cancellation(make_artico: MakeArtico) -> None:
 def test_cancelling_and_leaving_at_once(make_artico: MakeArtico, busy: float) -> None:
     alice, bob = make_artico(), make_artico()
     call = alice.call(bob.id)
-    # Longer than a peer of ours takes to say that it rings.
+    # Longer than an artico_sync peer takes to send `ringing`.
     call._bridge.portal.post(time.sleep, busy)
     alice.close()
     incoming = bob.wait_for("call", TIMEOUT)

@@ -1,4 +1,4 @@
-"""What calls offer beyond Artico's own: JSON, rejecting in words, ringing limits, statistics."""
+"""JSON messages, rejecting with a reason, ring timeouts and statistics of calls."""
 
 from __future__ import annotations
 

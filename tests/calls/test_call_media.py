@@ -1,4 +1,4 @@
-"""Streams and tracks on calls between two peers of ours, through the public API."""
+"""Streams and tracks on calls between two artico_sync peers, through the public API."""
 
 from __future__ import annotations
 
@@ -167,7 +167,7 @@ def test_replacing_a_track_asks_nobody(pair: tuple[Call, Call], server: ArticoSe
     log.wait(*sharing_events(stream))
     remote = log.tracks[old.id]
     wait_for_color(remote, RED)
-    # Without signalling there can be no negotiation.
+    # Without signaling there can be no negotiation.
     server.stop()
     alice.replace_track(old, new)
     wait_for_color(remote, BLUE)

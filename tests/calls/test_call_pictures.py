@@ -1,4 +1,4 @@
-"""What notebooks show of a call's streams, and calls with pictures where there is no NumPy."""
+"""Pictures of a call's streams in notebooks, and calls with pictures without NumPy."""
 
 from __future__ import annotations
 

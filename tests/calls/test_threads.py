@@ -1,4 +1,4 @@
-"""Any thread, any process: the rules that hold everywhere, shown with real programs."""
+"""The rules for threads, forks, Ctrl-C and exits, shown with real programs."""
 
 from __future__ import annotations
 
@@ -41,7 +41,7 @@ TIMEOUT = 10
 def run_program(
     source: str, *arguments: str, timeout: float = 30, options: tuple[str, ...] = ()
 ) -> subprocess.CompletedProcess[str]:
-    """Run a program of its own, as a user would."""
+    """Run a program in a process of its own, as a user would."""
     return subprocess.run(
         [sys.executable, *options, "-c", textwrap.dedent(source), *arguments],
         capture_output=True,
@@ -172,7 +172,7 @@ def test_a_handler_may_block_and_place_calls(make_artico: MakeArtico) -> None:
 def test_ctrl_c_ends_a_wait_and_leaves_the_call_usable(
     make_artico: MakeArtico, wait: Callable[[Artico, Call], Any], wakes_it: bool
 ) -> None:
-    """Also where the wait itself is not interrupted, as by a signal just before it."""
+    """The same if the wait itself is not interrupted, as with a signal just before it."""
     make_artico("ringing")
     alice, call, incoming = open_call(make_artico)
     main = threading.main_thread().ident
@@ -200,7 +200,7 @@ def test_ctrl_c_ends_a_wait_and_leaves_the_call_usable(
 def test_ctrl_c_in_a_close_ends_the_calls_all_the_same(
     make_artico: MakeArtico, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    # A loop that stands still that long on a busy machine says no good-bye, and closes nothing.
+    # A loop that stalls for that long on a busy machine notifies no peer and closes nothing.
     monkeypatch.setattr("artico_sync._bridge.client.GOODBYE_SECONDS", float(TIMEOUT))
     alice, bob = make_artico(), make_artico(receive_buffer=512 * 1024)
     call = alice.call(bob.id)
@@ -212,7 +212,7 @@ def test_ctrl_c_in_a_close_ends_the_calls_all_the_same(
     assert main is not None
 
     def press() -> None:
-        # It tries to deliver, for ever.
+        # It tries to deliver, without end.
         wait_until(lambda: call._bridge.call_state is CallState.CLOSING, "the close", TIMEOUT)
         signal.pthread_kill(main, signal.SIGINT)
 
@@ -371,7 +371,7 @@ def test_a_blocking_call_whose_time_is_up_says_so_however_its_work_ends() -> Non
 
 def test_a_loop_that_has_stopped_is_not_waited_for() -> None:
     async def nothing() -> None:
-        """Never run."""
+        """Stand for a function that never runs."""
 
     portal = loop_module.acquire_portal()
     portal.release()
@@ -379,7 +379,7 @@ def test_a_loop_that_has_stopped_is_not_waited_for() -> None:
         portal.run(nothing)
 
 
-def test_hanging_up_while_the_client_closes_is_harmless(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_up_while_the_client_closes_raises_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
     hub = MemoryHub()
     alice, bob = (
         Artico(signaling=hub.signaling(name), rtc_config=RTC_CONFIG).connect()
@@ -477,7 +477,7 @@ def test_nothing_that_is_live_hangs_in_a_child(
     reader._subscribed = True
 
     async def nothing() -> None:
-        """Not run in the child."""
+        """Stand for a function that does not run in the child."""
 
     def refuses() -> bool:
         for function in (

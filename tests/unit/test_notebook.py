@@ -15,7 +15,7 @@ from tests.forking import forks, in_child
 
 
 class Notebook:
-    """Runs cells, with the parts of IPython's shell by which one is told from another."""
+    """Runs cells, with the parts of IPython's shell by which one is distinguished from another."""
 
     def __init__(self) -> None:
         self.user_ns: dict[str, Any] = {"Artico": Artico, "RTC_CONFIG": RTC_CONFIG, "In": [""]}

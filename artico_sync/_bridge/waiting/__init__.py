@@ -1,1 +1,1 @@
-"""How user threads wait, and how they are woken."""
+"""Waits of user threads, with deadlines, and the ways to wake them."""
