@@ -1,4 +1,4 @@
-"""Ctrl-C and SIGTERM as an event, for programs that serve until then."""
+"""Signals that end a program, as an event or as an exception."""
 
 from __future__ import annotations
 
@@ -30,6 +30,35 @@ def stop_on_signals() -> Iterator[threading.Event]:
             previous_handlers[number] = signal.signal(number, on_signal)
     try:
         yield stop
+    finally:
+        for number, previous in previous_handlers.items():
+            signal.signal(number, previous)
+
+
+class Terminated(BaseException):
+    """A signal other than that of Ctrl-C asked the program to end."""
+
+    def __init__(self, number: int) -> None:
+        super().__init__(number)
+        self.number = number
+
+
+@contextmanager
+def raise_on_signals() -> Iterator[None]:
+    """Raise `Terminated` on SIGTERM and on a closed terminal, so that calls end in order."""
+
+    def on_signal(number: int, frame: FrameType | None) -> None:
+        raise Terminated(number)
+
+    previous_handlers = {}
+    if threading.current_thread() is threading.main_thread():
+        for name in ("SIGTERM", "SIGHUP"):
+            number = getattr(signal, name, None)
+            # `nohup` ignores SIGHUP, and that stays so.
+            if number is not None and signal.getsignal(number) is signal.SIG_DFL:
+                previous_handlers[number] = signal.signal(number, on_signal)
+    try:
+        yield
     finally:
         for number, previous in previous_handlers.items():
             signal.signal(number, previous)

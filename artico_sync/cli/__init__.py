@@ -9,10 +9,9 @@ import sys
 from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
-from artico_sync.cli.arguments import parse
-from artico_sync.cli.exit_status import ExitStatus, status_of
-from artico_sync.cli.interruption import Terminated, terminations
-from artico_sync.cli.output import Output
+from artico_sync._stop_signals import Terminated, raise_on_signals
+from artico_sync.cli.arguments import parse_arguments
+from artico_sync.cli.output import ExitStatus, Output, status_of
 from artico_sync.errors import ArticoError
 
 if TYPE_CHECKING:
@@ -28,9 +27,9 @@ def main(argv: Sequence[str] | None = None) -> int:
         argv: The arguments after the program's name, else those of the process.
 
     Returns:
-        The exit status; `artico-sync --help` says what each means.
+        The exit status; `artico-sync --help` explains each.
     """
-    options = parse(argv)
+    options = parse_arguments(argv)
     if options.verbose:
         logging.basicConfig(
             format="%(relativeCreated)8.0f ms %(levelname)s %(name)s: %(message)s",
@@ -40,16 +39,16 @@ def main(argv: Sequence[str] | None = None) -> int:
         logging.getLogger("artico_sync").setLevel(level)
     status = _run(options, Output(json_lines=options.json, quiet=options.quiet))
     if argv is None:
-        # The process ends now: searching all of its objects for garbage once more would keep the
-        # user waiting for a quarter of a second after Ctrl-C.
+        # The process ends now: a last garbage collection of all objects would keep the user
+        # waiting for a quarter of a second after Ctrl-C.
         gc.freeze()
     return status
 
 
 def _run(options: argparse.Namespace, output: Output) -> int:
     try:
-        with terminations():
-            status = _command(options.command)(options, output)
+        with raise_on_signals():
+            status = _import_command(options.command)(options, output)
         output.flush()
         return status
     except KeyboardInterrupt:
@@ -58,9 +57,10 @@ def _run(options: argparse.Namespace, output: Output) -> int:
     except Terminated as error:
         return 128 + error.number
     except BrokenPipeError:
-        # Whoever read our output has gone, `head` say; what is still buffered must not fail again.
-        with open(os.devnull, "wb") as nowhere:
-            os.dup2(nowhere.fileno(), sys.stdout.fileno())
+        # The program that read the output has ended, such as `head`. Output that is still buffered
+        # must not fail again.
+        with open(os.devnull, "wb") as devnull:
+            os.dup2(devnull.fileno(), sys.stdout.fileno())
         return ExitStatus.BROKEN_PIPE
     except (ArticoError, OSError) as error:
         status = status_of(error)
@@ -68,8 +68,8 @@ def _run(options: argparse.Namespace, output: Output) -> int:
         return status
 
 
-def _command(name: str) -> Callable[[argparse.Namespace, Output], int]:
-    # Each imported only when asked for, so that --help is there at once.
+def _import_command(name: str) -> Callable[[argparse.Namespace, Output], int]:
+    # Each is imported only when it runs, so that --help appears at once.
     if name == "serve":
         from artico_sync.cli.serve import serve
 

@@ -1,22 +1,24 @@
-"""The options of the command line; main thread."""
+"""The arguments of the command line."""
 
 from __future__ import annotations
 
 import argparse
 import math
 import os
+import re
 from collections.abc import Sequence
 from typing import Any
 
 from artico_sync.artico import PUBLIC_URL, URL_VARIABLE
-from artico_sync.cli.byte_sizes import parse_size
 from artico_sync.cli.completion import SHELLS
-from artico_sync.cli.exit_status import MEANINGS
+from artico_sync.cli.output import MEANINGS
 
 TOKEN_VARIABLE = "ARTICO_TOKEN"
 
+_SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([kmgt]?)(i?b)?", re.ASCII | re.IGNORECASE)
+
 _DESCRIPTION = """\
-Place and answer WebRTC calls with Artico peers, and run their signalling server.
+Place and answer WebRTC calls with Artico peers, and run their signaling server.
 
 try it on this machine:
   artico-sync demo
@@ -29,13 +31,17 @@ chat between two terminals:
 
 _ENVIRONMENT = f"""\
 environment:
-  {URL_VARIABLE}    the signalling server, where --url is not given
-  {TOKEN_VARIABLE}  the token shown to it, where --token is not given
+  {URL_VARIABLE}    the signaling server, if --url is not given
+  {TOKEN_VARIABLE}  the token shown to it, if --token is not given
 """
 
 
-def parse(argv: Sequence[str] | None) -> argparse.Namespace:
-    """Read the command line; ends the process with status 2 and a message when it is wrong."""
+def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
+    """Parse and check the command line.
+
+    Raises:
+        SystemExit: With status 2 if the command line is wrong, after a message on stderr.
+    """
     parser = _make_parser()
     options = parser.parse_args(argv)
     _check(parser, options)
@@ -55,7 +61,8 @@ def _make_parser() -> argparse.ArgumentParser:
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     printing = _printing_options()
     connecting = _connecting_options()
-    chatting = _chatting_options()
+    paths: list[tuple[argparse.Action, str]] = []
+    chatting = _chatting_options(paths)
 
     def add(name: str, summary: str, parents: list[Any]) -> argparse.ArgumentParser:
         return commands.add_parser(
@@ -68,25 +75,28 @@ def _make_parser() -> argparse.ArgumentParser:
         )
 
     demo = add("demo", "a server and two peers on this machine, calling each other", [])
-    demo.add_argument(
+    video = demo.add_argument(
         "--video",
         nargs="?",
         const="artico-sync-demo.png",
         metavar="FILE.png",
         help="show a test pattern both ways as well, and save what arrives; default: %(const)s",
     )
-    _add_serve(add("serve", "run a signalling server", []))
+    paths.append((video, "FILE"))
+    _add_serve(add("serve", "run a signaling server", []), paths)
     call = add(
-        "call", "call a peer: lines of stdin go out, what it says comes in", [connecting, chatting]
+        "call", "call a peer: send lines of stdin, print its messages", [connecting, chatting]
     )
     call.add_argument("target", metavar="ID", help="the other peer's id")
     call.add_argument("--metadata", metavar="TEXT", help="shown to the other side with the call")
     add("answer", "wait for one call and answer it, then as for call", [connecting, chatting])
     doctor = add("doctor", "check step by step what works from here", [connecting])
     doctor.add_argument("server", nargs="?", metavar="URL", help="the same as --url")
-    completion = add("completion", "print what makes a shell complete these commands", [])
+    completion = add(
+        "completion", "print the script that makes a shell complete these commands", []
+    )
     completion.add_argument("shell", choices=SHELLS)
-    completion.set_defaults(commands=commands.choices)
+    completion.set_defaults(parser=parser, paths=paths)
     return parser
 
 
@@ -101,18 +111,18 @@ def _printing_options() -> argparse.ArgumentParser:
         "--verbose",
         action="count",
         default=0,
-        help="log to stderr what goes on; twice for more",
+        help="log to stderr; twice for more",
     )
     return group
 
 
 def _connecting_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
-    group = parser.add_argument_group("signalling")
+    group = parser.add_argument_group("signaling")
     group.add_argument(
         "--url",
         default=os.environ.get(URL_VARIABLE) or PUBLIC_URL,
-        help=f"the signalling server; default: ${URL_VARIABLE}, else {PUBLIC_URL}",
+        help=f"the signaling server; default: ${URL_VARIABLE}, else {PUBLIC_URL}",
     )
     group.add_argument(
         "--token",
@@ -132,7 +142,7 @@ def _connecting_options() -> argparse.ArgumentParser:
     return parser
 
 
-def _chatting_options() -> argparse.ArgumentParser:
+def _chatting_options(paths: list[tuple[argparse.Action, str]]) -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("chat")
     group.add_argument("--id", metavar="ID", help="own peer id; default: a random one")
@@ -140,14 +150,14 @@ def _chatting_options() -> argparse.ArgumentParser:
         "--timeout",
         type=_seconds,
         metavar="SECONDS",
-        help="how long to wait for the other side; default: 30 for call, for ever for answer",
+        help="how long to wait for the other side; default: 30 for call, no limit for answer",
     )
     group.add_argument(
         "--wait",
         type=_seconds,
         default=0.0,
         metavar="SECONDS",
-        help="after the end of stdin stay until nothing was said for so long; default: 0",
+        help="after the end of stdin, stay until no message came for this time; default: 0",
     )
     group.add_argument(
         "--replies",
@@ -155,41 +165,43 @@ def _chatting_options() -> argparse.ArgumentParser:
         metavar="N",
         help="hang up once N messages have come and all is sent",
     )
-    group.add_argument(
+    send_file = group.add_argument(
         "--send-file",
         action="append",
         metavar="FILE",
         help="send a file to a Python peer that takes files, in place of stdin; may be repeated",
     )
-    group.add_argument(
+    receive_to = group.add_argument(
         "--receive-to",
         metavar="DIR",
-        help="take files of the peer into this folder, and nowhere else, in place of reading stdin",
+        help="save files of the peer to this folder, and nowhere else, in place of reading stdin",
     )
     group.add_argument(
         "--receive-limit",
         type=_size,
         metavar="SIZE",
-        help="take no more than that in one call, such as 500M or 2G; default: no limit",
+        help="most bytes to receive in one call, such as 500M or 2G; default: no limit",
     )
-    group.add_argument(
+    play = group.add_argument(
         "--play",
         metavar="FILE",
-        help="share a film, a sound, a camera, whatever FFmpeg opens, in place of reading stdin",
+        help="share a film, a sound, a camera, anything FFmpeg opens, in place of reading stdin",
     )
     group.add_argument("--loop", action="store_true", help="play it again and again")
-    group.add_argument(
+    record = group.add_argument(
         "--record",
         metavar="FILE",
-        help="record what the peer shares, in place of reading stdin: .mp4, .webm, .mkv, .wav ...",
+        help="record the peer's media, in place of reading stdin: .mp4, .webm, .mkv, .wav ...",
     )
     group.add_argument(
         "-n", "--no-input", action="store_true", help="do not read stdin, only listen"
     )
+    paths += [(action, "FILE") for action in (send_file, play, record)]
+    paths.append((receive_to, "DIR"))
     return parser
 
 
-def _add_serve(parser: argparse.ArgumentParser) -> None:
+def _add_serve(parser: argparse.ArgumentParser, paths: list[tuple[argparse.Action, str]]) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", help="where to listen; 0.0.0.0 for other machines too"
     )
@@ -200,16 +212,17 @@ def _add_serve(parser: argparse.ArgumentParser) -> None:
         metavar="URL",
         help="web pages from there may use the server too, '*' for all; may be given several times",
     )
-    parser.add_argument(
+    cert = parser.add_argument(
         "--cert", metavar="FILE", help="serve https with this certificate chain (PEM)"
     )
-    parser.add_argument(
-        "--key", metavar="FILE", help="its private key (PEM), where it is not in --cert"
+    key = parser.add_argument(
+        "--key", metavar="FILE", help="its private key (PEM), if it is not in --cert"
     )
+    paths += [(cert, "FILE"), (key, "FILE")]
     parser.add_argument(
         "--behind-proxy",
         action="store_true",
-        help="one reverse proxy stands before it: take the client's address from X-Forwarded-For",
+        help="one reverse proxy stands before it: read the client's address from X-Forwarded-For",
     )
     parser.add_argument(
         "--token",
@@ -228,7 +241,7 @@ def _check(parser: argparse.ArgumentParser, options: argparse.Namespace) -> None
     elif options.command == "demo" and options.video is not None:
         folder = os.path.dirname(options.video) or "."
         if not options.video.lower().endswith(".png") or not os.path.isdir(folder):
-            parser.error(f"--video: {options.video} is not a .png file in a folder that is there")
+            parser.error(f"--video: {options.video} is not a .png file in a folder that exists")
     if options.command == "call":
         if not options.target or options.target == options.id:
             parser.error("ID must be another peer's id")
@@ -243,7 +256,7 @@ def _check_client(
 
     try:
         options.rtc_config = _rtc_config(options)
-        # Refuses what is wrong with the values before anything is done.
+        # Checks the values before anything is done.
         Artico(options.url, id=id, token=options.token, rtc_config=options.rtc_config)
     except ValueError as error:
         parser.error(str(error))
@@ -296,6 +309,20 @@ def _count(text: str) -> int:
     if count < 1:
         raise argparse.ArgumentTypeError("not a number of 1 or more")
     return count
+
+
+def parse_size(text: str) -> int:
+    """Return the bytes of `500M`, `1.5 GiB` (units of 1024) or `2GB` (units of 1000).
+
+    Raises:
+        ValueError: Not a size.
+    """
+    match = _SIZE.fullmatch(text.strip())
+    if match is None:
+        raise ValueError(f"{text!r} is not a size")
+    number, unit, suffix = match.groups(default="")
+    base = 1000 if suffix.lower() == "b" else 1024
+    return int(float(number) * base ** " kmgt".index(unit.lower() or " "))
 
 
 def _size(text: str) -> int:

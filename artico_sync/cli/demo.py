@@ -1,4 +1,4 @@
-"""`artico-sync demo`: a server and two peers, calling each other for real; main thread."""
+"""`artico-sync demo`: a server and two peers, which place a real call."""
 
 from __future__ import annotations
 
@@ -15,45 +15,44 @@ from typing import Any
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync.artico import Artico
 from artico_sync.call import Call
-from artico_sync.cli.exit_status import ExitStatus
-from artico_sync.cli.output import Output, colours
+from artico_sync.cli.output import ExitStatus, Output, uses_color
 from artico_sync.errors import ArticoError, ArticoTimeoutError
 from artico_sync.server.server import ArticoServer
 
 MIB = 1024 * 1024
-MESSAGE = 256 * 1024
-MESSAGES = 16
+MESSAGE_BYTES = 256 * 1024
+MESSAGE_COUNT = 16
 METADATA = "the demo"
 QUESTION = "How are you, Bob? \N{WAVING HAND SIGN}"
-# Everything together; a machine that needs longer has a problem worth telling of.
-LIMIT = 20.0
+# Limit for all steps together.
+LIMIT_SECONDS = 20.0
 # No STUN server: both peers are on this machine, which may have no network.
 RTC_CONFIG: dict[str, Any] = {"iceServers": []}
 
 
 class StepFailed(Exception):
-    """A step of the demo did not do what it should."""
+    """A step of the demo failed."""
 
 
 class Steps:
-    """Prints each step with the time it took."""
+    """Prints each step with its duration."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        self._colours = colours(sys.stdout)
+        self._uses_color = uses_color(sys.stdout)
         self._begun = self._last = monotonic()
 
     def done(self, text: str, **members: Any) -> None:
         now = monotonic()
         seconds, self._last = now - self._last, now
         mark, dim, plain = (
-            ("\x1b[32m✓\x1b[0m", "\x1b[2m", "\x1b[0m") if self._colours else ("ok", "", "")
+            ("\x1b[32m✓\x1b[0m", "\x1b[2m", "\x1b[0m") if self._uses_color else ("ok", "", "")
         )
         self._output.result(f"{mark} {dim}{1000 * seconds:8.1f} ms{plain}  {text}")
         self._output.event("step", ok=True, text=text, seconds=round(seconds, 4), **members)
 
     def failed(self, text: str) -> None:
-        mark = "\x1b[31m✗\x1b[0m" if self._colours else "FAILED"
+        mark = "\x1b[31m✗\x1b[0m" if self._uses_color else "FAILED"
         self._output.result(f"{mark} {text}")
         self._output.event("step", ok=False, text=text)
 
@@ -62,11 +61,11 @@ class Steps:
 
 
 def demo(options: argparse.Namespace, output: Output) -> int:
-    """Do every step; returns 0 only if each truly happened."""
+    """Run and check every step; return the exit status."""
     steps = Steps(output)
     threads = set(threading.enumerate())
     try:
-        _perform(steps, options.video, Deadline(LIMIT))
+        _run_steps(steps, options.video, Deadline(LIMIT_SECONDS))
         _check(set(threading.enumerate()) <= threads, "threads of the library are left")
         steps.done("everything is closed, no thread is left")
     except (StepFailed, ArticoError, OSError) as error:
@@ -84,7 +83,7 @@ def _check(holds: bool, text: str) -> None:
 
 
 class Bob:
-    """The answering side, written with handlers only."""
+    """The answering peer, written with handlers only."""
 
     def __init__(self, url: str) -> None:
         self.rtco = Artico(url, id="bob", rtc_config=RTC_CONFIG)
@@ -109,22 +108,22 @@ class Bob:
             return
         self._digest.update(data)
         self.bytes += len(data)
-        if self.bytes == MESSAGES * MESSAGE:
+        if self.bytes == MESSAGE_COUNT * MESSAGE_BYTES:
             self.call.send(self._digest.hexdigest())
 
 
-def _perform(steps: Steps, picture: str | None, deadline: Deadline) -> None:
+def _run_steps(steps: Steps, picture: str | None, deadline: Deadline) -> None:
     with ArticoServer(port=0) as server:
-        steps.done(f"a signalling server runs at {server.url}", url=server.url)
+        steps.done(f"a signaling server runs at {server.url}", url=server.url)
         bob = Bob(server.url)
         with Artico(server.url, id="alice", rtc_config=RTC_CONFIG) as alice, bob.rtco:
             _check(set(server.peers) == {"alice", "bob"}, "the server does not know both peers")
             steps.done("two peers, alice and bob, are connected to it")
             call = alice.call("bob", METADATA)
-            _converse(steps, call, bob, picture, deadline)
+            _run_call(steps, call, bob, picture, deadline)
 
 
-def _converse(steps: Steps, call: Call, bob: Bob, picture: str | None, deadline: Deadline) -> None:
+def _run_call(steps: Steps, call: Call, bob: Bob, picture: str | None, deadline: Deadline) -> None:
     _wait(bob.called.wait, "bob's handler", deadline)
     _check(bob.metadata == METADATA, f"bob was shown the metadata {bob.metadata!r}")
     steps.done(f"alice calls bob; bob's handler sees the metadata {METADATA!r} and answers")
@@ -136,9 +135,9 @@ def _converse(steps: Steps, call: Call, bob: Bob, picture: str | None, deadline:
     reply = call.recv(deadline.remaining())
     _check(reply == QUESTION.upper(), f"the reply was {reply!r}")
     steps.done(f"text there and back: {QUESTION!r} -> {reply!r}")
-    _send_much(steps, call, deadline)
+    _send_binary(steps, call, deadline)
     if picture is not None:
-        _show(steps, call, bob.call, picture, deadline)
+        _show_video(steps, call, bob.call, picture, deadline)
     call.hangup(deadline.remaining())
     bob.call.wait_closed(deadline.remaining())
     reasons = call.close_reason, bob.call.close_reason
@@ -146,37 +145,38 @@ def _converse(steps: Steps, call: Call, bob: Bob, picture: str | None, deadline:
     steps.done("alice hangs up; bob sees it")
 
 
-def _send_much(steps: Steps, call: Call, deadline: Deadline) -> None:
-    messages = [os.urandom(MESSAGE) for _ in range(MESSAGES)]
+def _send_binary(steps: Steps, call: Call, deadline: Deadline) -> None:
+    messages = [os.urandom(MESSAGE_BYTES) for _ in range(MESSAGE_COUNT)]
     wanted = hashlib.sha256(b"".join(messages)).hexdigest()
     begun = monotonic()
     for message in messages:
         call.send(message, deadline.remaining())
     digest = call.recv(deadline.remaining())
-    rate = MESSAGES * MESSAGE / MIB / (monotonic() - begun)
+    rate = MESSAGE_COUNT * MESSAGE_BYTES / MIB / (monotonic() - begun)
     _check(digest == wanted, "the binary messages came out different")
-    size = MESSAGES * MESSAGE // MIB
+    size = MESSAGE_COUNT * MESSAGE_BYTES // MIB
     steps.done(
-        f"{size} MiB in {MESSAGES} binary messages arrive unchanged (SHA-256), {rate:.0f} MiB/s",
-        bytes=MESSAGES * MESSAGE,
+        f"{size} MiB in {MESSAGE_COUNT} binary messages arrive unchanged (SHA-256),"
+        f" {rate:.0f} MiB/s",
+        bytes=MESSAGE_COUNT * MESSAGE_BYTES,
         mib_per_second=round(rate, 1),
     )
 
 
-def _show(steps: Steps, alice: Call, bob: Call, path: str, deadline: Deadline) -> None:
-    from artico_sync.cli.demo_video import BARS, FPS, HEIGHT, WIDTH, Exchange, save
+def _show_video(steps: Steps, alice: Call, bob: Call, path: str, deadline: Deadline) -> None:
+    from artico_sync.cli.demo_video import BARS, FPS, HEIGHT, WIDTH, PatternExchange, save
 
-    exchange = Exchange(alice, bob)
-    with ThreadPoolExecutor(1) as looking:
-        theirs = looking.submit(exchange.seen, alice, BARS[::-1], deadline)
-        track, seconds = exchange.seen(bob, BARS, deadline)
-        _, other = theirs.result()
+    exchange = PatternExchange(alice, bob)
+    with ThreadPoolExecutor(1) as executor:
+        alice_sees = executor.submit(exchange.wait_seen, alice, BARS[::-1], deadline)
+        track, seconds = exchange.wait_seen(bob, BARS, deadline)
+        _, other_seconds = alice_sees.result()
     steps.done(
         f"a test pattern both ways, {WIDTH}x{HEIGHT} at {FPS} a second: bob sees alice's after"
-        f" {1000 * seconds:.0f} ms, alice bob's after {1000 * other:.0f} ms"
+        f" {1000 * seconds:.0f} ms, alice bob's after {1000 * other_seconds:.0f} ms"
     )
     save(track, path, deadline)
-    exchange.end()
+    exchange.stop()
     steps.done(f"what bob sees is in {path}", path=path)
 
 

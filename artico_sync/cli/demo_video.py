@@ -1,6 +1,6 @@
-"""The part of `artico-sync demo` that shows pictures: colour bars both ways; main thread.
+"""The video step of `artico-sync demo`: color bars in both directions.
 
-Made and looked at without NumPy, which need not be installed.
+Works without NumPy, which is an optional dependency.
 """
 
 from __future__ import annotations
@@ -28,53 +28,55 @@ BARS = (
     (65, 100, 212),
     (35, 212, 114),
 )
-BAR = 40
-WIDTH, HEIGHT = BAR * len(BARS), 160
-#: Below the bars a white box moves over black.
-BOX_TOP, BOX, STEP = 120, 40, 4
-WHITE, BLACK, GREY = 235, 16, 128
+BAR_WIDTH = 40
+WIDTH, HEIGHT = BAR_WIDTH * len(BARS), 160
+#: A white box moves over the black area below the bars, by STEP pixels a frame.
+BOX_TOP, BOX_WIDTH, STEP = 120, 40, 4
+WHITE, BLACK, GRAY = 235, 16, 128
 FPS = 30
-#: How far the values of a bar may be off after two encoders.
+#: Largest error of a color value after two encoders.
 TOLERANCE = 20
 
 Bars = tuple[tuple[int, int, int], ...]
 
 
 def pattern(bars: Bars, index: int) -> av.VideoFrame:
-    """Picture number `index` of the test pattern."""
+    """Return frame number `index` of the test pattern."""
     frame = av.VideoFrame(WIDTH, HEIGHT, "yuv420p")
-    at = index * STEP % (WIDTH - BOX)
-    box = bytes([BLACK]) * at + bytes([WHITE]) * BOX + bytes([BLACK]) * (WIDTH - BOX - at)
+    at = index * STEP % (WIDTH - BOX_WIDTH)
+    box = (
+        bytes([BLACK]) * at + bytes([WHITE]) * BOX_WIDTH + bytes([BLACK]) * (WIDTH - BOX_WIDTH - at)
+    )
     for number, plane in enumerate(frame.planes):
         scale = 1 if number == 0 else 2
-        above = b"".join(bytes([bar[number]]) * (BAR // scale) for bar in bars)
-        below = box if number == 0 else bytes([GREY]) * (WIDTH // scale)
+        above = b"".join(bytes([bar[number]]) * (BAR_WIDTH // scale) for bar in bars)
+        below = box if number == 0 else bytes([GRAY]) * (WIDTH // scale)
         rows = [above] * (BOX_TOP // scale) + [below] * ((HEIGHT - BOX_TOP) // scale)
         plane.update(b"".join(row.ljust(plane.line_size, b"\0") for row in rows))
     return frame
 
 
 def patterns(bars: Bars) -> Iterator[av.VideoFrame]:
-    """The test pattern, without end."""
+    """Yield the frames of the test pattern, without end."""
     return (pattern(bars, index) for index in itertools.count())
 
 
 def shows(frame: av.VideoFrame, bars: Bars) -> bool:
-    """Whether a picture is the test pattern."""
+    """Return True if a frame shows the test pattern."""
     if (frame.width, frame.height) != (WIDTH, HEIGHT):
         return False
     for number, plane in enumerate(frame.reformat(format="yuv420p").planes):
         data, scale = bytes(plane), 1 if number == 0 else 2
         row = BOX_TOP // 2 // scale * plane.line_size
         for at, bar in enumerate(bars):
-            middle = row + (at * BAR + BAR // 2) // scale
+            middle = row + (at * BAR_WIDTH + BAR_WIDTH // 2) // scale
             if abs(data[middle] - bar[number]) > TOLERANCE:
                 return False
     return True
 
 
-class Exchange:
-    """Each side shares its colour bars, the other way round at one of them."""
+class PatternExchange:
+    """The test pattern shared by both peers, with the bars of one in reverse order."""
 
     def __init__(self, alice: Call, bob: Call) -> None:
         self._begun = monotonic()
@@ -87,21 +89,23 @@ class Exchange:
         self._tracks.append(track)
         call.add_stream(MediaStream([track]), "the test pattern")
 
-    def seen(self, call: Call, bars: Bars, deadline: Deadline) -> tuple[RemoteVideoTrack, float]:
-        """Wait until a side sees the bars of the other; the track, and the seconds it took."""
+    def wait_seen(
+        self, call: Call, bars: Bars, deadline: Deadline
+    ) -> tuple[RemoteVideoTrack, float]:
+        """Wait until a peer receives the bars of the other; return the track and the seconds."""
         track = cast(RemoteVideoTrack, call.wait_for("track", deadline.remaining()))
         while not shows(cast(av.VideoFrame, track.recv(deadline.remaining())), bars):
             continue
         return track, monotonic() - self._begun
 
-    def end(self) -> None:
-        """Share nothing more."""
+    def stop(self) -> None:
+        """Stop sharing."""
         for track in self._tracks:
             track.stop()
 
 
 def save(track: RemoteVideoTrack, path: str, deadline: Deadline) -> None:
-    """Write what a track shows now as a PNG."""
+    """Save the current frame of a track as a PNG."""
     data = track.png(deadline.remaining())
     with open(path, "wb") as file:
         file.write(data)

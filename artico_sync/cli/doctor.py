@@ -1,10 +1,12 @@
-"""`artico-sync doctor`: what works from here and what does not, step by step; main thread."""
+"""`artico-sync doctor`: checks of everything a call needs, step by step."""
 
 from __future__ import annotations
 
 import argparse
 import os
+import re
 import socket
+import struct
 import sys
 from collections.abc import Callable
 from functools import partial
@@ -12,13 +14,13 @@ from time import monotonic
 from typing import Any
 from urllib.parse import urlsplit
 
-from artico_sync._engine.signaling.server_url import ServerUrl
-from artico_sync._webrtc.configuration import DEFAULT_SERVERS
+from aioice import stun
+
+from artico_sync._bridge.client import DEFAULT_SERVERS
+from artico_sync._bridge.signaling import shown_url
 from artico_sync.artico import Artico
 from artico_sync.call import Call
-from artico_sync.cli import stun
-from artico_sync.cli.exit_status import ExitStatus
-from artico_sync.cli.output import Output, colours, one_line
+from artico_sync.cli.output import ExitStatus, Output, one_line, uses_color
 from artico_sync.errors import (
     ArticoError,
     ArticoTimeoutError,
@@ -27,56 +29,67 @@ from artico_sync.errors import (
     SignalingError,
 )
 
-# Seconds each step may take.
-LIMIT = 5.0
-# Seconds after which a server that says nothing about an unknown id is one that never does.
-SILENCE = 1.0
-LARGE = 256 * 1024
+# Limit of each step.
+STEP_SECONDS = 5.0
+# A server that reports unavailable peers does so within this time.
+UNAVAILABLE_SECONDS = 1.0
+LARGE_MESSAGE_CHARACTERS = 256 * 1024
+# Time until a STUN request is retransmitted, doubled each time (RFC 8489 section 6.2.1).
+FIRST_RTO_SECONDS = 0.25
 TEXT = "doctor \N{STETHOSCOPE}"
+
+_STUN_URL = re.compile(r"stuns?:(\[[^\]]+\]|[^:?]+)(?::(\d+))?")
+
+Address = tuple[str, int]
 
 
 class CheckFailed(Exception):
-    """A step did not work.
+    """A check found a fault.
 
     Args:
-        what: What happened.
-        advice: What to do about it.
+        problem: A description of the fault.
+        advice: A remedy.
     """
 
-    def __init__(self, what: str, advice: str) -> None:
-        super().__init__(what)
-        self.what = what
+    def __init__(self, problem: str, advice: str) -> None:
+        super().__init__(problem)
+        self.problem = problem
         self.advice = advice
 
 
 class Report:
-    """Prints what each step found."""
+    """Prints the result of each check."""
 
     def __init__(self, output: Output) -> None:
         self._output = output
-        coloured = colours(sys.stdout)
+        colored = uses_color(sys.stdout)
         self._marks = {
-            "ok": "\x1b[32m✓\x1b[0m" if coloured else "ok    ",
-            "failed": "\x1b[31m✗\x1b[0m" if coloured else "FAILED",
-            "skipped": "\x1b[33m-\x1b[0m" if coloured else "-     ",
+            "ok": "\x1b[32m✓\x1b[0m" if colored else "ok    ",
+            "failed": "\x1b[31m✗\x1b[0m" if colored else "FAILED",
+            "skipped": "\x1b[33m-\x1b[0m" if colored else "-     ",
         }
         self.failed = 0
 
     def step(self, name: str, check: Callable[[], str]) -> bool:
-        """Run one check, which returns its result or raises `CheckFailed`; tell if it passed."""
+        """Run and print one check; return True if it passed.
+
+        Args:
+            name: The name of the check.
+            check: Returns the result, or raises `CheckFailed`.
+        """
         begun = monotonic()
         self._output.progress(f"{name} ...")
         try:
-            found = check()
+            result = check()
         except CheckFailed as error:
             self.failed += 1
-            self._print("failed", name, error.what, error.advice, monotonic() - begun)
+            self._print("failed", name, error.problem, error.advice, monotonic() - begun)
             return False
-        self._print("ok", name, found, None, monotonic() - begun)
+        self._print("ok", name, result, None, monotonic() - begun)
         return True
 
-    def skip(self, name: str, why: str) -> None:
-        self._print("skipped", name, why, None, 0.0)
+    def skip(self, name: str, reason: str) -> None:
+        self._print("skipped", name, reason, None, 0.0)
 
     def _print(self, state: str, name: str, text: str, advice: str | None, seconds: float) -> None:
         self._output.result(f"{self._marks[state]} {name}: {one_line(text)}")
@@ -88,52 +101,50 @@ class Report:
 
 
 def doctor(options: argparse.Namespace, output: Output) -> int:
-    """Check everything a call needs; returns the exit status."""
-    findings = Report(output)
-    status = _examine(options, findings)
-    if findings.failed:
-        output.result(f"{findings.failed} of the checks failed.")
+    """Check everything a call needs; return the exit status."""
+    report = Report(output)
+    status = _run_checks(options, report)
+    if report.failed:
+        output.result(f"{report.failed} of the checks failed.")
     else:
         output.result("Everything a call needs works from here.")
-    output.event("doctor", ok=not findings.failed)
+    output.event("doctor", ok=not report.failed)
     return status
 
 
-def _examine(options: argparse.Namespace, findings: Report) -> ExitStatus:
+def _run_checks(options: argparse.Namespace, report: Report) -> ExitStatus:
     url: str = options.url
     servers = _ice_servers(options.rtc_config)
-    stuns = [server for server in servers if server["urls"].startswith("stun")]
-    turns = [server for server in servers if server["urls"].startswith("turn")]
+    stun_servers = [server for server in servers if server["urls"].startswith("stun")]
+    turn_servers = [server for server in servers if server["urls"].startswith("turn")]
     alone: dict[str, Any] = {"iceServers": []}
     if not (
-        findings.step("server", lambda: _check_server(url))
-        and findings.step("signalling", lambda: _check_signaling(url, options.token))
+        report.step("server", lambda: _check_server(url))
+        and report.step("signalling", lambda: _check_signaling(url, options.token))
     ):
         return ExitStatus.SIGNALING
-    findings.step(
+    report.step(
         "data channel, directly",
         lambda: _check_call(
             url, options.token, alone, "Something on this machine keeps UDP from it: a firewall?"
         ),
     )
-    if stuns:
-        findings.step("STUN", lambda: _check_stun([server["urls"] for server in stuns]))
+    if stun_servers:
+        report.step("STUN", lambda: _check_stun([server["urls"] for server in stun_servers]))
     else:
-        findings.skip("STUN", "no STUN server is configured")
-    for server in turns:
+        report.skip("STUN", "no STUN server is configured")
+    for server in turn_servers:
         relayed = {"iceServers": [server], "iceTransportPolicy": "relay"}
         advice = "Check its address, user and password, and that its UDP ports are open."
         check = partial(_check_call, url, options.token, relayed, advice)
-        findings.step(f"TURN, through {server['urls']}", check)
-    if not turns:
-        findings.skip(
-            "TURN", "no TURN server is configured; calls between strict networks need one"
-        )
-    return ExitStatus.ERROR if findings.failed else ExitStatus.OK
+        report.step(f"TURN, through {server['urls']}", check)
+    if not turn_servers:
+        report.skip("TURN", "no TURN server is configured; calls between strict networks need one")
+    return ExitStatus.ERROR if report.failed else ExitStatus.OK
 
 
 def _ice_servers(rtc_config: dict[str, Any] | None) -> list[dict[str, Any]]:
-    # One for each URL.
+    # One entry for each URL.
     default = {"iceServers": [{"urls": list(DEFAULT_SERVERS)}]}
     return [
         {**server, "urls": url}
@@ -148,7 +159,7 @@ def _check_server(url: str) -> str:
     port = parts.port or (443 if parts.scheme in ("https", "wss") else 80)
     begun = monotonic()
     try:
-        socket.create_connection((host, port), timeout=LIMIT).close()
+        socket.create_connection((host, port), timeout=STEP_SECONDS).close()
     except socket.gaierror:
         raise CheckFailed(
             f"there is no host {host}", "Check the name, and that DNS works."
@@ -168,28 +179,28 @@ def _check_signaling(url: str, token: str | None) -> str:
     rtco = Artico(url, token=token, rtc_config=alone)
     begun = monotonic()
     try:
-        rtco.connect(LIMIT)
+        rtco.connect(STEP_SECONDS)
     except ArticoTimeoutError:
-        advice = "Something answers there, but no signalling server: check the port."
+        advice = "Something answers there, but not a signaling server: check the port."
         raise CheckFailed(
-            f"no word from {ServerUrl.parse(url)} within {LIMIT:g} s", advice
+            f"no word from {shown_url(url)} within {STEP_SECONDS:g} s", advice
         ) from None
     except SignalingError as error:
-        advice = "Is that a signalling server? Does it want a --token?"
+        advice = "Is that a signaling server? Does it want a --token?"
         raise CheckFailed(error.message, advice) from error
     seconds = monotonic() - begun
     try:
-        kind = _kind_of_server(rtco)
+        kind = _check_unavailable_peer(rtco)
     finally:
         rtco.close(0)
     return f"ready after {1000 * seconds:.0f} ms; {kind}"
 
 
-def _kind_of_server(rtco: Artico) -> str:
-    # Nobody has this id: it is a random one of our own kind.
+def _check_unavailable_peer(rtco: Artico) -> str:
+    # An id that no peer has, because it derives from a random one.
     call = rtco.call(f"{rtco.id}-nobody")
     try:
-        call.wait_open(SILENCE)
+        call.wait_open(UNAVAILABLE_SECONDS)
     except PeerUnavailableError:
         return "it says when a peer is not there"
     except ArticoError:
@@ -198,23 +209,25 @@ def _kind_of_server(rtco: Artico) -> str:
 
 
 def _check_call(url: str, token: str | None, rtc_config: dict[str, Any], advice: str) -> str:
-    """Two clients of this process call each other."""
+    """Place a call between two clients of this process."""
     with (
-        Artico(url, token=token, rtc_config=rtc_config, connect_timeout=LIMIT) as one,
-        Artico(url, token=token, rtc_config=rtc_config, connect_timeout=LIMIT) as two,
+        Artico(url, token=token, rtc_config=rtc_config, connect_timeout=STEP_SECONDS) as one,
+        Artico(url, token=token, rtc_config=rtc_config, connect_timeout=STEP_SECONDS) as two,
     ):
         two.on("call", _echo)
         call = one.call(two.id)
         begun = monotonic()
         try:
-            call.wait_open(LIMIT)
+            call.wait_open(STEP_SECONDS)
             seconds = monotonic() - begun
-            for message in (TEXT, "x" * LARGE):
+            for message in (TEXT, "x" * LARGE_MESSAGE_CHARACTERS):
                 call.send(message)
-                if call.recv(LIMIT) != message:
+                if call.recv(STEP_SECONDS) != message:
                     raise CheckFailed("a message came back changed", "Please report this.")
         except (ConnectionFailedError, ArticoTimeoutError):
-            raise CheckFailed(f"no connection to itself within {LIMIT:g} s", advice) from None
+            raise CheckFailed(
+                f"no connection to itself within {STEP_SECONDS:g} s", advice
+            ) from None
         except ArticoError as error:
             raise CheckFailed(error.message, advice) from error
         pair = call.stats().get("local", {})
@@ -233,11 +246,12 @@ def _check_stun(urls: list[str]) -> str:
         "UDP to the outside is blocked. Calls within this network work; for others use a TURN"
         " server (--ice-server turn:HOST:PORT,USER,PASSWORD)."
     )
-    mapped: dict[str, stun.Address] = {}
+    mapped: dict[str, Address] = {}
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as endpoint:
         for url in urls:
             try:
-                mapped[url] = stun.ask(endpoint, stun.parse_url(url), LIMIT / len(urls))
+                timeout = STEP_SECONDS / len(urls)
+                mapped[url] = request_mapped_address(endpoint, parse_stun_url(url), timeout)
             except OSError:
                 continue
     if not mapped:
@@ -252,5 +266,64 @@ def _check_stun(urls: list[str]) -> str:
     return f"from outside this machine is {_addresses(mapped)}{also}"
 
 
-def _addresses(mapped: dict[str, stun.Address]) -> str:
+def _addresses(mapped: dict[str, Address]) -> str:
     return ", ".join(dict.fromkeys(f"{host}:{port}" for host, port in mapped.values()))
+
+
+def parse_stun_url(url: str) -> Address:
+    """Return the host and port of a STUN server's URL (RFC 7064)."""
+    match = _STUN_URL.match(url)
+    if match is None:
+        raise ValueError(f"not the URL of a STUN server: {url!r}")
+    return match[1].strip("[]"), int(match[2] or 3478)
+
+
+def request_mapped_address(endpoint: socket.socket, server: Address, timeout: float) -> Address:
+    """Return the address of a socket as a STUN server sees it.
+
+    Args:
+        endpoint: An unconnected IPv4 UDP socket.
+        server: Host and port.
+        timeout: Seconds.
+
+    Raises:
+        TimeoutError: No answer came in time.
+        OSError: The server cannot be found or reached.
+    """
+    address = socket.getaddrinfo(*server, family=endpoint.family, type=socket.SOCK_DGRAM)[0][4]
+    request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
+    end = monotonic() + timeout
+    rto = FIRST_RTO_SECONDS
+    while True:
+        endpoint.sendto(bytes(request), address)
+        retransmit_at = min(end, monotonic() + rto)
+        rto *= 2
+        while (left := retransmit_at - monotonic()) > 0:
+            endpoint.settimeout(left)
+            try:
+                datagram = endpoint.recv(2048)
+            except TimeoutError:
+                break
+            mapped = _parse_mapped_address(datagram, request)
+            if mapped is not None:
+                return mapped
+        if monotonic() >= end:
+            raise TimeoutError("no answer")
+
+
+def _parse_mapped_address(datagram: bytes, request: stun.Message) -> Address | None:
+    try:
+        response = stun.parse_message(datagram)
+    except (ValueError, struct.error):
+        return None
+    if (response.transaction_id, response.message_method, response.message_class) != (
+        request.transaction_id,
+        stun.Method.BINDING,
+        stun.Class.RESPONSE,
+    ):
+        return None
+    for name in ("XOR-MAPPED-ADDRESS", "MAPPED-ADDRESS"):
+        if name in response.attributes:
+            address: Address = response.attributes[name]
+            return address
+    return None

@@ -1,4 +1,7 @@
-"""Files of a chat: `--send-file` and `--receive-to`, with notes on them; two threads."""
+"""Files of a chat: `--send-file` and `--receive-to`, with notes on their progress.
+
+The chat's sender thread sends, the main thread receives.
+"""
 
 from __future__ import annotations
 
@@ -7,25 +10,25 @@ from collections.abc import Callable, Sequence
 from time import monotonic
 
 from artico_sync.call import Call
-from artico_sync.cli.byte_sizes import format_size
-from artico_sync.cli.output import Output
+from artico_sync.cli.output import Output, format_size
 from artico_sync.errors import ArticoTimeoutError, CallError
 from artico_sync.files import FileProgress, FileReceiver, FileSender, FileTransferError
 from artico_sync.files.messages import build_message, parse_message
 
-# Seconds between two looks at how far a file is: on a terminal, and in JSON.
-REDRAW = 0.1
-REPORT = 0.5
-BAR = 24
+# Intervals of progress updates: on a terminal, and in JSON.
+REDRAW_SECONDS = 0.1
+JSON_PROGRESS_SECONDS = 0.5
+# Width of the progress bar.
+BAR_CHARACTERS = 24
 
 
 class Files:
-    """Sends and takes files on one call.
+    """The files sent and received on one call.
 
     Args:
-        folder: Where files go that the peer sends; None refuses them.
-        limit: Bytes they may have together; None for no limit.
-        changed: Called when a file has come or failed.
+        folder: The folder for files of the peer; None refuses them.
+        limit: Most bytes to receive in all; None for no limit.
+        on_received: Called when a file has been received or has failed.
     """
 
     def __init__(
@@ -34,11 +37,11 @@ class Files:
         output: Output,
         folder: str | None,
         limit: int | None,
-        changed: Callable[[], object],
+        on_received: Callable[[], object],
     ) -> None:
         self._call = call
         self._output = output
-        self._changed = changed
+        self._notify_received = on_received
         self._sender = FileSender(call)
         self._receiver: FileReceiver | None = None
         self.receiving = False
@@ -46,12 +49,12 @@ class Files:
         if folder is not None:
             os.makedirs(folder, exist_ok=True)
             self._receiver = FileReceiver(
-                call, folder, maximum_total=limit, on_progress=self._on_received
+                call, folder, maximum_total=limit, on_progress=self._on_receiving
             )
-        self._received = ProgressReporter(output, "receiving", "received")
+        self._receive_reporter = ProgressReporter(output, "receiving", "received")
 
-    def take(self, message: str | bytes) -> bool:
-        """Take a message that is about a file; False for any other."""
+    def handle_message(self, message: str | bytes) -> bool:
+        """Handle a message of the file protocol; return False for any other message."""
         if self._receiver is not None and self._receiver.take(message):
             return True
         if self._sender.take(message):
@@ -69,96 +72,98 @@ class Files:
         return True
 
     def send(self, paths: Sequence[str], timeout: float | None) -> None:
-        """Send files; what the peer does not take is told of, and the next one is sent.
+        """Send files one after the other; a note reports each that the peer refuses.
 
         Raises:
             CallClosedError: The call ended before all were sent.
         """
         for path in paths:
             try:
-                notes = ProgressReporter(self._output, "sending", "sent", tells_failures=False)
-                self._sender.send(path, on_progress=notes, timeout=timeout)
+                reporter = ProgressReporter(self._output, "sending", "sent", reports_failures=False)
+                self._sender.send(path, on_progress=reporter, timeout=timeout)
             except (FileTransferError, OSError) as error:
-                # A time-out is an OSError as well: a peer that takes no files does not answer.
+                # A timeout is an OSError as well: a peer without file transfer does not answer.
                 self.failed = True
                 self._output.note(f"{path} was not sent: {error}")
                 self._output.event("file", state="failed", name=path, reason=str(error))
 
     def close(self) -> None:
-        """The call is over; what came of an unfinished file is kept."""
+        """Close after the call has ended; the received part of an unfinished file is kept."""
         self._sender.close()
         if self._receiver is not None:
             self._receiver.close()
 
-    def _on_received(self, progress: FileProgress) -> None:
-        self._received(progress)
+    def _on_receiving(self, progress: FileProgress) -> None:
+        self._receive_reporter(progress)
         self.receiving = progress.state in ("begun", "moving")
         if progress.state == "failed":
             self.failed = True
         if not self.receiving:
-            self._changed()
+            self._notify_received()
 
 
 class ProgressReporter:
-    """Tells how far one file after the other is."""
+    """Prints the progress of one file after the other."""
 
     def __init__(
-        self, output: Output, doing: str, did: str, *, tells_failures: bool = True
+        self, output: Output, present: str, past: str, *, reports_failures: bool = True
     ) -> None:
         self._output = output
-        self._doing = doing
-        self._did = did
-        self._tells_failures = tells_failures
-        self._begun = self._shown = monotonic()
-        self._from = 0
+        self._present = present
+        self._past = past
+        self._reports_failures = reports_failures
+        self._begun_at = self._reported_at = monotonic()
+        self._resumed_at = 0
 
     def __call__(self, progress: FileProgress) -> None:
         now = monotonic()
         if progress.state == "begun":
-            self._begun = self._shown = now
-            self._from = progress.moved
-            self._tell_begun(progress)
+            self._begun_at = self._reported_at = now
+            self._resumed_at = progress.moved
+            self._report_begun(progress)
         elif progress.state == "moving":
-            if now - self._shown >= (REPORT if self._output.json else REDRAW):
-                self._shown = now
-                self._tell_moving(progress, now - self._begun)
-        elif progress.state == "done" or self._tells_failures:
-            self._tell_end(progress, now - self._begun)
+            if now - self._reported_at >= (
+                JSON_PROGRESS_SECONDS if self._output.json else REDRAW_SECONDS
+            ):
+                self._reported_at = now
+                self._report_moving(progress, now - self._begun_at)
+        elif progress.state == "done" or self._reports_failures:
+            self._report_end(progress, now - self._begun_at)
 
-    def _tell_begun(self, progress: FileProgress) -> None:
-        again = f", going on at {format_size(progress.moved)}" if progress.moved else ""
+    def _report_begun(self, progress: FileProgress) -> None:
+        resumed = f", going on at {format_size(progress.moved)}" if progress.moved else ""
         self._output.note(
-            f"{self._doing} {progress.name} ({format_size(progress.size)}{again}) ..."
+            f"{self._present} {progress.name} ({format_size(progress.size)}{resumed}) ..."
         )
         self._event(progress)
 
-    def _tell_moving(self, progress: FileProgress, seconds: float) -> None:
+    def _report_moving(self, progress: FileProgress, seconds: float) -> None:
         part = progress.moved / max(1, progress.size)
-        rate = (progress.moved - self._from) / max(seconds, 1e-6)
-        left = (progress.size - progress.moved) / max(rate, 1.0)
-        bar = f"{'=' * int(BAR * part):{BAR}}"
+        rate = (progress.moved - self._resumed_at) / max(seconds, 1e-6)
+        seconds_left = (progress.size - progress.moved) / max(rate, 1.0)
+        bar = f"{'=' * int(BAR_CHARACTERS * part):{BAR_CHARACTERS}}"
         self._output.progress(
             f"{progress.name} [{bar}] {100 * part:3.0f} %  {format_size(rate)}/s"
-            f"  {int(left) // 60}:{int(left) % 60:02} left"
+            f"  {int(seconds_left) // 60}:{int(seconds_left) % 60:02} left"
         )
         self._event(progress)
 
-    def _tell_end(self, progress: FileProgress, seconds: float) -> None:
+    def _report_end(self, progress: FileProgress, seconds: float) -> None:
         if progress.state == "done":
-            rate = format_size((progress.size - self._from) / max(seconds, 1e-6))
+            rate = format_size((progress.size - self._resumed_at) / max(seconds, 1e-6))
             size = format_size(progress.size)
             where = f" as {progress.path}" if progress.path is not None else ""
             self._output.note(
-                f"{self._did} {progress.name}{where}: {size} in {seconds:.2f} s"
+                f"{self._past} {progress.name}{where}: {size} in {seconds:.2f} s"
                 f" ({rate}/s), SHA-256 checked"
             )
         else:
-            self._output.note(f"{progress.name} was not {self._did}: {progress.reason}")
+            self._output.note(f"{progress.name} was not {self._past}: {progress.reason}")
         self._event(progress)
 
     def _event(self, progress: FileProgress) -> None:
         members: dict[str, object] = {
-            "direction": self._doing,
+            "direction": self._present,
             "state": progress.state,
             "name": progress.name,
             "size": progress.size,

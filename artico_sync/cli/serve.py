@@ -1,4 +1,4 @@
-"""`artico-sync serve`: a signalling server until Ctrl-C or SIGTERM; main thread."""
+"""`artico-sync serve`: a signaling server until Ctrl-C or SIGTERM."""
 
 from __future__ import annotations
 
@@ -6,18 +6,17 @@ import argparse
 import hmac
 import socket
 
-from artico_sync.cli.exit_status import ExitStatus
-from artico_sync.cli.output import Output
+from artico_sync.cli.output import ExitStatus, Output
 from artico_sync.server.server import ArticoServer, AuthFunction, serve_forever
 
 
 def serve(options: argparse.Namespace, output: Output) -> int:
-    """Serve until a signal says so; returns the exit status."""
+    """Serve until a signal; return the exit status."""
     try:
         server = ArticoServer(
             options.host,
             options.port,
-            auth=None if options.token is None else _auth(options.token),
+            auth=None if options.token is None else _make_auth(options.token),
             allowed_origins="*" if options.origin == ["*"] else options.origin,
             certfile=options.cert,
             keyfile=options.key,
@@ -27,7 +26,7 @@ def serve(options: argparse.Namespace, output: Output) -> int:
         output.error(error, ExitStatus.USAGE)
         return ExitStatus.USAGE
 
-    def started() -> None:
+    def on_started() -> None:
         output.event("serving", url=server.url)
         output.result(f"serving at {server.url}")
         if options.host in ("", "0.0.0.0", "::"):
@@ -35,14 +34,15 @@ def serve(options: argparse.Namespace, output: Output) -> int:
             output.note(f"from other machines: {scheme}://{socket.gethostname()}:{port}")
         output.note("Ctrl-C stops it")
 
-    serve_forever(server, on_started=started)
+    serve_forever(server, on_started=on_started)
     output.event("stopped")
     output.note("stopped")
     return ExitStatus.OK
 
 
-def _auth(wanted: str) -> AuthFunction:
-    # A token that is no UTF-8 on the command line is nobody's; it must not fail at each client.
+def _make_auth(wanted: str) -> AuthFunction:
+    # Bytes of the command line that are not UTF-8 become surrogates, which no client can send;
+    # encoding them must not fail.
     expected = wanted.encode("utf-8", "surrogatepass")
 
     def auth(token: str | None) -> bool:

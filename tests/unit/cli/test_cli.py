@@ -16,7 +16,7 @@ import pytest
 
 from artico_sync import Artico
 from artico_sync.cli import main
-from artico_sync.cli.exit_status import MEANINGS, ExitStatus
+from artico_sync.cli.output import MEANINGS, ExitStatus
 from tests.command_line import artico_sync
 from tests.conftest import TIME_UNIT, MakeArtico
 
@@ -163,19 +163,19 @@ def test_each_exit_status_is_documented() -> None:
 
 
 def test_a_turn_server_with_credentials(make_artico: MakeArtico) -> None:
-    from artico_sync.cli.arguments import parse
+    from artico_sync.cli.arguments import parse_arguments
 
-    options = parse(["call", "bob", "--ice-server", "turn:turn.example:3478,me,a,b"])
+    options = parse_arguments(["call", "bob", "--ice-server", "turn:turn.example:3478,me,a,b"])
     assert options.rtc_config == {
         "iceServers": [{"urls": ["turn:turn.example:3478"], "username": "me", "credential": "a,b"}]
     }
 
 
 def complete(script: str, *words: str) -> set[str]:
-    """What bash offers for the last of these words."""
+    """Return what bash completes the last of these words to."""
     line = " ".join(f"'{word}'" for word in words)
     code = (
-        f"{script}\nCOMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _artico_sync;"
+        f"{script}\nCOMP_WORDS=({line}); COMP_CWORD={len(words) - 1}; _shtab_artico_sync;"
         'printf "%s\\n" "${COMPREPLY[@]}"'
     )
     done = subprocess.run(["bash", "-c", code], capture_output=True, text=True, timeout=20)
@@ -198,7 +198,9 @@ def test_completion_in_bash(capsys: pytest.CaptureFixture[str], tmp_path: Path) 
     assert "--timeout" not in complete(script, "artico-sync", "demo", "-")
 
 
-@pytest.mark.parametrize("shell, line", [("zsh", "bashcompinit"), ("fish", "-l play -r -F")])
+@pytest.mark.parametrize(
+    "shell, line", [("zsh", "compdef _shtab_artico_sync"), ("fish", "-l play -xka")]
+)
 def test_completion_in_other_shells(
     capsys: pytest.CaptureFixture[str], shell: str, line: str
 ) -> None:

@@ -21,7 +21,7 @@ def picture_of(path: Path) -> Any:
 
 
 def check_picture(path: Path) -> None:
-    """The colour bars, with the box below them."""
+    """Check the color bars and the box below them."""
     picture = picture_of(path)
     assert picture.shape == (HEIGHT, WIDTH, 3)
     wanted = pattern(BARS, 0).to_ndarray(format="rgb24")
@@ -75,7 +75,7 @@ def test_demo_tells_when_no_picture_comes(
     from artico_sync.cli import demo
 
     monkeypatch.setattr(demo_video, "shows", lambda frame, bars: False)
-    monkeypatch.setattr(demo, "LIMIT", 2.0)
+    monkeypatch.setattr(demo, "LIMIT_SECONDS", 2.0)
     assert main(["demo", "--video", str(tmp_path / "seen.png")]) == 1
     assert "FAILED" in capsys.readouterr().out
     assert list(tmp_path.iterdir()) == []

@@ -14,7 +14,8 @@ from typing import Any
 import pytest
 
 from artico_sync import ArticoServer
-from artico_sync.cli import main, stun
+from artico_sync.cli import main
+from artico_sync.cli.doctor import parse_stun_url, request_mapped_address
 from tests.conftest import TIME_UNIT
 from tests.ice_faults import StunServer, TurnServer, silent_server
 
@@ -23,7 +24,7 @@ TIMEOUT = 20.0 * TIME_UNIT
 
 @contextmanager
 def serving(*servers: Any) -> Iterator[None]:
-    """Have servers of the ICE tests run on an event loop of their own."""
+    """Run servers of the ICE tests on an event loop of their own."""
     started = threading.Event()
     stop: list[Callable[[], object]] = []
 
@@ -49,7 +50,7 @@ def serving(*servers: Any) -> Iterator[None]:
 
 
 class Report:
-    """What one run of the doctor said."""
+    """The result of one run of the doctor."""
 
     def __init__(self, status: int, text: str) -> None:
         self.status = status
@@ -104,7 +105,7 @@ def test_a_symmetric_nat(server: ArticoServer, examine: Examine) -> None:
 def test_stun_and_turn_that_do_not_answer(
     server: ArticoServer, examine: Examine, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr("artico_sync.cli.doctor.LIMIT", 1.0 * TIME_UNIT)
+    monkeypatch.setattr("artico_sync.cli.doctor.STEP_SECONDS", 1.0 * TIME_UNIT)
     with silent_server() as port:
         report = examine(
             server.url,
@@ -173,7 +174,7 @@ def test_a_server_that_wants_a_token(examine: Examine) -> None:
 
 
 class TestStun:
-    """The question and its answers."""
+    """The STUN request and its responses."""
 
     @pytest.mark.parametrize(
         "url, address",
@@ -184,11 +185,11 @@ class TestStun:
         ],
     )
     def test_urls(self, url: str, address: tuple[str, int]) -> None:
-        assert stun.parse_url(url) == address
+        assert parse_stun_url(url) == address
 
     def test_not_a_url(self) -> None:
         with pytest.raises(ValueError):
-            stun.parse_url("http://stun.example")
+            parse_stun_url("http://stun.example")
 
     def test_nonsense_is_passed_over(self) -> None:
         with (
@@ -209,6 +210,6 @@ class TestStun:
 
             thread = threading.Thread(target=answer, name="stun-answers")
             thread.start()
-            found = stun.ask(client, server.getsockname(), TIMEOUT)
+            found = request_mapped_address(client, server.getsockname(), TIMEOUT)
             thread.join(TIMEOUT)
         assert found == ("192.0.2.1", 5000)

@@ -10,7 +10,7 @@ import pytest
 
 from artico_sync import ArticoServer
 from artico_sync.cli import main
-from artico_sync.cli.byte_sizes import parse_size
+from artico_sync.cli.arguments import parse_size
 from artico_sync.files import FileProgress, send_file
 from artico_sync.files.messages import parse_message
 from tests.command_line import artico_sync

@@ -10,8 +10,7 @@ import pytest
 
 from artico_sync import CallRejectedError
 from artico_sync.cli.doctor import CheckFailed, Report
-from artico_sync.cli.exit_status import ExitStatus
-from artico_sync.cli.output import Output
+from artico_sync.cli.output import ExitStatus, Output
 
 #: Sets a terminal's title, clears it, and goes on as a note of ours would.
 STRANGE = "\x1b]0;owned\x07\x9b2J\r\nconnected in 0.01 s"

@@ -11,7 +11,7 @@ import aiohttp
 import pytest
 
 from artico_sync import ArticoServer
-from artico_sync.cli.serve import _auth
+from artico_sync.cli.serve import _make_auth
 from artico_sync.server.server import ServerLimits
 from tests.unit.server.raw_peer import RawPeer
 
@@ -117,7 +117,7 @@ def test_a_token_that_is_no_text_is_refused(token: str, caplog: pytest.LogCaptur
         async with RawPeer(server.url, "alice", auth={"token": "tökén"}) as alice:
             await alice.enter()
 
-    with ArticoServer(port=0, auth=_auth("tökén")) as server:
+    with ArticoServer(port=0, auth=_make_auth("tökén")) as server:
         asyncio.run(visit(server))
     assert warnings(caplog) == []
 
@@ -128,7 +128,7 @@ def test_an_expected_token_that_is_no_text_lets_nobody_in() -> None:
             assert await alice.refused() == "unauthorized"
 
     # As Python has what is not UTF-8 on the command line.
-    with ArticoServer(port=0, auth=_auth("token\udcff")) as server:
+    with ArticoServer(port=0, auth=_make_auth("token\udcff")) as server:
         asyncio.run(visit(server))
 
 
