@@ -127,9 +127,8 @@ class Artico(EventEmitter):
         if signaling is None:
             self._use_server(url, token)
         elif url is not None or id is not None or token is not None:
-            raise ValueError(
-                "signaling takes the place of url, id and token: give them to it instead"
-            )
+            text = "signaling takes the place of url, id and token: give them to it instead"
+            raise ValueError(text)
         else:
             self._use_signaling(signaling)
         self._bridge = ClientBridge(
