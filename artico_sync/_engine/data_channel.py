@@ -1,8 +1,8 @@
-"""The one data channel of a call: user messages, control messages, and what is still under way;
-loop thread."""
+"""The one data channel of a call, which carries user messages and control messages."""
 
 from __future__ import annotations
 
+import asyncio
 import logging
 from collections import deque
 from typing import Any, Protocol
@@ -12,14 +12,14 @@ from artico_sync._protocol.sizes import OVERHEAD, message_size
 from artico_sync._webrtc.sctp.channels import Channel
 from artico_sync._webrtc.sctp.transport import SctpTransport
 
-logger = logging.getLogger("artico_sync._engine.data_channel")
+logger = logging.getLogger(__name__)
 
-# How often in a row what was lost on the way may be lost again.
+# Number of times in a row that a packet may be lost.
 RETRANSMISSIONS = 2
 
 
 class DataChannelListener(Protocol):
-    """Told what happens on the channel; loop thread."""
+    """Receives the events of the channel."""
 
     def on_channel_open(self) -> None: ...
     def on_channel_closed(self) -> None: ...
@@ -31,7 +31,7 @@ class DataChannelListener(Protocol):
 class DataChannel:
     """Wraps the SCTP transport's channel.
 
-    What is delivered and consumed is counted in footprints: a message's bytes and `OVERHEAD`.
+    Delivered and read messages are counted by their footprints: a message's bytes and `OVERHEAD`.
     """
 
     def __init__(
@@ -41,19 +41,20 @@ class DataChannel:
         self._transport = transport
         self._listener = listener
         self._accepted = 0
-        # The DCEP open message and our control messages are in `pending`, but not in what users
-        # count.
+        # Of user messages only; the transport's `pending` includes DCEP and control messages.
         self._delivered = 0
         self._reported_open = False
+        #: Loop time at which the channel opened.
+        self.opened_at = 0.0
         transport.channels.on_messages = self._on_messages
         transport.on_progress = self._on_progress
         channel.on_open, channel.on_close = self._on_open, self._on_close
         self.messages_sent = self.messages_received = 0
         self.bytes_sent = self.bytes_received = 0
-        self._early: deque[str] = deque()
+        self._queued_controls: deque[str] = deque()
 
     def start(self) -> None:
-        """Report an `open` that came before there was a listener."""
+        """Report the channel as open if it is so already."""
         if self._channel.ready_state == "open":
             self._on_open()
 
@@ -68,25 +69,25 @@ class DataChannel:
 
     @property
     def drained(self) -> bool:
-        """Whether the peer's transport has acknowledged all that the user sent."""
+        """True if the peer's transport has acknowledged all messages of the user."""
         return self._delivered >= self._accepted or self._transport.pending == 0
 
     @property
     def received(self) -> int:
-        """Grows with everything that comes from the peer."""
+        """A count that grows with all data from the peer."""
         return self._transport.received_chunks
 
     @property
-    def is_held(self) -> bool:
-        """Whether the peer cannot send, because what came is not read."""
+    def is_receive_window_closed(self) -> bool:
+        """True if the peer cannot send because its messages are not read."""
         return self._transport.is_window_closed
 
-    def patience(self, least: float) -> float:
-        """Seconds, at least so many, in which something lost on the way would come again."""
-        return max(least, RETRANSMISSIONS * self._transport.rto)
+    def retransmission_wait(self, minimum: float) -> float:
+        """Return the seconds, at least `minimum`, in which a lost packet is retransmitted."""
+        return max(minimum, RETRANSMISSIONS * self._transport.rto)
 
     async def wait_drained(self) -> None:
-        """Wait until the peer's transport has acknowledged everything, our own messages included.
+        """Wait until the peer's transport has acknowledged everything, control messages included.
 
         Raises:
             ConnectionError: The association ended first.
@@ -94,7 +95,7 @@ class DataChannel:
         await self._transport.drained()
 
     def send(self, messages: list[str | bytes], size: int) -> None:
-        """Send user messages of `size` bytes together, as far as the peer and the path allow."""
+        """Queue user messages of `size` bytes in total, and send as much as the window allows."""
         if not self.is_open:
             logger.debug(
                 "dropping %d messages: the channel is %s", len(messages), self._channel.ready_state
@@ -107,18 +108,18 @@ class DataChannel:
         self._transport.flush_packets()
 
     def send_control(self, text: str) -> None:
-        """Queue a control message; before the channel is open it waits for it."""
+        """Send a control message, once the channel is open."""
         if self.is_open:
             self._transport.send_message(self._channel, text)
         elif self._channel.ready_state == "connecting":
-            self._early.append(text)
+            self._queued_controls.append(text)
 
     def release(self, footprint: int) -> None:
-        """The user has consumed messages of that footprint."""
+        """Open the receive window by the footprint of messages the user has read."""
         self._transport.release(footprint)
 
     def stats(self) -> dict[str, int]:
-        """Messages and bytes of the user's, each way."""
+        """Return the numbers of user messages and of their bytes in each direction."""
         return {
             "messages_sent": self.messages_sent,
             "messages_received": self.messages_received,
@@ -127,11 +128,11 @@ class DataChannel:
         }
 
     def close(self) -> None:
-        """Close the channel; the peer sees it."""
+        """Close the channel on both sides."""
         self._channel.close()
 
     def detach(self) -> None:
-        """Hear nothing more from the transport."""
+        """Stop receiving events of the transport."""
         self._transport.channels.on_messages = None
         self._transport.on_progress = None
         self._channel.on_open = self._channel.on_close = None
@@ -140,9 +141,10 @@ class DataChannel:
         if self._reported_open:
             return
         self._reported_open = True
+        self.opened_at = asyncio.get_running_loop().time()
         self._listener.on_channel_open()
-        while self._early:
-            self._transport.send_message(self._channel, self._early.popleft())
+        while self._queued_controls:
+            self._transport.send_message(self._channel, self._queued_controls.popleft())
 
     def _on_close(self) -> None:
         self._listener.on_channel_closed()
@@ -155,23 +157,23 @@ class DataChannel:
 
     def _on_messages(self, channel: Channel, messages: list[str | bytes]) -> None:
         if channel is not self._channel:
-            # JavaScript's peer would take another channel for a replacement; ours has exactly one.
+            # Artico's JavaScript replaces its channel by a second one; this side ignores it.
             logger.warning("dropping messages on a second data channel %r", channel.label)
             self._transport.release(sum(message_size(data) + OVERHEAD for data in messages))
             return
-        users: list[str | bytes] = []
+        user_messages: list[str | bytes] = []
         for data in messages:
             if isinstance(data, str) and (command := parse_control(data)) is not None:
-                # What came before it comes before it.
-                self._pass_on(users)
-                users = []
+                # In order: the user messages before it are delivered first.
+                self._deliver_messages(user_messages)
+                user_messages = []
                 self._transport.release(message_size(data) + OVERHEAD)
                 self._listener.on_channel_control(command)
             else:
-                users.append(data)
-        self._pass_on(users)
+                user_messages.append(data)
+        self._deliver_messages(user_messages)
 
-    def _pass_on(self, messages: list[str | bytes]) -> None:
+    def _deliver_messages(self, messages: list[str | bytes]) -> None:
         if messages:
             self.messages_received += len(messages)
             self.bytes_received += sum([message_size(data) for data in messages])

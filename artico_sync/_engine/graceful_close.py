@@ -1,4 +1,4 @@
-"""The last minute of an open call: what was sent arrives, then the channel closes; loop thread."""
+"""The graceful end of an open call: everything sent is delivered, then the data channel closes."""
 
 from __future__ import annotations
 
@@ -7,26 +7,25 @@ import logging
 
 from artico_sync._engine.data_channel import DataChannel
 
-logger = logging.getLogger("artico_sync._engine.session")
+logger = logging.getLogger(__name__)
 
-# Seconds the peer gets to confirm the closing of the channel before the connection goes; anew while
-# it is still sending. One of ours never fails to, as long as it is there.
-CLOSE_CONFIRMATION = 0.5
-PEER_CONFIRMATION = 2.0
-# Seconds a browser's page may take to get round to a channel its transport has opened.
-BROWSER_START = 0.5
+# Seconds to wait for the peer to confirm the close of the data channel, restarted whenever data
+# arrives. An artico_sync peer always confirms while it is connected, a browser may not.
+CONFIRMATION_SECONDS = 0.5
+ARTICO_SYNC_CONFIRMATION_SECONDS = 2.0
+# Seconds a page in a browser may need to set up handlers for a channel that has opened.
+PAGE_START_SECONDS = 0.5
 
 
 async def deliver_and_close(
-    channel: DataChannel, closed: asyncio.Event, *, opened: float, peer_is_artico_sync: bool
+    channel: DataChannel, closed: asyncio.Event, *, peer_is_artico_sync: bool
 ) -> None:
-    """Wait until everything sent has arrived, and close the channel.
+    """Wait until the peer has acknowledged everything sent, and close the channel.
 
     Args:
         channel: The call's channel.
-        closed: Set when the channel or what carries it has closed.
-        opened: When the channel opened, in the loop's time.
-        peer_is_ours: Whether artico_sync runs at the other end, rather than a page.
+        closed: Set when the channel or its connection has closed.
+        peer_is_artico_sync: True if the peer is artico_sync, False if it is a page in a browser.
     """
     try:
         if not channel.drained:
@@ -35,24 +34,27 @@ async def deliver_and_close(
         logger.debug("%r: the association ended while delivering", channel)
         return
     if not peer_is_artico_sync and channel.messages_sent:
-        await _let_page_catch_up(closed, opened)
+        await _wait_for_page(channel, closed)
     channel.close()
-    # The peer may be hanging up as well: it confirms once it has delivered all of its own.
-    patience = PEER_CONFIRMATION if peer_is_artico_sync else CLOSE_CONFIRMATION
+    # The peer may be hanging up as well: it confirms after delivering everything it has sent.
+    timeout = ARTICO_SYNC_CONFIRMATION_SECONDS if peer_is_artico_sync else CONFIRMATION_SECONDS
     received = -1
     while not closed.is_set() and received != channel.received:
         received = channel.received
-        if channel.is_held:
-            patience = CLOSE_CONFIRMATION  # it cannot go on: here nobody reads any more
-        await _wait(closed, channel.patience(patience))
+        if channel.is_receive_window_closed:
+            timeout = CONFIRMATION_SECONDS  # the peer cannot go on: no thread reads its messages
+        await _wait(closed, channel.retransmission_wait(timeout))
 
 
-async def _let_page_catch_up(closed: asyncio.Event, opened: float) -> None:
-    # A page that has not got round to a new channel when it closes never sees its messages,
-    # though its transport has acknowledged them; it does not say when it has.
-    age = asyncio.get_running_loop().time() - opened
-    if age < BROWSER_START:
-        await _wait(closed, BROWSER_START - age)
+async def _wait_for_page(channel: DataChannel, closed: asyncio.Event) -> None:
+    """Give a page time to receive messages on a channel that has only just opened.
+
+    If the channel closes before the page has set up its handlers, the messages are lost, although
+    the browser's transport has acknowledged them.
+    """
+    age = asyncio.get_running_loop().time() - channel.opened_at
+    if age < PAGE_START_SECONDS:
+        await _wait(closed, PAGE_START_SECONDS - age)
 
 
 async def _wait(closed: asyncio.Event, seconds: float) -> None:

@@ -3,6 +3,7 @@
 from __future__ import annotations
 
 import time
+from collections import OrderedDict
 
 
 class TokenBucket:
@@ -39,3 +40,27 @@ class TokenBucket:
             return False
         self._tokens -= 1.0
         return True
+
+
+class TokenBuckets:
+    """Token buckets by name, of a limited number of names.
+
+    Args:
+        rate: Tokens added per second.
+        burst: Capacity of a bucket.
+        maximum: Number of names remembered; the least recently used is forgotten first.
+    """
+
+    def __init__(self, rate: float, burst: float, maximum: int) -> None:
+        self._rate = rate
+        self._burst = burst
+        self._maximum = maximum
+        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+
+    def allow(self, name: str) -> bool:
+        """Take a token from a bucket; return False if it is empty."""
+        bucket = self._buckets.pop(name, None) or TokenBucket(self._rate, self._burst)
+        self._buckets[name] = bucket
+        if len(self._buckets) > self._maximum:
+            self._buckets.popitem(last=False)
+        return bucket.try_take()

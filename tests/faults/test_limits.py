@@ -10,8 +10,8 @@ import pytest
 
 from artico_sync import Call, MessageTooLargeError
 from artico_sync._bridge.events.mailbox import PENDING_LIMIT
-from artico_sync._engine.rate_limit import RateLimits
 from artico_sync._protocol.settings import Settings
+from artico_sync._protocol.token_bucket import TokenBuckets
 from tests.fuzz.test_signals import CHROMIUM
 from tests.fuzz.victim import LIMIT, Victim
 from tests.polling import wait_until
@@ -88,7 +88,7 @@ def test_malformed_signals_count_as_well(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_peers_that_send_are_forgotten() -> None:
-    limits = RateLimits(1.0, 1)
+    limits = TokenBuckets(1.0, 1, maximum=4096)
     assert all(limits.allow(f"{number}") for number in range(10_000))
     assert len(limits._buckets) <= 4096
 
@@ -145,7 +145,7 @@ def test_signals_of_a_call_that_rings() -> None:
         victim.check()
         (call,) = victim.new_calls()
         session = call._bridge.engine
-        assert session is not None and 0 < len(session._signals) <= 20
+        assert session is not None and 0 < len(session.inbox) <= 20
 
 
 def test_characters_of_a_call_that_rings(caplog: pytest.LogCaptureFixture) -> None:
@@ -160,8 +160,8 @@ def test_characters_of_a_call_that_rings(caplog: pytest.LogCaptureFixture) -> No
         (padded,) = victim.new_calls()
         # What means nothing to us is not kept, and so takes no room.
         session = padded._bridge.engine
-        assert session is not None and len(session._signals) == 221
-        assert session._signals.characters < 22 * (len(CHROMIUM) + 100)
+        assert session is not None and len(session.inbox) == 221
+        assert session.inbox.characters < 22 * (len(CHROMIUM) + 100)
         assert "too many signals" not in caplog.text
         large = {"type": "offer", "sdp": CHROMIUM + padding * 10}
         for _ in range(20):
@@ -169,8 +169,8 @@ def test_characters_of_a_call_that_rings(caplog: pytest.LogCaptureFixture) -> No
         victim.check()
         (call,) = victim.new_calls()
         session = call._bridge.engine
-        assert session is not None and len(session._signals) == 2
-        assert session._signals.characters <= Settings().maximum_buffered_characters
+        assert session is not None and len(session.inbox) == 2
+        assert session.inbox.characters <= Settings().maximum_buffered_characters
         assert "too many signals" in caplog.text
 
 
@@ -186,10 +186,10 @@ def test_a_call_that_rings_long_and_offers_much_is_answered() -> None:
         victim.check()
         (call,) = victim.new_calls()
         session = call._bridge.engine
-        assert session is not None and len(session._signals) == 151
+        assert session is not None and len(session.inbox) == 151
         call.answer()
         wait_until(
-            lambda: not len(session._signals) and not session._signals.characters,
+            lambda: not len(session.inbox) and not session.inbox.characters,
             "the signals to be applied",
             LIMIT,
         )

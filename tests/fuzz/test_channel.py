@@ -78,8 +78,8 @@ def test_metadata_of_streams_that_never_come(victim: Victim) -> None:
         )
     victim.call.flush(LIMIT)
     session = victim.victims_call._bridge.engine
-    assert session is not None and session._remote_streams is not None
-    assert len(session._remote_streams._metadata) <= 256
+    assert session is not None and session._connection is not None
+    assert len(session._connection._remote_streams._metadata) <= 256
 
 
 # Those that end an association are sent by themselves: nothing comes through after them.
