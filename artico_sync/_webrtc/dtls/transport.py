@@ -6,6 +6,7 @@ time), and ends the call at the first exception of whoever takes the data.
 
 from __future__ import annotations
 
+import asyncio
 import datetime
 import logging
 from collections.abc import Awaitable, Callable, Sequence
@@ -59,20 +60,8 @@ class Certificate(RTCCertificate):
         return self._context
 
 
-class _PacketReceiver:
-    """Passes packets that aiortc has decrypted to a function."""
-
-    def __init__(self, receive: Callable[[bytes], None]) -> None:
-        self._receive = receive
-
-    async def _handle_data(self, data: bytes) -> None:
-        self._receive(data)
-
-
 class DtlsTransport(RTCDtlsTransport):
     """Made by the peer connection, which starts and stops it."""
-
-    _RTCDtlsTransport__handshake_done: bool
 
     _take_data: Callable[[bytes], None] | None = None
 
@@ -86,6 +75,7 @@ class DtlsTransport(RTCDtlsTransport):
         super().__init__(transport, certificates)
         self._accelerate = accelerate
         self._records: Records | None = None
+        self._handshake_done = False
         #: Finds the receiver of an RTP packet, and the recipients of an RTCP packet.
         self.router = BoundedRouter()
         self._header_extensions = TolerantExtensionsMap()
@@ -139,21 +129,30 @@ class DtlsTransport(RTCDtlsTransport):
     def set_packet_receiver(self, receive: Callable[[bytes], None] | None) -> None:
         """Hand each packet to this function once it is decrypted."""
         self._take_data = receive
-        # aiortc's `_recv_next` reads the first datagram after the handshake, often the peer's INIT.
-        self._data_receiver = None if receive is None else _PacketReceiver(receive)
 
     async def _recv_next(self) -> None:
+        """Process one datagram during the handshake, which aiortc runs, or its timeout.
+
+        The last flight may have to be retransmitted after the handshake has completed, so this
+        goes on until OpenSSL needs no timeout any more.
+        """
+        assert self._ssl is not None
+        timeout = self._ssl.DTLSv1_get_timeout()
+        if timeout is None and self.encrypted:
+            self._handshake_done = True
         try:
-            await super()._recv_next()
-        except ConnectionError:
-            raise
-        except Exception:
-            logger.warning("a datagram was dropped", exc_info=True)
+            async with asyncio.timeout(timeout):
+                datagram = await self.transport._recv()
+        except TimeoutError:
+            self._ssl.DTLSv1_handle_timeout()
+            await self._write_ssl()
+            return
+        await self._take(datagram)
 
     async def _RTCDtlsTransport__run(self) -> None:
         """Take in datagrams until the connection ends; started by `start`."""
         try:
-            while not self._RTCDtlsTransport__handshake_done:
+            while not self._handshake_done:
                 await self._recv_next()
             receive: Callable[[], Awaitable[bytes]] = self.transport._recv
             take_waiting: Any = getattr(self.transport, "receive_now", None)
@@ -206,7 +205,7 @@ class DtlsTransport(RTCDtlsTransport):
         try:
             if 20 <= first <= 63:
                 await self._take_records(datagram)
-            elif 128 <= first <= 191:
+            elif 128 <= first <= 191 and self._state == State.CONNECTED:
                 await self._take_media(datagram)
         except ConnectionError:
             raise

@@ -142,6 +142,31 @@ def test_the_first_packet_after_the_handshake_is_received(fast: bool) -> None:
 
 
 @pytest.mark.parametrize("fast", [True, False])
+def test_the_first_packet_after_the_handshake_is_received(fast: bool) -> None:
+    """One end is connected first, and sends while the other still completes its handshake."""
+
+    async def test() -> None:
+        ends = Ends(fast)
+        received: list[list[bytes]] = [[], []]
+        for dtls, packets in zip(ends.dtls, received, strict=True):
+            dtls.set_packet_receiver(packets.append)
+
+        async def start_and_send(number: int) -> None:
+            await ends.dtls[number].start(ends.dtls[1 - number].getLocalParameters())
+            await ends.dtls[number].send_packet(b"first")
+
+        await asyncio.gather(start_and_send(0), start_and_send(1))
+        while received != [[b"first"], [b"first"]]:
+            await asyncio.sleep(0.001)
+        for dtls, ice in zip(ends.dtls, ends.ice, strict=True):
+            await dtls.stop()
+            ice.end()
+        await asyncio.sleep(0)
+
+    run(test)
+
+
+@pytest.mark.parametrize("fast", [True, False])
 def test_no_datagram_stops_the_pump(fast: bool, caplog: pytest.LogCaptureFixture) -> None:
     async def test() -> None:
         chance = random.Random(3)
