@@ -1,4 +1,4 @@
-"""Local offers that wait for their answers, and how long they wait.
+"""Offers that wait for their answers, how long they wait, and answers that may be lost.
 
 An answer of a JavaScript peer does not say which offer it is to, but answers arrive in the order of
 the offers: one for each copy that was sent.
@@ -15,8 +15,19 @@ from artico_sync._engine.signal_outbox import Signal
 #: Time a browser gets to repeat an offer that it rolled back for a local one. Chromium forgets to
 #: if another local offer arrives in between; the next local offer reminds it.
 REMINDER_SECONDS = 0.5
+#: Time a peer that has lost the server may take to return before it counts as not answering.
+PEER_RETURN_SECONDS = 60.0
+#: Time for which an answer may have been lost with the signaling connection.
+ANSWER_IN_DOUBT_SECONDS = 60.0
+#: Times an offer stays unanswered before it gives way to a browser's in glare; each wait is twice
+#: as long as the one before.
+GIVE_WAY_ATTEMPTS = 2
 #: Longest wait for an answer, in multiples of the shortest; long where signals take long.
 TIMEOUT_FACTOR_MAX = 8
+
+
+class NegotiationError(Exception):
+    """The peer does not answer; the shared tracks stay as they were."""
 
 
 @dataclass
@@ -36,6 +47,50 @@ class PendingOffer:
     changed: asyncio.Event
     first_sent_at: float
     copies: int = 1
+
+
+@dataclass
+class SentAnswer:
+    """The last answer sent.
+
+    Attributes:
+        token, identity: Those of its offer.
+        is_refusable: The peer may refuse it, because it may have rolled back its offer since.
+        has_arrived: Another description of the peer arrived since.
+    """
+
+    signal: Signal
+    sent_at: float
+    token: object
+    identity: int
+    is_refusable: bool
+    has_arrived: bool = False
+
+    def is_to(self, identity: int, token: object) -> bool:
+        """Return True if it answers this offer."""
+        return token == self.token and (token is not None or identity == self.identity)
+
+    def is_in_doubt(self, now: float) -> bool:
+        """Return True if it may have been lost with the signaling connection."""
+        return not self.has_arrived and now - self.sent_at < ANSWER_IN_DOUBT_SECONDS
+
+
+class PeerAbsence:
+    """Knows from delivery reports whether the peer is disconnected from the server."""
+
+    def __init__(self) -> None:
+        self._since: float | None = None
+
+    def on_delivery_report(self, delivered: bool | None, now: float) -> None:
+        """Note whether a signal could be delivered; None if the server does not say."""
+        if delivered is not False:
+            self._since = None
+        elif self._since is None:
+            self._since = now
+
+    def is_recent(self, now: float) -> bool:
+        """Return True if the peer has left so recently that it may be about to return."""
+        return self._since is not None and now - self._since <= PEER_RETURN_SECONDS
 
 
 class AnswerTracker:
@@ -62,6 +117,15 @@ class AnswerTracker:
     def on_no_answer(self) -> None:
         """Double the timeout, because it has passed."""
         self.on_answer(self.timeout)
+
+    def on_answered(self, offer: PendingOffer, now: float, *, was_ringing: bool) -> None:
+        """Learn from the answer to an offer, and expect those to its copies.
+
+        While it rang, the time until the answer says nothing about the peer.
+        """
+        if not was_ringing:
+            self.on_answer(now - offer.first_sent_at)
+        self.expect_repeated(offer.copies - 1)
 
     def expect_repeated(self, count: int) -> None:
         """Expect this number of answers to copies of an offer."""

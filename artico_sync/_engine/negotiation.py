@@ -15,9 +15,17 @@ from collections.abc import Callable
 from aiortc.exceptions import InvalidStateError
 from aiortc.mediastreams import MediaStreamTrack
 
-from artico_sync._engine.answer_tracker import AnswerTracker, OfferReminder, PendingOffer
+from artico_sync._engine.answer_tracker import (
+    GIVE_WAY_ATTEMPTS,
+    AnswerTracker,
+    NegotiationError,
+    OfferReminder,
+    PeerAbsence,
+    PendingOffer,
+    SentAnswer,
+)
 from artico_sync._engine.peer_candidates import PeerCandidates
-from artico_sync._engine.signal_outbox import Signal, SignalOutbox
+from artico_sync._engine.signal_outbox import SignalOutbox
 from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc.ice.candidates import CandidateSignal
 from artico_sync._webrtc.peer_connection import PeerConnection
@@ -26,18 +34,6 @@ from artico_sync._webrtc.sdp.outcome import AnswerTo, Outcome
 from artico_sync._webrtc.sdp.parser import RemoteDescription, parse_description
 
 logger = logging.getLogger(__name__)
-
-#: Times an offer stays unanswered before it gives way to a browser's in glare; each wait is twice
-#: as long as the one before.
-GIVE_WAY_ATTEMPTS = 2
-#: Time a peer that has lost the server may take to return before it counts as not answering.
-PEER_RETURN_SECONDS = 60.0
-#: Time for which an answer may have been lost with the signaling connection.
-ANSWER_IN_DOUBT_SECONDS = 60.0
-
-
-class NegotiationError(Exception):
-    """The peer does not answer; the shared tracks stay as they were."""
 
 
 class _State(enum.Enum):
@@ -49,15 +45,14 @@ class _State(enum.Enum):
 class Negotiation:
     """Keeps the descriptions of both ends in step.
 
-    Large because the rules of perfect negotiation, and those for peers that ignore offers, all act
-    on the same few offers and answers.
+    Large because the rules of perfect negotiation, and those for peers that ignore offers, act on
+    the same few offers and answers.
 
     Args:
         connection: The connection; its owner closes it, after this.
         polite: Roll back the local offer in glare.
         send: Sends a signal to the peer.
-        on_remote_change: Called with the remote tracks added and removed, in the order of the
-            m-sections.
+        on_remote_change: Called with the remote tracks added and removed, by m-section.
         on_error: Called with errors that the user should know; the call continues.
         settings: Limits and times.
     """
@@ -80,6 +75,7 @@ class Negotiation:
         self._settings = settings
         self._state = _State.RUNNING
         self._lock = asyncio.Lock()
+        self._now = asyncio.get_running_loop().time
         self._offer_wanted = False
         self._restart_wanted = False
         self._is_restarting = False
@@ -94,27 +90,17 @@ class Negotiation:
         self._worker: asyncio.Task[None] | None = None
         self._candidates = PeerCandidates(connection, settings.maximum_candidates)
         self._reminder = OfferReminder(self._remind)
-        self._doubtful_answer: tuple[float, Signal] | None = None
-        # The last answer, and the token and the identity of its offer.
-        self._last_answer: tuple[object, int, Signal] | None = None
-        # The peer may refuse that answer, because it may have rolled back its offer since.
-        self._answer_refusable = False
-        # The time since which the peer is disconnected from the server.
-        self._away_since: float | None = None
+        self._last_answer: SentAnswer | None = None
+        self._absence = PeerAbsence()
         connection.on_candidate = self._local_candidate
         connection.on_restart_needed = self.restart_ice
 
     @property
     def idle(self) -> bool:
         """True if no offer is wanted, pending, being made, or expected."""
-        no_offer = (
-            self._pending_offer is None
-            and self._ignored_offer is None
-            and not self._reminder.is_running
-        )
-        return no_offer and not self._offer_wanted and not self._lock.locked()
-
-    # Requests of the session
+        if self._pending_offer is not None or self._ignored_offer is not None:
+            return False
+        return not (self._reminder.is_running or self._offer_wanted or self._lock.locked())
 
     def request_offer(self) -> None:
         """Make an offer soon; several requests make one offer."""
@@ -156,29 +142,21 @@ class Negotiation:
             return
         self._enter(_State.RUNNING)
         self._answers.expect_repeated(0)  # They may have been lost.
-        doubtful, offer = None, self._pending_offer
-        if self._doubtful_answer is not None:
-            made, signal = self._doubtful_answer
-            doubtful = signal if self._now() - made < ANSWER_IN_DOUBT_SECONDS else None
-        if (
-            offer is not None
-            and self._connection.negotiated
-            and not self._outbox.keeps(offer.signal)
-        ):
-            offer.sent_at = float("-inf")  # due at once
-            offer.changed.set()
-            self._attempts = 0
+        doubtful, offer, answer = None, self._pending_offer, self._last_answer
+        if answer is not None and answer.is_in_doubt(self._now()):
+            doubtful = answer.signal
         if offer is not None and not self._connection.negotiated:
             doubtful = offer.signal  # It rings, or would if it had arrived.
+        elif offer is not None and not self._outbox.keeps(offer.signal):
+            offer.sent_at = float("-inf")  # Due at once.
+            offer.changed.set()
+            self._attempts = 0
         self._outbox.resume(doubtful)
         self._wake()
 
     def on_delivery_report(self, delivered: bool | None) -> None:
         """Note whether the server could deliver a signal; None if it does not say."""
-        if delivered is not False:
-            self._away_since = None
-        elif self._away_since is None:
-            self._away_since = self._now()
+        self._absence.on_delivery_report(delivered, self._now())
 
     async def close(self) -> None:
         """Stop: send and report nothing more. The connection stays open."""
@@ -196,12 +174,6 @@ class Negotiation:
         logger.debug("negotiation %s -> %s", self._state.value, state.value)
         self._state = state
 
-    @staticmethod
-    def _now() -> float:
-        return asyncio.get_running_loop().time()
-
-    # Signals of the peer
-
     async def receive(self, signal: dict[str, object]) -> None:
         """Process a signal of the peer. Malformed and untimely ones are logged and dropped."""
         if self._state is _State.CLOSED:
@@ -214,8 +186,7 @@ class Negotiation:
                     async with self._lock:
                         await self._candidates.take(candidate)
         except Exception as error:
-            # Any exception, because aiortc's parsers raise what they happen to. The connection is
-            # as it was before the signal, and the call continues.
+            # Any exception: aiortc's parsers raise what they happen to; nothing has changed yet.
             if self._connection.closing:
                 logger.debug("a signal arrived after the end: %r", error)
             elif isinstance(error, ValueError):
@@ -230,7 +201,8 @@ class Negotiation:
         async with self._lock:
             if self._state is _State.CLOSED:
                 return
-            self._doubtful_answer = None
+            if self._last_answer is not None:
+                self._last_answer.has_arrived = True
             if description.type == "answer":
                 await self._receive_answer(description, data.get("offer"))
             else:
@@ -258,7 +230,8 @@ class Negotiation:
         if outcome.answer_to is AnswerTo.PENDING:
             answered = pending
             self._pending_offer = self._abandoned_offer = None
-            self._answer_refusable = False
+            if self._last_answer is not None:
+                self._last_answer.is_refusable = False
         else:
             logger.info("applied a late answer")
             answered = abandoned
@@ -268,10 +241,7 @@ class Negotiation:
                 self._abandoned_offer, self._pending_offer = pending, None
         assert answered is not None
         if not self._connection.peer_is_artico_sync:
-            # While it rang, the time until the answer says nothing about the peer.
-            if not was_ringing:
-                self._answers.on_answer(self._now() - answered.first_sent_at)
-            self._answers.expect_repeated(answered.copies - 1)
+            self._answers.on_answered(answered, self._now(), was_ringing=was_ringing)
         self._on_peer_gave_way()
         self._attempts = 0
         if pending is not None:
@@ -293,10 +263,10 @@ class Negotiation:
         logger.info("ignored an answer to an offer that was withdrawn")
         if token is None:
             self._on_peer_gave_way()
-            if self._answer_refusable:
+            if self._last_answer is not None and self._last_answer.is_refusable:
                 # The peer has applied a copy of the offer, and refuses the answer to its own
                 # offer, which it has rolled back for that: a new offer brings both into step.
-                self._answer_refusable = False
+                self._last_answer.is_refusable = False
                 self.request_offer()
 
     def _on_peer_gave_way(self) -> None:
@@ -312,12 +282,10 @@ class Negotiation:
 
     async def _receive_offer(self, offer: RemoteDescription, token: object) -> None:
         self._reminder.stop()
-        if self._last_answer is not None:
-            last_token, last_identity, answer = self._last_answer
-            if token == last_token and (token is not None or offer.identity == last_identity):
-                logger.info("the peer has repeated its offer: repeating the answer")
-                self._outbox.repeat_description(answer)
-                return
+        if self._last_answer is not None and self._last_answer.is_to(offer.identity, token):
+            logger.info("the peer has repeated its offer: repeating the answer")
+            self._outbox.repeat_description(self._last_answer.signal)
+            return
         if self._pending_offer is not None or (self._answers.repeated and not self._polite):
             if not self._polite:
                 logger.info("glare: ignoring the peer's offer")
@@ -336,10 +304,9 @@ class Negotiation:
             self._restart_wanted = False  # The peer's restart serves as well as a local one.
         if fresh:
             self._abandoned_offer = None
-        self._answer_refusable = not fresh and not self._connection.peer_is_artico_sync
         signal = self._outbox.post_description(outcome.answer, token)
-        self._doubtful_answer = (self._now(), signal)
-        self._last_answer = token, offer.identity, signal
+        refusable = not fresh and not self._connection.peer_is_artico_sync
+        self._last_answer = SentAnswer(signal, self._now(), token, offer.identity, refusable)
         if not self._connection.peer_is_artico_sync:
             self._quiet_until = self._now() + self._settings.answer_gap
         await self._on_applied(outcome)
@@ -350,8 +317,6 @@ class Negotiation:
         if outcome.changes:
             self._on_remote_change(outcome.changes)
         await self._candidates.release()
-
-    # Local offers
 
     def _wake(self) -> None:
         if self._state is not _State.RUNNING or self._connection.closing:
@@ -433,7 +398,7 @@ class Negotiation:
         knows it by its token. Only glare with a browser is a reason to withdraw it, and a late one:
         a browser that is merely slow continues from the local offer.
         """
-        if self._away_since is None or self._now() - self._away_since > PEER_RETURN_SECONDS:
+        if not self._absence.is_recent(self._now()):
             self._attempts += 1
         logger.info("an offer was not answered (attempt %d)", self._attempts)
         offer, is_browser = self._pending_offer, not self._connection.peer_is_artico_sync
@@ -453,11 +418,8 @@ class Negotiation:
         if self._attempts >= self._settings.offer_attempts:
             self._offer_wanted = False
             self._attempts = 0
-            self._on_error(
-                NegotiationError(
-                    "The peer does not answer: streams may not be shared or unshared as asked."
-                )
-            )
+            problem = "The peer does not answer: streams may not be shared or unshared as asked."
+            self._on_error(NegotiationError(problem))
 
     async def _answer_ignored(self) -> None:
         async with self._lock:
@@ -477,12 +439,11 @@ class Negotiation:
         """Roll the offer back and make it again; `ignored` if the peer has not applied it."""
         offer, self._pending_offer = self._pending_offer, None
         await self._connection.rollback(ignored=ignored)
-        if offer is not None and not ignored:
-            self._abandoned_offer = offer
         self._offer_wanted = True
         self._restart_wanted = self._restart_wanted or self._is_restarting
         if offer is not None:
             offer.changed.set()
+            self._abandoned_offer = self._abandoned_offer if ignored else offer
 
     def _local_candidate(self, candidate: CandidateSignal) -> None:
         # While the lock is held, it may belong to a description in the making.

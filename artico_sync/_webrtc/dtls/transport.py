@@ -205,7 +205,7 @@ class DtlsTransport(RTCDtlsTransport):
         try:
             if 20 <= first <= 63:
                 await self._take_records(datagram)
-            elif 128 <= first <= 191 and self._state == State.CONNECTED:
+            elif 128 <= first <= 191 and self.state == "connected":
                 await self._take_media(datagram)
         except ConnectionError:
             raise

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from aiortc.mediastreams import MediaStreamTrack
 
-from artico_sync._engine import negotiation
-from artico_sync._engine.negotiation import NegotiationError
+from artico_sync._engine import answer_tracker
+from artico_sync._engine.answer_tracker import NegotiationError
 from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc.sdp.media_sections import RemoteTrackAdded, RemoteTrackRemoved
 from tests.negotiating import (
@@ -309,7 +309,7 @@ def test_a_peer_that_is_away_is_waited_for() -> None:
 
 def test_the_news_that_a_peer_is_away_grows_old(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(caller: End, callee: End) -> None:
-        monkeypatch.setattr(negotiation, "PEER_RETURN_SECONDS", 2 * HASTY.offer_timeout)
+        monkeypatch.setattr(answer_tracker, "PEER_RETURN_SECONDS", 2 * HASTY.offer_timeout)
         caller.deliver = lambda signal: caller.negotiation.on_delivery_report(False)
         caller.negotiation.add_track(Still("video"), "one")
         await until(lambda: caller.errors)

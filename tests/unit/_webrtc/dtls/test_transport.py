@@ -142,7 +142,7 @@ def test_the_first_packet_after_the_handshake_is_received(fast: bool) -> None:
 
 
 @pytest.mark.parametrize("fast", [True, False])
-def test_the_first_packet_after_the_handshake_is_received(fast: bool) -> None:
+def test_a_packet_sent_before_the_other_end_is_connected_is_received(fast: bool) -> None:
     """One end is connected first, and sends while the other still completes its handshake."""
 
     async def test() -> None:
