@@ -223,7 +223,9 @@ class Client:
     def on_signal(self, message: dict[str, object]) -> None:
         raw: object = message  # not validated yet
         source = raw.get("source") if isinstance(raw, dict) else None
-        if isinstance(source, str) and not self._rate_limits.allow(source[: messages.LONGEST_NAME]):
+        if isinstance(source, str) and not self._rate_limits.try_acquire(
+            source[: messages.LONGEST_NAME]
+        ):
             logger.warning("dropping a signal of %.100r: more than its share", source)
             return
         try:

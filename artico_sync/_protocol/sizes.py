@@ -1,17 +1,17 @@
-"""What a message weighs, on the wire and in the buffers; any thread."""
+"""Sizes of messages, on the wire and in buffers."""
 
 from __future__ import annotations
 
-#: Bytes a message counts in buffers beyond its own, so that empty ones cannot pile up without
-# bound.
+#: Bytes a message counts for in buffers beyond its content, so that a bound on bytes is a bound
+#: on the number of empty messages too.
 OVERHEAD = 128
 
 
 def message_size(data: str | bytes) -> int:
-    """Bytes of a message's content.
+    """Return the size of a message's content in bytes.
 
     Raises:
-        UnicodeEncodeError: Text with surrogates that stand alone.
+        UnicodeEncodeError: The text has unpaired surrogates.
     """
     if isinstance(data, str) and not data.isascii():
         return len(data.encode())

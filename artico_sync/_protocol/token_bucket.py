@@ -1,17 +1,18 @@
-"""How fast somebody may go; the loop that serves."""
+"""Token buckets: average rates with bursts."""
 
 from __future__ import annotations
 
 import time
-from collections import OrderedDict
+
+from artico_sync._protocol.lru import LruDict
 
 
 class TokenBucket:
-    """`rate` a second on average, and `burst` at once.
+    """A token bucket: `rate` tokens per second on average, and `burst` at once.
 
     Args:
-        rate: Tokens that come in a second.
-        burst: Tokens that are kept at most.
+        rate: Tokens added per second.
+        burst: Capacity of the bucket.
     """
 
     __slots__ = ("_burst", "_rate", "_tokens", "_updated")
@@ -27,14 +28,14 @@ class TokenBucket:
         self._tokens = min(self._burst, self._tokens + (now - self._updated) * self._rate)
         self._updated = now
 
-    def take(self, tokens: float = 1.0) -> float:
-        """Take tokens, on credit if need be; the seconds to wait until they are paid for."""
+    def charge(self, tokens: float = 1.0) -> float:
+        """Take tokens, into debt if necessary, and return the seconds until the debt is paid."""
         self._refill()
         self._tokens -= tokens
         return max(0.0, -self._tokens / self._rate)
 
-    def try_take(self) -> bool:
-        """Take a token if there is one."""
+    def try_acquire(self) -> bool:
+        """Take one token if there is one, and return whether there was."""
         self._refill()
         if self._tokens < 1.0:
             return False
@@ -43,24 +44,24 @@ class TokenBucket:
 
 
 class TokenBuckets:
-    """Token buckets by name, of a limited number of names.
+    """One token bucket per name, for a bounded number of names.
 
     Args:
-        rate: Tokens added per second.
-        burst: Capacity of a bucket.
-        maximum: Number of names remembered; the least recently used is forgotten first.
+        rate: Tokens added to each bucket per second.
+        burst: Capacity of each bucket.
+        maximum: Maximum number of buckets; the one used least recently is dropped, so that its
+            name starts with a full bucket again.
     """
 
     def __init__(self, rate: float, burst: float, maximum: int) -> None:
         self._rate = rate
         self._burst = burst
-        self._maximum = maximum
-        self._buckets: OrderedDict[str, TokenBucket] = OrderedDict()
+        self._buckets: LruDict[str, TokenBucket] = LruDict(maximum)
 
-    def allow(self, name: str) -> bool:
-        """Take a token from a bucket; return False if it is empty."""
-        bucket = self._buckets.pop(name, None) or TokenBucket(self._rate, self._burst)
+    def try_acquire(self, name: str) -> bool:
+        """Take one token of a name if there is one, and return whether there was."""
+        bucket = self._buckets.get(name)
+        if bucket is None:
+            bucket = TokenBucket(self._rate, self._burst)
         self._buckets[name] = bucket
-        if len(self._buckets) > self._maximum:
-            self._buckets.popitem(last=False)
-        return bucket.try_take()
+        return bucket.try_acquire()

@@ -1,1 +1,1 @@
-"""Artico's signalling server; runs on whatever loop serves it."""
+"""Artico's signaling server."""

@@ -1,4 +1,4 @@
-"""The signalling server as an aiohttp application; the loop that serves."""
+"""The signaling server as an aiohttp application."""
 
 from __future__ import annotations
 
@@ -9,39 +9,43 @@ from aiohttp import WSMsgType, hdrs, web
 
 from artico_sync.server.app import LoopBoundServer
 from artico_sync.server.connection import CONTROL, DISCONNECTED, Message
-from artico_sync.server.forwarded import client_address, forwarded_host
-from artico_sync.server.http import ROOT, SIGNALING, last_part, text
+from artico_sync.server.http import (
+    ROOT,
+    SIGNALING,
+    Page,
+    client_address,
+    forwarded_host,
+    last_part,
+    text_page,
+)
 from artico_sync.server.limits import ServerLimits
-from artico_sync.server.socketio_server import Request
+from artico_sync.server.socketio_server import UpgradeRequest
 
-logger = logging.getLogger("artico_sync.server")
+logger = logging.getLogger(__name__)
 
-#: Seconds a client has to answer the closing of its WebSocket.
-CLOSE_TIMEOUT = 1.0
-#: Seconds for the farewell when the application that serves us shuts down.
-SHUTDOWN_TIMEOUT = 3.0
+#: Seconds a client has to answer the closing handshake of its WebSocket.
+CLOSE_SECONDS = 1.0
+#: Seconds for a clean close of the connections when the application shuts down.
+SHUTDOWN_SECONDS = 3.0
 
 
 def make_application(
-    site: LoopBoundServer, limits: ServerLimits, *, behind_proxy: bool
+    server: LoopBoundServer, limits: ServerLimits, *, behind_proxy: bool
 ) -> web.Application:
-    """An application to run alone, or under `/socket.io/` or another prefix of another one."""
+    """Return an application to run alone, or under `/socket.io/` or another prefix."""
 
     async def handle(request: web.Request) -> web.StreamResponse:
         part = last_part(request.path)
-        wants_socket = request.headers.get("Upgrade", "").lower() == "websocket"
-        # As a sub-application it has a path of its own; its root is then the endpoint.
-        if wants_socket and part in (SIGNALING, ROOT, last_part(_prefix(request))):
-            return await _serve_socket(site, limits, request, behind_proxy)
+        wants_websocket = request.headers.get("Upgrade", "").lower() == "websocket"
+        # The root of a sub-application is the endpoint, whatever its prefix.
+        if wants_websocket and part in (SIGNALING, ROOT, last_part(_prefix(request))):
+            return await _serve_websocket(server, limits, request, behind_proxy)
         if part == last_part(_prefix(request)):
             part = part if part == SIGNALING else ROOT
-        page = site.page(request.method, part)
-        return web.Response(
-            status=page.status, body=page.body, headers={"Content-Type": page.content_type}
-        )
+        return _response(server.page(request.method, part))
 
     async def shut_down(application: web.Application) -> None:
-        await site.close(SHUTDOWN_TIMEOUT)
+        await server.close(SHUTDOWN_SECONDS)
 
     application = web.Application(client_max_size=limits.max_message)
     application.router.add_route("*", "/{tail:.*}", handle)
@@ -55,32 +59,39 @@ def _prefix(request: web.Request) -> str:
     return canonical.removesuffix("/{tail}")
 
 
-async def _serve_socket(
-    site: LoopBoundServer, limits: ServerLimits, request: web.Request, behind_proxy: bool
-) -> web.StreamResponse:
-    def line(name: str) -> str | None:
-        # Where a header comes twice the first may be the client's, and the last the proxy's.
+def _response(page: Page) -> web.Response:
+    return web.Response(
+        status=page.status, body=page.body, headers={"Content-Type": page.content_type}
+    )
+
+
+def _upgrade_request(request: web.Request, behind_proxy: bool) -> UpgradeRequest:
+    def joined(name: str) -> str | None:
+        # If a header occurs twice, the first may be the client's and the last the proxy's.
         return ", ".join(request.headers.getall(name, ())) or None
 
     def header(name: str) -> str | None:
-        return forwarded_host(line, behind_proxy) if name == "host" else line(name)
+        return forwarded_host(joined, behind_proxy) if name == "host" else joined(name)
 
-    address = client_address(request.remote, line, behind_proxy)
-    asked = Request(address, request.rel_url.raw_query_string, header)
-    refused = site.refusal(asked)
-    if refused is not None:
-        status, reason = refused
-        page = text(status, reason + "\n")
-        return web.Response(
-            status=status, body=page.body, headers={"Content-Type": page.content_type}
-        )
-    # Compression would cost more than it saves, and opens the door to bombs. Pings answered inside
-    # aiohttp are answered as fast as they come, without a turn for anybody else.
+    address = client_address(request.remote, joined, behind_proxy)
+    return UpgradeRequest(address, request.rel_url.raw_query_string, header)
+
+
+async def _serve_websocket(
+    server: LoopBoundServer, limits: ServerLimits, request: web.Request, behind_proxy: bool
+) -> web.StreamResponse:
+    upgrade = _upgrade_request(request, behind_proxy)
+    refusal = server.refusal(upgrade)
+    if refusal is not None:
+        status, reason = refusal
+        return _response(text_page(status, reason + "\n"))
+    # Compression would cost more than it saves, and allows decompression bombs. Pings are not left
+    # to aiohttp, which answers them as fast as they come and lets no other task run.
     response = web.WebSocketResponse(
-        max_msg_size=limits.max_message, timeout=CLOSE_TIMEOUT, compress=False, autoping=False
+        max_msg_size=limits.max_message, timeout=CLOSE_SECONDS, compress=False, autoping=False
     )
     if hdrs.SEC_WEBSOCKET_PROTOCOL in request.headers:
-        # We have none to choose from, and aiohttp would log the client's: some put tokens there.
+        # None is supported, and aiohttp would log those offered: some clients put tokens there.
         headers = request.headers.copy()
         headers.popall(hdrs.SEC_WEBSOCKET_PROTOCOL)
         request = request.clone(headers=headers)
@@ -88,11 +99,11 @@ async def _serve_socket(
         await response.prepare(request)
     except ConnectionResetError:
         logger.debug("a client left before its WebSocket was accepted")
-        # Goes nowhere; a WebSocket that was not accepted cannot be handed back.
+        # Sent to no client; a WebSocket that was not accepted cannot be returned.
         return web.Response()
-    socket = _Socket(response)
+    adapter = _ASGIAdapter(response)
     try:
-        await site.serve(asked, socket.receive, socket.send)
+        await server.serve(upgrade, adapter.receive, adapter.send)
     finally:
         try:
             await response.close()
@@ -102,13 +113,13 @@ async def _serve_socket(
 
 
 def _abort_unread(transport: asyncio.Transport | None) -> None:
-    # Its time is up; what the other end does not read would keep the connection open for ever.
+    # The close has timed out; data that the client does not read would keep the connection open.
     if transport is not None and transport.get_write_buffer_size() > 0:
         transport.abort()
 
 
-class _Socket:
-    """Speaks ASGI's messages over aiohttp's WebSocket."""
+class _ASGIAdapter:
+    """Translates between ASGI's messages and aiohttp's WebSocket."""
 
     def __init__(self, response: web.WebSocketResponse) -> None:
         self._response = response

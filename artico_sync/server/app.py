@@ -1,7 +1,7 @@
-"""A signalling server on one loop at a time, made when that loop first serves it; that loop.
+"""A signaling server on one event loop at a time, created when that loop first serves it.
 
 The ASGI and aiohttp applications of an `ArticoServer` serve through one `LoopBoundServer`, so that
-peers who came in by either meet; none of them has any state before it is used.
+peers connected through either reach each other; neither has any state before it is used.
 """
 
 from __future__ import annotations
@@ -15,65 +15,66 @@ from artico_sync.server.http import Page, page
 
 if TYPE_CHECKING:
     from artico_sync.server.connection import Receive, Send
-    from artico_sync.server.socketio_server import Request, SocketIOServer
+    from artico_sync.server.socketio_server import SocketIOServer, UpgradeRequest
 
 
 class LoopBoundServer:
-    """What the web servers' adapters call.
+    """The signaling server as the adapters of web servers call it.
 
     Args:
-        make_carrier: Makes a fresh server, on the loop it is to run on.
+        make_server: Makes a new server, on the loop that it will run on.
     """
 
-    def __init__(self, make_carrier: Callable[[], SocketIOServer]) -> None:
-        self._make_carrier = make_carrier
-        self._carrier: SocketIOServer | None = None
+    def __init__(self, make_server: Callable[[], SocketIOServer]) -> None:
+        self._make_server = make_server
+        self._server: SocketIOServer | None = None
         self._loop: asyncio.AbstractEventLoop | None = None
-        self._since = 0.0
+        self._started_at = 0.0
 
     @property
     def peers(self) -> tuple[str, ...]:
-        """Ids of the connected peers; any thread."""
-        carrier = self._carrier
-        return carrier.hub.peers if carrier is not None else ()
+        """Ids of the connected peers; may be read from any thread."""
+        server = self._server
+        return server.registry.peers if server is not None else ()
 
     def open(self) -> SocketIOServer:
-        """The carrier of the running loop.
+        """Return the server of the running loop.
 
         Raises:
             RuntimeError: Another loop serves this server.
         """
         loop = asyncio.get_running_loop()
-        if self._carrier is not None and self._loop is not loop:
+        if self._server is not None and self._loop is not loop:
             if self._loop is not None and not self._loop.is_closed():
                 raise RuntimeError(
                     "This ArticoServer is being served by another event loop: make one for each."
                 )
-            # Whoever ran that loop has ended it without a word; its connections died with it.
-            self._carrier = None
-        if self._carrier is None:
-            self._carrier = self._make_carrier()
+            # That loop was closed without a shutdown, and its connections with it.
+            self._server = None
+        if self._server is None:
+            self._server = self._make_server()
             self._loop = loop
-            self._since = time.monotonic()
-        return self._carrier
+            self._started_at = time.monotonic()
+        return self._server
 
     async def close(self, timeout: float) -> None:
-        """Disconnect everybody; the site may be opened again, on any loop."""
-        carrier = self._carrier
-        if carrier is not None and self._loop is asyncio.get_running_loop():
-            await carrier.stop(timeout)
-            if self._carrier is carrier:
-                self._carrier = self._loop = None
+        """Disconnect every peer; the server may be opened again, on any loop."""
+        server = self._server
+        if server is not None and self._loop is asyncio.get_running_loop():
+            await server.stop(timeout)
+            if self._server is server:
+                self._server = self._loop = None
 
-    def refusal(self, request: Request) -> tuple[int, str] | None:
+    def refusal(self, request: UpgradeRequest) -> tuple[int, str] | None:
         """See `SocketIOServer.refusal`."""
         return self.open().refusal(request)
 
-    async def serve(self, request: Request, receive: Receive, send: Send) -> None:
+    async def serve(self, request: UpgradeRequest, receive: Receive, send: Send) -> None:
         """See `SocketIOServer.serve`."""
         await self.open().serve(request, receive, send)
 
     def page(self, method: str, part: str) -> Page:
-        """See `pages.page`."""
-        since = self._since if self._carrier is not None else time.monotonic()
-        return page(method, part, len(self.peers), time.monotonic() - since)
+        """See `http.page`."""
+        now = time.monotonic()
+        started_at = self._started_at if self._server is not None else now
+        return page(method, part, len(self.peers), now - started_at)

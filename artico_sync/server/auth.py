@@ -1,4 +1,4 @@
-"""Who may come in under which id: asks the user's `auth` function, off the loop."""
+"""Authentication: calls the user's `auth` function on a worker thread."""
 
 from __future__ import annotations
 
@@ -9,19 +9,19 @@ from collections.abc import Callable
 
 from artico_sync.server.limits import ServerLimits
 
-logger = logging.getLogger("artico_sync.server")
+logger = logging.getLogger(__name__)
 
-#: From the presented token to the one permitted id, True for any id, None or False for a refusal.
+#: From the presented token to the one permitted id, True for any id, None or False to reject.
 AuthFunction = Callable[[str | None], str | bool | None]
 
-MAXIMUM_TOKEN = 16 * 1024
+MAXIMUM_TOKEN_LENGTH = 16 * 1024
 
 
 class Rejected(Exception):
-    """A connection is not let in.
+    """A connection is not admitted.
 
     Args:
-        code: What the client is told in the `error` event.
+        code: The argument of the `error` event sent to the client.
     """
 
     def __init__(self, code: str) -> None:
@@ -30,7 +30,7 @@ class Rejected(Exception):
 
 
 class Authenticator:
-    """Checks what a client presents against the user's `auth` function, if there is one.
+    """Checks what a client presents with the user's `auth` function, if there is one.
 
     Raises:
         TypeError: `auth` is not a plain function.
@@ -43,43 +43,48 @@ class Authenticator:
             raise TypeError("auth must be a plain function, not a coroutine function")
         self._auth = auth
         self._timeout = limits.handshake_timeout
-        self._places = limits.max_auth_at_once
-        self._free: asyncio.Semaphore | None = None
+        self._max_concurrent = limits.max_auth_at_once
+        # Made on the loop that serves.
+        self._slots: asyncio.Semaphore | None = None
 
     async def check(self, peer_id: str, token: str | None) -> None:
-        """Let pass or raise `Rejected`."""
+        """Return if a client may have an id.
+
+        Raises:
+            Rejected: It may not.
+        """
         if self._auth is None:
             return
-        if token is not None and not _is_presentable(token):
+        if token is not None and not _is_valid_token(token):
             raise Rejected("unauthorized")
-        if self._free is None:
-            self._free = asyncio.Semaphore(self._places)
+        if self._slots is None:
+            self._slots = asyncio.Semaphore(self._max_concurrent)
         try:
             async with asyncio.timeout(self._timeout):
-                await self._free.acquire()
+                await self._slots.acquire()
                 loop = asyncio.get_running_loop()
-                asking = loop.run_in_executor(None, self._auth, token)
-                # Its place is free when the function has returned, not when we stop waiting.
-                asking.add_done_callback(self._on_asked)
-                verdict: object = await asyncio.shield(asking)
+                call = loop.run_in_executor(None, self._auth, token)
+                # The slot is free when the function has returned, not when the timeout expires.
+                call.add_done_callback(self._on_returned)
+                verdict: object = await asyncio.shield(call)
         except TimeoutError:
             logger.warning("auth did not decide within %g s", self._timeout)
             raise Rejected("unauthorized") from None
         except Exception:
-            # Without the traceback's locals, but the user has to see the fault in the function.
-            logger.exception("unexpected error in auth; the client is refused")
+            # Logged without local variables: the token is among them.
+            logger.exception("unexpected error in auth; the client is rejected")
             raise Rejected("unauthorized") from None
-        self._judge(verdict, peer_id)
+        self._apply(verdict, peer_id)
 
-    def _on_asked(self, asking: asyncio.Future[str | bool | None]) -> None:
-        if self._free is not None:
-            self._free.release()
-        if not asking.cancelled():
-            # Fetched here as well: nobody else does after a time-out.
-            asking.exception()
+    def _on_returned(self, call: asyncio.Future[str | bool | None]) -> None:
+        if self._slots is not None:
+            self._slots.release()
+        if not call.cancelled():
+            # Retrieved here because after a timeout no other code does.
+            call.exception()
 
     @staticmethod
-    def _judge(verdict: object, peer_id: str) -> None:
+    def _apply(verdict: object, peer_id: str) -> None:
         if verdict is True:
             return
         if isinstance(verdict, str) and verdict:
@@ -87,15 +92,15 @@ class Authenticator:
                 raise Rejected("invalid-id")
             return
         if verdict is not None and verdict is not False:
-            logger.error("auth returned %s; the client is refused", type(verdict).__name__)
+            logger.error("auth returned %s; the client is rejected", type(verdict).__name__)
         raise Rejected("unauthorized")
 
 
-def _is_presentable(token: str) -> bool:
-    if len(token) > MAXIMUM_TOKEN:
+def _is_valid_token(token: str) -> bool:
+    if len(token) > MAXIMUM_TOKEN_LENGTH:
         return False
     try:
-        # Half a surrogate pair is JSON but no text, and `auth` would fail where it does this.
+        # JSON may contain unpaired surrogates, which `auth` could not encode.
         token.encode()
     except UnicodeEncodeError:
         return False

@@ -1,4 +1,4 @@
-"""Listening sockets and the web server on them; the loop thread of `ArticoServer.start()`."""
+"""A server on a port of its own: listening sockets, and the web server on them."""
 
 from __future__ import annotations
 
@@ -14,25 +14,31 @@ from typing import Any
 from aiohttp import web
 from aiohttp.http_exceptions import HttpProcessingError
 
+from artico_sync.server.aiohttp import make_application
+from artico_sync.server.app import LoopBoundServer
 from artico_sync.server.limits import ServerLimits
 from artico_sync.server.limits.connection_limit import ConnectionLimit
 
-logger = logging.getLogger("artico_sync.server")
+logger = logging.getLogger(__name__)
 
 BACKLOG = 512
-# Passes of the loop between the acceptance of a connection and the web server's knowing of it.
-ACCEPTING_PASSES = 5
-# Connections of one address beyond its peers, where it may have few of these.
+# Iterations of the loop between accepting a connection and calling the web server with it.
+ACCEPT_ITERATIONS = 5
+# Minimum number of connections of one address that need not be peers.
 SPARE_CONNECTIONS = 32
+#: Seconds for a clean close of the connections if the user sets no timeout.
+DEFAULT_STOP_SECONDS = 60.0
 
 
 class RequestLog(logging.LoggerAdapter[logging.Logger]):
-    """What the web server logs, without a traceback for each thing that is no HTTP: anybody could
-    fill the disk with them, and they show what was asked, tokens included."""
+    """Passes on what the web server logs, except a traceback for each request that is not HTTP.
+
+    Any client could fill the disk with these, and they show the request, tokens included.
+    """
 
     def error(self, msg: object, *args: object, exc_info: Any = None, **options: Any) -> None:
         if isinstance(exc_info, HttpProcessingError):
-            logger.debug("refusing what is no HTTP: %s", type(exc_info).__name__)
+            logger.debug("refused a request that is not HTTP: %s", type(exc_info).__name__)
         else:
             super().error(msg, *args, exc_info=exc_info, **options)
 
@@ -41,13 +47,13 @@ class RequestLog(logging.LoggerAdapter[logging.Logger]):
 
 
 class Listener:
-    """An aiohttp application served on a host and port of its own.
+    """Serves an aiohttp application on a host and port.
 
     Args:
         host: Name or address; "" for every interface.
         port: 0 for a free one.
-        tls: Serves https where given.
-        limits: For connections that ask for nothing; None where a proxy sees to these.
+        tls: Serves https if given.
+        limits: Those on connections without a request; None if a proxy limits these.
     """
 
     def __init__(
@@ -58,22 +64,21 @@ class Listener:
         self._tls = tls
         self._limits = limits
         peers = limits.max_peers_per_address if limits is not None else math.inf
-        # As many again may be under way to become peers, or look at a page.
+        # As many again may be connecting, or requesting a page.
         timeout = limits.handshake_timeout if limits is not None else None
-        self._count = ConnectionLimit(peers + max(peers, SPARE_CONNECTIONS), timeout)
+        self._connection_limit = ConnectionLimit(peers + max(peers, SPARE_CONNECTIONS), timeout)
         self._runner: web.AppRunner | None = None
         self._sockets: list[socket.socket] = []
         self._servers: list[asyncio.Server] = []
 
     async def start(self, application: web.Application) -> int:
-        """Listen and serve; the port.
+        """Listen and serve, and return the port.
 
         Raises:
-            OSError: The host or the port cannot be had, with what to do.
+            OSError: The host or the port is not available; the message says what to do.
         """
         sockets = await self._bind()
-        # Access lines would show tokens in queries; we log what matters ourselves. No body is read,
-        # so none is worth inflating.
+        # An access log would show tokens in queries. No body is read, so none is decompressed.
         options: dict[str, Any] = {"access_log": None, "auto_decompress": False}
         if self._limits is not None:
             options["keepalive_timeout"] = self._limits.handshake_timeout
@@ -98,12 +103,12 @@ class Listener:
 
     async def _serve(self, runner: web.AppRunner, bound: socket.socket) -> asyncio.Server:
         factory = runner.server
-        assert factory is not None, "set up by start()"
+        assert factory is not None, "start() has set it up"
         timeout = None
         if self._limits is not None and self._tls is not None:
             timeout = self._limits.handshake_timeout
         return await asyncio.get_running_loop().create_server(
-            self._count.factory(factory),
+            self._connection_limit.factory(factory),
             sock=bound,
             ssl=self._tls,
             backlog=BACKLOG,
@@ -111,22 +116,22 @@ class Listener:
         )
 
     async def close(self) -> None:
-        """Listen no longer; what is connected stays so."""
+        """Stop listening; open connections stay open."""
         if self._runner is None:
             return
-        # First accept no more, and let the web server hear of every connection accepted so far:
-        # asyncio loses, unclosed, one that is accepted while its server is being closed.
+        # First accept no more connections, and let the web server get every one accepted so far:
+        # asyncio does not close one that is accepted while its server is being closed.
         loop = asyncio.get_running_loop()
         for listening in self._sockets:
             loop.remove_reader(listening)
-        for _ in range(ACCEPTING_PASSES):
+        for _ in range(ACCEPT_ITERATIONS):
             await asyncio.sleep(0)
         for server in self._servers:
             server.close()
         self._sockets, self._servers = [], []
 
     async def stop(self) -> None:
-        """Listen no longer, run the application's own shutdown, close every connection."""
+        """Stop listening, run the application's shutdown handlers, close every connection."""
         await self.close()
         runner, self._runner = self._runner, None
         if runner is None:
@@ -136,9 +141,9 @@ class Listener:
         await runner.cleanup()
         for transport in transports:
             if transport is not None:
-                # Every answer was given; TLS would still wait for the client's last word.
+                # Every response was sent; TLS would still wait for the client's close_notify.
                 transport.abort()
-        # The sockets are closed on the loop's next pass.
+        # The sockets are closed in the loop's next iteration.
         await asyncio.sleep(0)
 
     async def _bind(self) -> list[socket.socket]:
@@ -157,10 +162,10 @@ class Listener:
         port, bound = self._port, list[socket.socket]()
         try:
             for family, _, _, _, address in dict.fromkeys(found):
-                listening = self._listening(family, (address[0], port, *address[2:]))
+                listening = self._listen(family, (address[0], port, *address[2:]))
                 if listening is not None:
                     bound.append(listening)
-                    # A free port is chosen once, and is the same for every address.
+                    # A free port is chosen once, and used for every address.
                     port = listening.getsockname()[1]
         except OSError:
             for listening in bound:
@@ -170,7 +175,7 @@ class Listener:
             raise OSError(errno.EADDRNOTAVAIL, f"No address of {self._host!r} can be listened on")
         return bound
 
-    def _listening(self, family: int, address: tuple[object, ...]) -> socket.socket | None:
+    def _listen(self, family: int, address: tuple[object, ...]) -> socket.socket | None:
         try:
             listening = socket.socket(family, socket.SOCK_STREAM)
         except OSError:
@@ -188,6 +193,51 @@ class Listener:
             listening.close()
             raise _bind_error(error, str(address[0]), self._port) from error
         return listening
+
+
+class StandaloneServer:
+    """One run of a server on a port of its own: owns the listener, and closes the server.
+
+    Args:
+        server: The signaling server.
+        host, port, tls: See `Listener`.
+    """
+
+    def __init__(
+        self,
+        server: LoopBoundServer,
+        limits: ServerLimits,
+        host: str,
+        port: int,
+        tls: ssl.SSLContext | None,
+        behind_proxy: bool,
+    ) -> None:
+        self._server = server
+        self._limits = limits
+        self._behind_proxy = behind_proxy
+        # Behind a proxy all connections are the proxy's, which keeps idle ones open.
+        self._listener = Listener(host, port, tls, None if behind_proxy else limits)
+        self.port = port
+
+    async def start(self) -> None:
+        """Listen and serve."""
+        application = make_application(self._server, self._limits, behind_proxy=self._behind_proxy)
+        self._server.open()
+        try:
+            self.port = await self._listener.start(application)
+        except BaseException:
+            await self._server.close(0.0)
+            raise
+
+    async def stop_listening(self) -> None:
+        """Stop listening when the program exits, which ends the open connections."""
+        await self._listener.close()
+
+    async def stop(self, timeout: float | None) -> None:
+        """Disconnect every peer within `timeout` seconds, then close the other connections."""
+        await self._listener.close()
+        await self._server.close(DEFAULT_STOP_SECONDS if timeout is None else timeout)
+        await self._listener.stop()
 
 
 def _bind_error(error: OSError, host: str, port: int) -> OSError:

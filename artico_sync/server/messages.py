@@ -1,39 +1,55 @@
-"""What a peer may send, checked before anything is done with it; no I/O."""
+"""Messages between server and peer: those received are checked, those sent are encoded once."""
 
 from __future__ import annotations
 
 from dataclasses import dataclass
 
+from artico_sync._protocol._socketio import EVENT, strict_json
+from artico_sync._protocol.messages import MalformedError
 from artico_sync.server.limits import ServerLimits
 
-# What a value takes on the wire besides its own characters: quotes, comma, colon.
-NODE_SIZE = 8
-# More nodes than any signal has; keeps a message of millions of empty lists from being walked.
+# Characters a value takes on the wire besides its own: quotes, comma, colon.
+NODE_OVERHEAD = 8
+# More nodes than any signal has; bounds the time to walk a message of millions of empty lists.
 MAXIMUM_NODES = 20_000
 
 
-class MalformedError(ValueError):
-    """A payload is not what the protocol says; the message never quotes it."""
+class EncodedEvent:
+    """An event, encoded once for any number of recipients.
+
+    Args:
+        name: Its name in Artico's protocol.
+        arguments: JSON values.
+
+    Raises:
+        ValueError: An argument cannot be written as JSON.
+    """
+
+    __slots__ = ("packet",)
+
+    def __init__(self, name: str, *arguments: object) -> None:
+        #: The Socket.IO packet, ASCII only.
+        self.packet: str = str(EVENT) + strict_json.dumps([name, *arguments], separators=(",", ":"))
 
 
 @dataclass(frozen=True)
-class Signal:
-    """A checked signal, as it is relayed."""
+class RelayedSignal:
+    """A checked signal, with the message to relay."""
 
     target: str
     message: dict[str, object]
 
 
 @dataclass(frozen=True)
-class Join:
-    """A checked wish to enter a room."""
+class JoinRequest:
+    """A checked request to enter a room."""
 
     room: str
     metadata: object
 
 
 def measure(value: object, max_depth: int) -> int:
-    """About how many characters a value takes on the wire.
+    """Return the approximate number of characters a value takes on the wire.
 
     Raises:
         MalformedError: It is nested more deeply, or has more parts, than any signal.
@@ -44,11 +60,11 @@ def measure(value: object, max_depth: int) -> int:
         deeper: list[object] = []
         for item in level:
             nodes += 1
-            size += NODE_SIZE
+            size += NODE_OVERHEAD
             if isinstance(item, str):
                 size += len(item)
             elif isinstance(item, dict):
-                size += sum(len(key) + NODE_SIZE for key in item)
+                size += sum(len(key) + NODE_OVERHEAD for key in item)
                 deeper.extend(item.values())
             elif isinstance(item, list):
                 deeper.extend(item)
@@ -61,7 +77,7 @@ def measure(value: object, max_depth: int) -> int:
 
 
 def is_valid_id(value: object, limits: ServerLimits) -> bool:
-    """Whether a peer may be called so: printable, not too long, without blanks at its ends."""
+    """Return whether a value may be a peer id: printable, bounded, without blanks at its ends."""
     return (
         isinstance(value, str)
         and 0 < len(value) <= limits.max_id
@@ -70,15 +86,17 @@ def is_valid_id(value: object, limits: ServerLimits) -> bool:
     )
 
 
-def parse_signal(arguments: tuple[object, ...], source: str, limits: ServerLimits) -> Signal:
-    """Check a `signal` and stamp it with the id of who sent it.
+def parse_relayed_signal(
+    arguments: tuple[object, ...], source: str, limits: ServerLimits
+) -> RelayedSignal:
+    """Check the arguments of a `signal` event and add the sender's id.
 
     Raises:
-        MalformedError: It is not a signal.
+        MalformedError: They are not those of a signal; the message never quotes them.
     """
     payload = arguments[0] if arguments else None
     if not isinstance(payload, dict):
-        raise MalformedError("is no mapping")
+        raise MalformedError("is not a mapping")
     target, session, signal = (payload.get(name) for name in ("target", "session", "signal"))
     if not isinstance(target, str) or not 0 < len(target) <= limits.max_id:
         raise MalformedError("has no target")
@@ -92,24 +110,24 @@ def parse_signal(arguments: tuple[object, ...], source: str, limits: ServerLimit
         message["metadata"] = _checked_metadata(metadata, limits)
     message["signal"] = signal
     measure(message, limits.max_depth)
-    return Signal(target, message)
+    return RelayedSignal(target, message)
 
 
-def parse_join(arguments: tuple[object, ...], limits: ServerLimits) -> Join:
-    """Check a `join`.
+def parse_join(arguments: tuple[object, ...], limits: ServerLimits) -> JoinRequest:
+    """Check the arguments of a `join` event.
 
     Raises:
-        MalformedError: It is not one.
+        MalformedError: They are not those of a join.
     """
     room, metadata = (*arguments, None, None)[:2]
     if not isinstance(room, str) or not 0 < len(room) <= limits.max_room_id:
         raise MalformedError("names no room")
     if metadata is not None:
         _checked_metadata(metadata, limits)
-    return Join(room, metadata)
+    return JoinRequest(room, metadata)
 
 
 def _checked_metadata(metadata: object, limits: ServerLimits) -> object:
-    if measure(metadata, limits.max_depth) > limits.max_metadata + NODE_SIZE:
+    if measure(metadata, limits.max_depth) > limits.max_metadata + NODE_OVERHEAD:
         raise MalformedError("has too large metadata")
     return metadata

@@ -1,7 +1,7 @@
-"""Which web pages may use a signalling server; no I/O.
+"""The policy that decides which web pages may use a signaling server.
 
-A browser lets any page in the world open a WebSocket to any server it can reach, one on this very
-machine included, but it says truthfully which page asks.
+A browser lets any page open a WebSocket to any server it can reach, including one on the same
+machine, but it sends the true origin of the page.
 """
 
 from __future__ import annotations
@@ -14,7 +14,7 @@ DEFAULT_PORTS = {"http": 80, "https": 443}
 
 
 def is_loopback(host: str) -> bool:
-    """Whether a host name can only mean the machine itself."""
+    """Return whether a host name can only mean the machine itself."""
     host = host.strip("[]").rstrip(".").lower()
     if host == "localhost" or host.endswith(".localhost"):
         return True
@@ -24,8 +24,8 @@ def is_loopback(host: str) -> bool:
         return False
 
 
-def normalised(origin: str) -> str:
-    """An origin in its one spelling: lower case, no default port, no trailing slash.
+def normalized(origin: str) -> str:
+    """Return an origin in its canonical form: lower case, no default port, no trailing slash.
 
     Raises:
         ValueError: It is not an origin such as 'https://app.example:8443'.
@@ -44,15 +44,16 @@ def normalised(origin: str) -> str:
 class OriginPolicy:
     """Decides by the `Origin` and `Host` headers of a request.
 
-    Without an `Origin` it is no browser, and passes. Else the page passes when it is listed, when
-    it comes from the host name the request was sent to (whatever the port), or when page and server
-    are both addressed by loopback names: a page on http://localhost:5173 may use
+    A request without an `Origin` is not from a browser, and is allowed. A page is allowed if it is
+    listed, if it comes from the host name the request was sent to (on any port), or if page and
+    server are both addressed by loopback names: a page on http://localhost:5173 may use
     http://127.0.0.1:9000.
 
     Args:
-        allowed: Origins that pass besides; "*" for all.
+        allowed: Further allowed origins; "*" for all.
         loopback_only: The server is reachable from this machine only, so a request sent to any
-            other host name comes from a page that had its own name resolve to this machine.
+            other host name comes from a page whose name was made to resolve to this machine (DNS
+            rebinding).
     """
 
     def __init__(
@@ -63,20 +64,20 @@ class OriginPolicy:
             if not isinstance(entry, str):
                 raise TypeError(f"an allowed origin must be a str, not {type(entry).__name__}")
         self._all = "*" in entries
-        # "null" is what a page from a file or in a sandbox has.
+        # The origin of a page from a file or in a sandbox is "null".
         self._listed = {
-            entry if entry == "null" else normalised(entry) for entry in entries if entry != "*"
+            entry if entry == "null" else normalized(entry) for entry in entries if entry != "*"
         }
         self._loopback_only = loopback_only
 
     def allows(self, origin: str | None, host: str | None) -> bool:
-        """Whether a page of `origin` may use the server it addressed as `host`."""
+        """Return whether a page of `origin` may use the server that it addressed as `host`."""
         if origin is None or self._all:
             return True
         if origin in self._listed:
             return True
         try:
-            if normalised(origin) in self._listed:
+            if normalized(origin) in self._listed:
                 return True
             page = urlsplit(origin).hostname
             server = urlsplit(f"//{host}").hostname if host else None

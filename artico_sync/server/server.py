@@ -1,4 +1,4 @@
-"""`ArticoServer`: Artico's signalling server, embedded; user threads."""
+"""`ArticoServer`: Artico's signaling server, embedded in a blocking program."""
 
 from __future__ import annotations
 
@@ -19,24 +19,24 @@ from artico_sync.server.auth import Authenticator, AuthFunction
 from artico_sync.server.limits import ServerLimits
 from artico_sync.server.origins import OriginPolicy, is_loopback
 
-# The web server's own modules are imported when one is needed, which most programs never do.
+# The web server is imported when a server starts, which it does in few programs.
 if TYPE_CHECKING:
     from aiohttp import web
 
     from artico_sync.server.asgi import ASGIApplication
-    from artico_sync.server.running import RunningServer
+    from artico_sync.server.listener import StandaloneServer
     from artico_sync.server.socketio_server import SocketIOServer
 
 __all__ = ["ArticoServer", "AuthFunction", "ServerLimits", "serve_forever"]
 
-logger = logging.getLogger("artico_sync.server")
+logger = logging.getLogger(__name__)
 
 
 class ArticoServer(NotCopyable):
-    """Artico's signalling server; JavaScript and Python clients use it alike, from any thread.
+    """Artico's signaling server, for JavaScript and Python clients; usable from any thread.
 
-    Creating one starts nothing; `start()` or `with` does, and `asgi_app` or `aiohttp_app` put it
-    into a web application of your own.
+    Creating one starts nothing: call `start()` or use `with`, or put it into your own web
+    application with `asgi_app` or `aiohttp_app`.
 
     Example:
         >>> with ArticoServer(port=0) as server, Artico(server.url, id="carol") as carol:
@@ -44,23 +44,22 @@ class ArticoServer(NotCopyable):
         ('carol',)
 
     Args:
-        host: Where to listen: a name or address; "0.0.0.0" for every IPv4 interface, "" for all.
+        host: Name or address to listen on; "0.0.0.0" for every IPv4 interface, "" for all.
         port: 0 picks a free one.
-        auth: A plain function from the token a client presents (None without one) to the one id it
-            may have, to True for any id, or to None or False for a refusal. It may block: it runs
-            on a worker thread. An exception in it refuses as well.
-        allowed_origins: Web pages allowed besides those of the server's own host name, such as
-            "https://app.example"; "*" for all. Without it, pages of this machine (localhost, any
-            port) may use a server they reach by a loopback name, pages of the host the server was
-            reached by may use it, and no others. Clients that are no browsers always may.
+        auth: A plain function that gets the token a client presents (None without one). It returns
+            the one id the client may have, True for any id, or None or False to reject it. It may
+            block, because it runs on a worker thread. An exception rejects the client.
+        allowed_origins: Origins of web pages that may connect besides those of the server's own
+            host name, such as "https://app.example"; "*" for all. By default, pages of this machine
+            (localhost, any port) may use a server that they address by a loopback name, and pages
+            may use the host they come from. Clients other than browsers are always allowed.
         certfile: Certificate chain to serve https with, PEM.
-        keyfile: Its private key, where that is not in `certfile`.
-        ssl: A ready server-side `ssl.SSLContext` in place of the two files.
+        keyfile: Its private key, if that is not in `certfile`.
+        ssl: A server-side `ssl.SSLContext` in place of the two files.
         behind_proxy: One reverse proxy stands before the server: take the client's address and the
-            host name from the `X-Forwarded-For` and `X-Forwarded-Host` it sets.
+            host name from its `X-Forwarded-For` and `X-Forwarded-Host` headers.
         ping_interval: Whole seconds between two pings. A peer that has vanished is noticed, and
-            its id is free again, after `ping_interval` and `ping_timeout`, at most once more
-            `ping_timeout`.
+            its id is free again, after `ping_interval` plus one or two times `ping_timeout`.
         ping_timeout: Whole seconds a peer has to answer a ping.
         limits: Sizes and rates; see `ServerLimits`.
 
@@ -86,13 +85,7 @@ class ArticoServer(NotCopyable):
         ping_timeout: int = 5,
         limits: ServerLimits | None = None,
     ) -> None:
-        if not isinstance(host, str):
-            raise TypeError(f"host must be a str, not {type(host).__name__}")
-        _check_whole("port", port, 0, 65535)
-        _check_whole("ping_interval", ping_interval, 1, 3600)
-        _check_whole("ping_timeout", ping_timeout, 1, 3600)
-        if limits is not None and not isinstance(limits, ServerLimits):
-            raise TypeError(f"limits must be ServerLimits, not {type(limits).__name__}")
+        _check_arguments(host, port, ping_interval, ping_timeout, limits)
         self._host = host
         self._port = port
         self._limits = limits or ServerLimits()
@@ -104,43 +97,43 @@ class ArticoServer(NotCopyable):
             if allowed_origins is None or isinstance(allowed_origins, str)
             else tuple(allowed_origins)
         )
-        # Both are made once here, so that what is wrong with them shows at once.
+        # Made once only to raise errors in the arguments at once.
         Authenticator(auth, self._limits)
-        self._policy(alone=False)
+        self._origin_policy(standalone=False)
         self._tls = _tls_context(certfile, keyfile, ssl)
-        self._alone = LoopBoundServer(lambda: self._make_carrier(alone=True))
-        self._mounted = LoopBoundServer(lambda: self._make_carrier(alone=False))
-        # Held while starting and stopping, so that these follow one another; no callback runs and
-        # no other lock is taken under it but the bridge's own.
+        self._own = LoopBoundServer(lambda: self._make_server(standalone=True))
+        self._mounted = LoopBoundServer(lambda: self._make_server(standalone=False))
+        # Held while starting and stopping, to serialize these; no callback runs under it, and no
+        # lock but the bridge's is taken.
         self._transition = threading.Lock()
-        self._running: RunningServer | None = None
+        self._running: StandaloneServer | None = None
         self._portal: Portal | None = None
         self._guard: ForkGuard | None = None
         self._stopped = threading.Event()
         self._stopped.set()
 
-    def _policy(self, alone: bool) -> OriginPolicy:
-        loopback_only = alone and is_loopback(self._host) and not self._behind_proxy
+    def _origin_policy(self, standalone: bool) -> OriginPolicy:
+        loopback_only = standalone and is_loopback(self._host) and not self._behind_proxy
         return OriginPolicy(self._allowed_origins, loopback_only=loopback_only)
 
-    def _make_carrier(self, alone: bool) -> SocketIOServer:
+    def _make_server(self, standalone: bool) -> SocketIOServer:
         from artico_sync.server.registry import Registry
         from artico_sync.server.socketio_server import SocketIOServer
 
-        hub = Registry(self._limits, Authenticator(self._auth, self._limits))
+        registry = Registry(self._limits, Authenticator(self._auth, self._limits))
         ping_interval, ping_timeout = self._ping
         return SocketIOServer(
-            hub,
-            self._policy(alone),
+            registry,
+            self._origin_policy(standalone),
             self._limits,
             ping_interval=ping_interval,
             ping_timeout=ping_timeout,
         )
 
-    # -- alone, on a port of its own ------------------------------------------------------------
+    # -- on a port of its own -------------------------------------------------------------------
 
     def start(self, timeout: float | None = 10) -> ArticoServer:
-        """Listen and serve; harmless when started.
+        """Listen and serve; has no effect if the server is running.
 
         Example:
             >>> here = ArticoServer(port=0).start()
@@ -149,18 +142,18 @@ class ArticoServer(NotCopyable):
             >>> here.stop()
 
         Args:
-            timeout: Seconds to wait; None for ever.
+            timeout: Seconds to wait; None without limit.
 
         Returns:
             The server itself.
 
         Raises:
-            OSError: The host or port cannot be had.
-            ArticoTimeoutError: The time ran out.
+            OSError: The host or port is not available.
+            ArticoTimeoutError: The timeout expired.
             ForkError: It was started in the parent of this process.
             RuntimeError: On the library's loop thread.
         """
-        from artico_sync.server.running import RunningServer
+        from artico_sync.server.listener import StandaloneServer
 
         assert_not_loop_thread()
         with self._transition:
@@ -168,8 +161,8 @@ class ArticoServer(NotCopyable):
             if self._running is not None:
                 return self
             portal = acquire_portal()
-            running = RunningServer(
-                self._alone, self._limits, self._host, self._port, self._tls, self._behind_proxy
+            running = StandaloneServer(
+                self._own, self._limits, self._host, self._port, self._tls, self._behind_proxy
             )
             try:
                 portal.run(running.start, timeout=timeout)
@@ -177,14 +170,16 @@ class ArticoServer(NotCopyable):
                 portal.release()
                 raise
             self._portal, self._running = portal, running
-            portal.at_exit(running.say_goodbye)
+            portal.at_exit(running.stop_listening)
             self._guard = ForkGuard("ArticoServer")
             self._stopped.clear()
-        logger.info("serving signalling at %s", self.url)
+        logger.info("serving signaling at %s", self.url)
         return self
 
     def stop(self, timeout: float | None = 5) -> None:
-        """Disconnect every peer and stop; harmless when stopped. `start()` may follow.
+        """Disconnect every peer and stop; has no effect if the server is stopped.
+
+        It can be started again.
 
         Example:
             >>> here = ArticoServer(port=0).start()
@@ -193,7 +188,8 @@ class ArticoServer(NotCopyable):
             <ArticoServer 127.0.0.1:0 stopped, 0 peers>
 
         Args:
-            timeout: Seconds for the farewell; None for ever. What has not ended by then is cut off.
+            timeout: Seconds for a clean close of the connections; None for 60. Those still open
+                after it are cut.
 
         Raises:
             ForkError: It was started in the parent of this process.
@@ -208,16 +204,18 @@ class ArticoServer(NotCopyable):
                 return
             self._running = self._portal = self._guard = None
             try:
-                # At the exit no thread would answer.
+                # While the interpreter exits, the loop thread does not answer.
                 if not portal.is_over:
                     portal.run(running.stop, deadline.remaining())
             finally:
                 portal.release()
                 self._stopped.set()
-        logger.info("stopped serving signalling")
+        logger.info("stopped serving signaling")
 
     def wait_stopped(self, timeout: float | None = None) -> None:
-        """Block until the server is stopped; Ctrl-C ends the wait. One never started is stopped.
+        """Block until the server is stopped; Ctrl-C ends the wait.
+
+        A server that was never started is stopped.
 
         Example:
             >>> import threading
@@ -226,10 +224,10 @@ class ArticoServer(NotCopyable):
             >>> here.wait_stopped(timeout=5)
 
         Args:
-            timeout: Seconds to wait; None for ever, 0 polls.
+            timeout: Seconds to wait; None without limit, 0 polls.
 
         Raises:
-            ArticoTimeoutError: The time ran out.
+            ArticoTimeoutError: The timeout expired.
             ForkError: It was started in the parent of this process.
             RuntimeError: On the library's loop thread.
         """
@@ -249,10 +247,10 @@ class ArticoServer(NotCopyable):
 
     @property
     def url(self) -> str:
-        """What clients on this machine connect to.
+        """The URL for clients on this machine.
 
         Raises:
-            RuntimeError: It has not been started, and its port 0 is not chosen before.
+            RuntimeError: The port is 0 and the server has not been started.
         """
         running = self._running
         port = running.port if running is not None else self._port
@@ -264,8 +262,8 @@ class ArticoServer(NotCopyable):
 
     @property
     def peers(self) -> tuple[str, ...]:
-        """Ids of the peers connected now, in the order they came."""
-        return (*self._alone.peers, *self._mounted.peers)
+        """Ids of the connected peers, in the order of their arrival."""
+        return (*self._own.peers, *self._mounted.peers)
 
     def __repr__(self) -> str:
         state = "running" if self._running is not None else "stopped"
@@ -278,20 +276,20 @@ class ArticoServer(NotCopyable):
     # -- inside the user's own web application ----------------------------------------------------
 
     def asgi_app(self, other: ASGIApplication | None = None) -> ASGIApplication:
-        """This signalling server as an ASGI application, in place of `start()`.
+        """Return this signaling server as an ASGI application, to use in place of `start()`.
 
-        JavaScript clients look for `/socket.io/` at the root of the host. Peers that came in by the
-        applications of one ArticoServer meet; one event loop at a time may serve them, so run one
-        worker process.
+        JavaScript clients look for `/socket.io/` at the root of the host. Peers connected through
+        any application of one ArticoServer reach each other; one event loop at a time can serve
+        them, so run one worker process.
 
         Example:
             >>> async def pages(scope, receive, send):
-            ...     "Or what Django's `get_asgi_application()`, FastAPI, Starlette give you."
+            ...     "Or an application of Django's `get_asgi_application()`, FastAPI, Starlette."
             >>> application = ArticoServer().asgi_app(pages)    # uvicorn module:application
 
         Args:
-            other: Gets every request but those to `/socket.io/`, so that one port serves pages and
-                signalling. Without it, mount this application under a path of yours.
+            other: An application for every request except those to `/socket.io/`, so that one port
+                serves pages and signaling. Without it, mount the returned application under a path.
 
         Returns:
             The application.
@@ -301,9 +299,9 @@ class ArticoServer(NotCopyable):
         return SignalingASGI(self._mounted, other, behind_proxy=self._behind_proxy)
 
     def aiohttp_app(self) -> web.Application:
-        """This signalling server as an aiohttp application, in place of `start()`.
+        """Return this signaling server as an aiohttp application, to use in place of `start()`.
 
-        See `asgi_app` for what holds for both.
+        See `asgi_app` about peers and event loops.
 
         Example:
             >>> from aiohttp import web
@@ -319,10 +317,10 @@ class ArticoServer(NotCopyable):
 
 
 def serve_forever(server: ArticoServer, *, on_started: Callable[[], object] | None = None) -> None:
-    """Start a server, and return when it was stopped: by Ctrl-C, SIGTERM, or `server.stop()`.
+    """Start a server, and return when it is stopped by Ctrl-C, SIGTERM, or `server.stop()`.
 
-    On the main thread SIGINT and SIGTERM stop it gracefully, a second one at once; their earlier
-    handlers are put back at the end. On another thread only `server.stop()` ends it.
+    On the main thread SIGINT and SIGTERM stop it gracefully, a second one at once; the previous
+    handlers are restored at the end. On another thread only `server.stop()` stops it.
 
     Example:
         >>> import threading
@@ -330,20 +328,20 @@ def serve_forever(server: ArticoServer, *, on_started: Callable[[], object] | No
         >>> serve_forever(here, on_started=threading.Timer(0.1, here.stop).start)
 
     Args:
-        server: Started here unless it is running.
-        on_started: Called once it serves.
+        server: The server; may be running already.
+        on_started: Called when it serves.
 
     Raises:
-        OSError: The host or port cannot be had.
+        OSError: The host or port is not available.
         ForkError: It was started in the parent of this process.
         RuntimeError: On the library's loop thread.
     """
-    with stop_on_signals() as asked:
+    with stop_on_signals() as stopping:
         try:
             server.start()
             if on_started is not None:
                 on_started()
-            while not asked.is_set():
+            while not stopping.is_set():
                 try:
                     server.wait_stopped(MAIN_THREAD_POLL_INTERVAL)
                 except ArticoTimeoutError:
@@ -355,11 +353,23 @@ def serve_forever(server: ArticoServer, *, on_started: Callable[[], object] | No
             server.stop()
 
 
-def _check_whole(name: str, value: object, least: int, most: int) -> None:
+def _check_arguments(
+    host: object, port: object, ping_interval: object, ping_timeout: object, limits: object
+) -> None:
+    if not isinstance(host, str):
+        raise TypeError(f"host must be a str, not {type(host).__name__}")
+    _check_whole("port", port, 0, 65535)
+    _check_whole("ping_interval", ping_interval, 1, 3600)
+    _check_whole("ping_timeout", ping_timeout, 1, 3600)
+    if limits is not None and not isinstance(limits, ServerLimits):
+        raise TypeError(f"limits must be ServerLimits, not {type(limits).__name__}")
+
+
+def _check_whole(name: str, value: object, minimum: int, maximum: int) -> None:
     if isinstance(value, bool) or not isinstance(value, int):
         raise TypeError(f"{name} must be an int, not {type(value).__name__}")
-    if not least <= value <= most:
-        raise ValueError(f"{name} must be from {least} to {most}, not {value}")
+    if not minimum <= value <= maximum:
+        raise ValueError(f"{name} must be from {minimum} to {maximum}, not {value}")
 
 
 def _tls_context(
@@ -377,5 +387,5 @@ def _tls_context(
     try:
         context.load_cert_chain(certfile, keyfile)
     except tls.SSLError as error:
-        raise ValueError(f"{certfile!r} and its key are no usable PEM files: {error}") from error
+        raise ValueError(f"{certfile!r} and its key are not usable PEM files: {error}") from error
     return context

@@ -1,19 +1,22 @@
-"""Artico's protocol on python-socketio, between WebSockets and the hub; the loop that serves."""
+"""Artico's protocol on python-socketio: connects WebSockets with the registry."""
 
 from __future__ import annotations
 
 import asyncio
 import logging
-from collections.abc import Callable, Coroutine
+from collections.abc import Callable
 from typing import Any
 from urllib.parse import parse_qs, urlencode
 
-import engineio
-import socketio
-import socketio.packet
-
-from artico_sync._protocol.strict_socketio import QuietLogger, strict_packet_class
-from artico_sync.server.connection import Link, Message, Receive, Send
+from artico_sync._protocol._socketio import (
+    CONNECT,
+    DISCONNECT,
+    EVENT,
+    QuietLogger,
+    StrictServer,
+    strict_packet_class,
+)
+from artico_sync.server.connection import Connection, Message, Receive, Send
 from artico_sync.server.limits import ServerLimits
 from artico_sync.server.limits.address_limits import Address, AddressLimits
 from artico_sync.server.limits.log_throttle import LogThrottle
@@ -21,66 +24,34 @@ from artico_sync.server.limits.send_budget import TotalSendBudget
 from artico_sync.server.origins import OriginPolicy
 from artico_sync.server.registry import Hello, Peer, Registry
 
-logger = logging.getLogger("artico_sync.server")
+logger = logging.getLogger(__name__)
 
-LINK = "artico_sync.link"
-_PACKET_TYPES = frozenset(
-    {socketio.packet.CONNECT, socketio.packet.DISCONNECT, socketio.packet.EVENT}
-)
+CONNECTION_KEY = "artico_sync.connection"
+REQUEST_KEY = "artico_sync.request"
+_PACKET_TYPES = frozenset({CONNECT, DISCONNECT, EVENT})
 _EVENTS = frozenset({"signal", "join"})
-# The Engine.IO driver looks for these two; it has no business with any other header.
+# The Engine.IO driver looks for these two, and is given no other header.
 _UPGRADE_HEADERS = [(b"connection", b"Upgrade"), (b"upgrade", b"websocket")]
 
 
-class _EngineServer(engineio.AsyncServer):  # type: ignore[misc]
-    """Knows the tasks it has started: a pending ping sleeps on after its connection has ended.
-
-    Whatever Socket.IO sends goes through `send_packet()`: answers, errors and acknowledgements as
-    well as events.
-    """
-
-    def __init__(self, **options: Any) -> None:
-        self.started_tasks: set[asyncio.Task[Any]] = set()
-        #: Asked before a packet joins the queue of a session.
-        self.may_queue: Callable[[str, str], bool] = lambda session, packet: True
-        super().__init__(**options)
-
-    async def send_packet(self, sid: str, pkt: Any) -> None:
-        if self.may_queue(sid, pkt.data):
-            await super().send_packet(sid, pkt)
-
-    def start_background_task(
-        self, target: Callable[..., Coroutine[Any, Any, Any]], *args: Any, **kwargs: Any
-    ) -> asyncio.Task[Any]:
-        task: asyncio.Task[Any] = super().start_background_task(target, *args, **kwargs)
-        self.started_tasks.add(task)
-        task.add_done_callback(self.started_tasks.discard)
-        return task
-
-
-class _SocketServer(socketio.AsyncServer):  # type: ignore[misc]
-    def _engineio_server_class(self) -> type[_EngineServer]:
-        return _EngineServer
-
-
-class Request:
-    """What is asked of a WebSocket request before it is accepted.
+class UpgradeRequest:
+    """A request for a WebSocket, as far as it decides whether the WebSocket is accepted.
 
     Args:
         address: The client's address.
         query: The raw query string.
-        header: Looks a header up, by its lower-case name.
+        header: Returns the value of a header, given its lower-case name.
     """
 
     def __init__(self, address: str, query: str, header: Callable[[str], str | None]) -> None:
         self.address = address
         self.origin = header("origin")
         self.host = header("host")
-        self.token = _bearer(header("authorization"))
+        self.token = _bearer_token(header("authorization"))
         try:
             parameters = parse_qs(query, keep_blank_values=True, max_num_fields=100)
         except ValueError:
-            # Too many fields: it is refused like any other query that is not Socket.IO's.
+            # Too many fields: refused like any other query that is not Socket.IO's.
             parameters = {}
         self.id = parameters.get("id", [None])[0]
         self.is_engineio_4 = parameters.get("EIO") == ["4"]
@@ -88,218 +59,224 @@ class Request:
 
 
 class SocketIOServer:
-    """Serves a hub's peers over WebSockets, whichever web server has accepted them.
+    """Serves the peers of a registry over WebSockets that any web server has accepted.
 
     Args:
-        hub: The peers.
-        origins: Which pages may come in.
+        registry: The peers.
+        origins: Decides which web pages may connect.
         ping_interval: Seconds between two pings; whole seconds, as Engine.IO announces them.
         ping_timeout: Seconds a peer has for its answer.
     """
 
     def __init__(
         self,
-        hub: Registry,
+        registry: Registry,
         origins: OriginPolicy,
         limits: ServerLimits,
         *,
         ping_interval: int,
         ping_timeout: int,
     ) -> None:
-        self.hub = hub
+        self.registry = registry
         self._origins = origins
         self._limits = limits
         self._addresses = AddressLimits(limits)
-        self._backlog = TotalSendBudget(limits.max_unsent_total)
-        self._links: dict[Link, asyncio.Task[Any] | None] = {}
-        self._sessions: dict[str, Link] = {}
+        self._send_budget = TotalSendBudget(limits.max_unsent_total)
+        self._connections: dict[Connection, asyncio.Task[Any] | None] = {}
+        self._sessions: dict[str, Connection] = {}
         self._stopping = False
-        # Not longer than a ping takes to fail: what the Socket.IO server has given up for lack of
-        # an answer, it could no longer let in.
-        self._silence = min(limits.handshake_timeout, ping_interval + ping_timeout)
-        # Packets are parsed where it is not known whose they are.
-        self._complaints = LogThrottle()
-        quiet = QuietLogger(logger)
-        self._server: Any = _SocketServer(
-            async_mode="asgi",
-            serializer=strict_packet_class(_PACKET_TYPES, _EVENTS, self._on_malformed),
-            # In the order of arrival: a handler ends before the next message is read.
-            async_handlers=False,
-            # The hub's first words come after the acceptance.
-            always_connect=True,
-            cors_allowed_origins=[],
-            transports=["websocket"],
-            ping_interval=ping_interval,
-            ping_timeout=ping_timeout,
-            max_http_buffer_size=limits.max_message,
-            logger=quiet,
-            engineio_logger=quiet,
-        )
-        self._server.eio.may_queue = self._may_queue
+        # Not longer than a ping takes to fail: after that the Socket.IO server has given the
+        # connection up and could not admit it any more.
+        self._hello_timeout = min(limits.handshake_timeout, ping_interval + ping_timeout)
+        # The parser does not know which connection a packet came from.
+        self._log_throttle = LogThrottle()
+        self._server = self._make_server(ping_interval, ping_timeout)
         self._server.on("connect", self._on_connect)
         self._server.on("disconnect", self._on_disconnect)
         self._server.on("signal", self._on_signal)
         self._server.on("join", self._on_join)
 
+    def _make_server(self, ping_interval: int, ping_timeout: int) -> StrictServer:
+        quiet = QuietLogger(logger)
+        return StrictServer(
+            self._may_queue,
+            async_mode="asgi",
+            serializer=strict_packet_class(_PACKET_TYPES, _EVENTS, self._on_malformed),
+            # Messages are handled in the order of arrival, one after the other.
+            async_handlers=False,
+            # The connection is accepted before the registry sends its first event.
+            always_connect=True,
+            cors_allowed_origins=[],
+            transports=["websocket"],
+            ping_interval=ping_interval,
+            ping_timeout=ping_timeout,
+            max_http_buffer_size=self._limits.max_message,
+            logger=quiet,
+            engineio_logger=quiet,
+        )
+
     def _on_malformed(self, reason: str) -> None:
-        self._complaints.say("dropped a malformed packet: %s", reason)
+        self._log_throttle.warn("dropped a malformed packet: %s", reason)
 
     # -- before a WebSocket is accepted --------------------------------------------------
 
-    def refusal(self, request: Request) -> tuple[int, str] | None:
-        """The HTTP status and reason to refuse a request with, or None to accept it."""
+    def refusal(self, request: UpgradeRequest) -> tuple[int, str] | None:
+        """Return the HTTP status and reason to refuse a request with, or None to accept it."""
         if not request.is_websocket or not request.is_engineio_4:
             return 400, "Socket.IO over WebSocket only (EIO=4, transport=websocket)"
         address = self._addresses[request.address]
-        log_misbehaviour = address.complaints.say
+        log_misbehavior = address.log_throttle.warn
         if not self._origins.allows(request.origin, request.host):
-            log_misbehaviour("refused a page from %.200r: not an allowed origin", request.origin)
+            log_misbehavior("refused a page from %.200r: not an allowed origin", request.origin)
             return 403, "this origin is not allowed"
         if self._stopping:
             return 503, "the server is stopping"
-        if not address.connecting.try_take():
-            log_misbehaviour("refused %r: too many new connections", request.address)
+        if not address.new_connections.try_acquire():
+            log_misbehavior("refused %r: too many new connections", request.address)
             return 429, "too many new connections from this address"
         if address.connections >= self._limits.max_peers_per_address:
-            log_misbehaviour("refused %r: too many connections", request.address)
+            log_misbehavior("refused %r: too many connections", request.address)
             return 429, "too many connections from this address"
-        # Connections that have not presented themselves yet count as well.
-        if len(self._links) >= 2 * self._limits.max_peers:
+        # Connections that are not admitted yet count as well.
+        if len(self._connections) >= 2 * self._limits.max_peers:
             return 503, "the server is full"
         return None
 
     # -- one WebSocket -------------------------------------------------------------------
 
-    async def serve(self, request: Request, receive: Receive, send: Send) -> None:
-        """Serve one WebSocket until it ends; `refusal()` must have let it pass."""
+    async def serve(self, request: UpgradeRequest, receive: Receive, send: Send) -> None:
+        """Serve one WebSocket until it ends; `refusal()` must have returned None for it."""
         with self._addresses.connected(request.address) as address:
             await self._serve(request, address, receive, send)
 
     async def _serve(
-        self, request: Request, address: Address, receive: Receive, send: Send
+        self, request: UpgradeRequest, address: Address, receive: Receive, send: Send
     ) -> None:
-        link = Link(
-            receive, send, address, self._limits, self._backlog, self._emit, self._on_dropped
+        connection = Connection(
+            receive,
+            send,
+            address,
+            self._limits,
+            self._send_budget,
+            self._server.send_encoded,
+            self._on_dropped,
         )
-        self._links[link] = asyncio.current_task()
+        self._connections[connection] = asyncio.current_task()
         loop = asyncio.get_running_loop()
-        late = loop.call_later(self._silence, self._drop_silent, link)
+        timer = loop.call_later(self._hello_timeout, self._drop_silent, connection)
         try:
-            await self._server.handle_request(self._scope(request, link), link.receive, link.send)
+            await self._server.handle_request(
+                self._scope(request, connection), connection.receive, connection.send
+            )
         finally:
-            late.cancel()
-            link.drop("ended")
-            if link.sid is not None:
-                self._sessions.pop(link.sid, None)
-            del self._links[link]
+            timer.cancel()
+            connection.drop("ended")
+            if connection.sid is not None:
+                self._sessions.pop(connection.sid, None)
+            del self._connections[connection]
 
-    def _scope(self, request: Request, link: Link) -> Message:
+    def _scope(self, request: UpgradeRequest, connection: Connection) -> Message:
         query = {"EIO": "4", "transport": "websocket"}
         return {
             "type": "websocket",
             "path": "/socket.io/",
             "query_string": urlencode(query).encode(),
             "headers": _UPGRADE_HEADERS,
-            LINK: link,
-            "artico_sync.request": request,
+            CONNECTION_KEY: connection,
+            REQUEST_KEY: request,
         }
 
-    def _drop_silent(self, link: Link) -> None:
-        # Time for `auth` comes on top, and is bounded there.
-        if link.sid is None:
-            link.drop("it did not present itself in time")
-
-    async def _emit(self, sid: str, packet: str) -> None:
-        # The Socket.IO server's own emit() would encode it again for each peer it goes to.
-        session = self._server.manager.eio_sid_from_sid(sid, "/")
-        if session is not None:
-            await self._server.eio.send(session, packet)
+    def _drop_silent(self, connection: Connection) -> None:
+        # Authentication takes additional time, which it limits itself.
+        if connection.sid is None:
+            connection.drop("it did not present itself in time")
 
     def _may_queue(self, session: str, packet: str) -> bool:
-        environ = self._server.environ.get(session)
-        if environ is None:
+        scope = self._server.scope(session)
+        if scope is None:
             return True
-        link: Link = environ["asgi.scope"][LINK]
-        return link.queue(packet)
+        connection: Connection = scope[CONNECTION_KEY]
+        return connection.reserve_packet(packet)
 
     # -- events of the Socket.IO server --------------------------------------------------
 
     async def _on_connect(self, sid: str, environ: Any, auth: object = None) -> None:
         scope = environ["asgi.scope"]
-        link, request = scope[LINK], scope["artico_sync.request"]
-        link.sid = sid
-        self._sessions[sid] = link
+        connection, request = scope[CONNECTION_KEY], scope[REQUEST_KEY]
+        connection.sid = sid
+        self._sessions[sid] = connection
         fields = auth if isinstance(auth, dict) else {}
         token, resume = fields.get("token"), fields.get("resume")
-        introduction = Hello(
+        hello = Hello(
             request.id,
             token if isinstance(token, str) else request.token,
             resume if isinstance(resume, str) else None,
         )
-        if not await self.hub.admit(link, introduction):
+        if not await self.registry.admit(connection, hello):
             await self._server.disconnect(sid)
 
     def _on_disconnect(self, sid: str, reason: object = None) -> None:
-        link = self._sessions.get(sid)
-        if link is not None:
-            link.drop(f"disconnected: {reason}")
+        connection = self._sessions.get(sid)
+        if connection is not None:
+            connection.drop(f"disconnected: {reason}")
 
-    def _on_dropped(self, link: Link) -> None:
-        if link.peer is not None:
-            self.hub.remove(link.peer)
+    def _on_dropped(self, connection: Connection) -> None:
+        if connection.peer is not None:
+            self.registry.remove(connection.peer)
 
     async def _on_signal(self, sid: str, *arguments: object) -> dict[str, object]:
         peer = self._peer(sid)
         if peer is None:
             return {"delivered": False}
-        return await self.hub.signal(peer, arguments)
+        return await self.registry.relay_signal(peer, arguments)
 
     async def _on_join(self, sid: str, *arguments: object) -> None:
-        link = self._sessions.get(sid)
-        if link is not None and link.peer is not None:
-            link.charge(await self.hub.join(link.peer, arguments))
+        connection = self._sessions.get(sid)
+        if connection is not None and connection.peer is not None:
+            recipients = await self.registry.join(connection.peer, arguments)
+            connection.charge_recipients(recipients)
 
     def _peer(self, sid: str) -> Peer | None:
-        link = self._sessions.get(sid)
-        return link.peer if link is not None else None
+        connection = self._sessions.get(sid)
+        return connection.peer if connection is not None else None
 
     # -- the end -------------------------------------------------------------------------
 
     async def stop(self, timeout: float) -> None:
-        """Disconnect every peer, and return when nothing of this server is left running.
+        """Disconnect every peer, and return when no task of this server is left.
 
         Args:
-            timeout: Seconds for the farewell; what has not ended by then is cut off.
+            timeout: Seconds for a clean close; connections still open after it are cut.
         """
         self._stopping = True
         deadline = asyncio.get_running_loop().time() + timeout
-        for link in list(self._links):
-            if link.sid is not None:
-                await self._server.disconnect(link.sid)
-        self.hub.drop_all("the server is stopping")
-        for link in list(self._links):
-            link.drop("the server is stopping")
-        await self._ended(deadline)
-        for task in self._links.values():
+        for connection in list(self._connections):
+            if connection.sid is not None:
+                await self._server.disconnect(connection.sid)
+        self.registry.drop_all("the server is stopping")
+        for connection in list(self._connections):
+            connection.drop("the server is stopping")
+        await self._wait_ended(deadline)
+        for task in self._connections.values():
             if task is not None:
                 task.cancel()
-        await self._ended(deadline + 1.0)
+        await self._wait_ended(deadline + 1.0)
         await self._end_background_tasks()
 
-    async def _ended(self, deadline: float) -> None:
-        tasks = {task for task in self._links.values() if task is not None}
+    async def _wait_ended(self, deadline: float) -> None:
+        tasks = {task for task in self._connections.values() if task is not None}
         if tasks:
             remaining = deadline - asyncio.get_running_loop().time()
             await asyncio.wait(tasks, timeout=max(0.0, remaining))
 
     async def _end_background_tasks(self) -> None:
-        tasks = set(self._server.eio.started_tasks)
+        tasks = self._server.background_tasks
         for task in tasks:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
 
 
-def _bearer(authorization: str | None) -> str | None:
+def _bearer_token(authorization: str | None) -> str | None:
     scheme, _, token = (authorization or "").partition(" ")
     return token.strip() if scheme.lower() == "bearer" and token.strip() else None

@@ -88,9 +88,9 @@ def test_malformed_signals_count_as_well(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_peers_that_send_are_forgotten() -> None:
-    limits = TokenBuckets(1.0, 1, maximum=4096)
-    assert all(limits.allow(f"{number}") for number in range(10_000))
-    assert len(limits._buckets) <= 4096
+    buckets = TokenBuckets(1.0, 1, maximum=4096)
+    assert all(buckets.try_acquire(f"{number}") for number in range(10_000))
+    assert len(buckets._buckets) <= 4096
 
 
 @pytest.mark.parametrize(

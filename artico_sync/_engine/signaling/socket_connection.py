@@ -18,7 +18,7 @@ from artico_sync._engine.signaling.connect_errors import refusal, unreachable
 from artico_sync._engine.signaling.http_session import HttpSession
 from artico_sync._engine.signaling.server_url import ServerUrl
 from artico_sync._engine.signaling.transport import SignalingListener
-from artico_sync._protocol.strict_socketio import QuietLogger, strict_packet_class
+from artico_sync._protocol._socketio import QuietLogger, strict_packet_class
 from artico_sync.errors import SignalingError
 
 logger = logging.getLogger("artico_sync._engine.signaling")

@@ -1,4 +1,4 @@
-"""Every limit of the signalling server, in one immutable object; any thread."""
+"""Limits of the signaling server: the values, and the objects that enforce them."""
 
 from __future__ import annotations
 
@@ -10,41 +10,42 @@ MIB = 1024 * KIB
 
 @dataclass(frozen=True)
 class ServerLimits:
-    """Limits of an `ArticoServer`; the defaults are ones an honest client never meets.
+    """Limits of an `ArticoServer`; an honest client never reaches the defaults.
 
     Example:
         >>> server = ArticoServer(limits=ServerLimits(max_peers=100, handshake_timeout=2.0))
 
     Args:
-        max_peers: Most peers connected at once.
-        max_peers_per_address: The same from one address (an IPv6 /64 counts as one). As many
-            connections more, at least 32, may be open that are no peers.
+        max_peers: Maximum number of connected peers.
+        max_peers_per_address: The same for one address (an IPv6 /64 counts as one). As many
+            connections more, at least 32, may be open that are not peers.
         connections_per_second: New connections from one address.
-        connections_burst: What may come above that at once.
-        signals_per_second: Messages from one peer; to tell one member of a room that it has joined
-            counts as a tenth of one. A faster one is read more slowly; nothing of what it sends is
-            lost.
-        signals_burst: What may come above that at once.
+        connections_burst: How many more may come at once.
+        signals_per_second: Messages from one peer; announcing a join to one member of a room counts
+            as a tenth of a message. A faster peer is read more slowly, and loses nothing.
+        signals_burst: How many more may come at once.
         address_signals_per_second: Messages from all peers of one address together.
-        address_signals_burst: What may come above that at once.
-        max_message: Largest message taken from a peer, in bytes; a description of a call is some
-            10 KiB.
-        max_unsent: Bytes that may wait for a peer that does not read, before it is disconnected.
-        max_unsent_total: The same for all peers together, before the one with most is disconnected.
+        address_signals_burst: How many more may come at once.
+        max_message: Largest message accepted from a peer, in bytes; the description of a call has
+            some 10 KiB.
+        max_unsent: Bytes queued for a peer that does not read, before it is disconnected.
+        max_unsent_total: Bytes queued for all peers together, before the peer with most is
+            disconnected.
         max_id: Longest peer id, in characters.
         max_room_id: Longest name of a room, in characters.
         max_session: Longest session id, in characters.
         max_metadata: Longest metadata, in characters.
         max_depth: Deepest nesting of a signal.
-        max_rooms_per_peer: Rooms one peer may be in.
-        max_peers_per_room: Peers that may be in one room.
-        max_contacts: Peers that are told when one they exchanged signals with does not come back.
-        absence_timeout: Seconds a peer may be away before these are told; one that disconnects by
-            itself is not expected back.
-        handshake_timeout: Seconds a new connection has for its request, and to present itself, and
-            `auth` to decide.
+        max_rooms_per_peer: Maximum number of rooms one peer is in.
+        max_peers_per_room: Maximum number of peers in one room.
+        max_contacts: Maximum number of peers that are notified when one they exchanged signals with
+            does not reconnect.
+        absence_timeout: Seconds a peer has to reconnect before these are notified; one that
+            disconnects by itself is not expected to.
+        handshake_timeout: Seconds a new connection has for its request, for presenting its id and
+            token, and for `auth` to decide.
         send_timeout: Seconds a peer may leave one message unread before it is disconnected.
-        max_auth_at_once: Calls of `auth` at once.
+        max_auth_at_once: Maximum number of concurrent calls of `auth`.
 
     Raises:
         TypeError: A limit is not a number.

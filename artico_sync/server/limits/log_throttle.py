@@ -1,4 +1,4 @@
-"""Lines in the log about what strangers do; the loop that serves."""
+"""Rate-limited warnings about the faults of clients."""
 
 from __future__ import annotations
 
@@ -6,21 +6,24 @@ import logging
 
 from artico_sync._protocol.token_bucket import TokenBucket
 
-logger = logging.getLogger("artico_sync.server")
+logger = logging.getLogger(__name__)
 
-PER_SECOND = 1 / 60
-BURST = 3
+WARNINGS_PER_SECOND = 1 / 60
+WARNINGS_BURST = 3
 
 
 class LogThrottle:
-    """Warns now and then, and says the rest at debug level: anybody could fill the disk with it."""
+    """Logs at a bounded rate as warnings, and the rest at debug level.
 
-    __slots__ = ("_rate",)
+    Without it any client could fill the disk with log lines.
+    """
+
+    __slots__ = ("_bucket",)
 
     def __init__(self) -> None:
-        self._rate = TokenBucket(PER_SECOND, BURST)
+        self._bucket = TokenBucket(WARNINGS_PER_SECOND, WARNINGS_BURST)
 
-    def say(self, message: str, *arguments: object) -> None:
-        """Log it, with the arguments filled in."""
-        level = logging.WARNING if self._rate.try_take() else logging.DEBUG
+    def warn(self, message: str, *arguments: object) -> None:
+        """Log a message, with the arguments filled in."""
+        level = logging.WARNING if self._bucket.try_acquire() else logging.DEBUG
         logger.log(level, message, *arguments)

@@ -1,50 +1,50 @@
-"""How much waits to be sent, to one peer and to all of them; the loop that serves."""
+"""Bounds on the bytes queued for peers that do not read: for each peer, and for all."""
 
 from __future__ import annotations
 
 from collections.abc import Callable
 
-# What the objects around a waiting packet take, in bytes; most packets are acknowledgements.
+# Bytes of the objects around a queued packet; most packets are short acknowledgements.
 PACKET_OVERHEAD = 256
 
 
 class TotalSendBudget:
-    """What waits for all peers of a server together.
+    """The bytes queued for all peers of a server together.
 
     Args:
-        limit: Bytes; beyond them whoever has most waiting is given up, until it is less.
+        limit: Bytes; beyond them the peer with most queued is given up, until there are fewer.
     """
 
     def __init__(self, limit: float) -> None:
         self._limit = limit
         self._size = 0
-        self._parts: set[SendBudget] = set()
+        self._budgets: set[SendBudget] = set()
 
-    def part(self, limit: float, on_overflow: Callable[[], None]) -> SendBudget:
-        """The backlog of one more peer; see `SendBudget`."""
-        part = SendBudget(self, limit, on_overflow)
-        self._parts.add(part)
-        return part
+    def allot(self, limit: float, on_overflow: Callable[[], None]) -> SendBudget:
+        """Return the budget of one more peer; see `SendBudget`."""
+        budget = SendBudget(self, limit, on_overflow)
+        self._budgets.add(budget)
+        return budget
 
-    def changed(self, difference: int) -> None:
-        """A part has changed by so many bytes."""
+    def on_change(self, difference: int) -> None:
+        """Count a change of the size of one budget, in bytes."""
         self._size += difference
         while self._size > self._limit:
-            max(self._parts, key=lambda part: part.size).overflow()
+            max(self._budgets, key=lambda budget: budget.size).overflow()
 
-    def ended(self, part: SendBudget) -> None:
-        """Nothing of a part waits any more."""
-        self._parts.discard(part)
-        self._size -= part.size
+    def on_end(self, budget: SendBudget) -> None:
+        """Stop counting a budget."""
+        self._budgets.discard(budget)
+        self._size -= budget.size
 
 
 class SendBudget:
-    """What waits for one peer.
+    """The bytes queued for one peer.
 
     Args:
-        total: Of which it is a part.
-        limit: Bytes that may wait.
-        on_overflow: Called once when too many do, here or in all; nothing is counted any more.
+        total: The budget of all peers.
+        limit: Bytes that may be queued.
+        on_overflow: Called once when this limit or the total is exceeded; counting ends then.
     """
 
     def __init__(
@@ -57,28 +57,28 @@ class SendBudget:
         self.size = 0
 
     def add(self, length: int) -> None:
-        """A packet of so many bytes waits."""
+        """Count a queued packet of `length` bytes."""
         self._change(length + PACKET_OVERHEAD)
         if self.size > self._limit:
             self.overflow()
 
     def remove(self, length: int) -> None:
-        """A packet of so many bytes waits no more."""
+        """Count a sent packet of `length` bytes."""
         self._change(-(length + PACKET_OVERHEAD))
 
     def _change(self, difference: int) -> None:
         if not self._ended:
             self.size += difference
-            self._total.changed(difference)
+            self._total.on_change(difference)
 
     def overflow(self) -> None:
-        """Give this peer up; harmless when it has ended."""
+        """Give this peer up; has no effect after the end."""
         if not self._ended:
             self.end()
             self._on_overflow()
 
     def end(self) -> None:
-        """Count nothing any more: the peer's connection ends, and what waits for it with that."""
+        """Stop counting, because the peer's connection ends and discards what is queued."""
         if not self._ended:
             self._ended = True
-            self._total.ended(self)
+            self._total.on_end(self)

@@ -13,9 +13,9 @@ import pytest
 from multidict import CIMultiDict
 
 from artico_sync import Artico, ArticoServer, InvalidIdError, SignalingError
-from artico_sync.server.forwarded import client_address
+from artico_sync.server.http import client_address
 from artico_sync.server.limits.address_limits import network_of
-from artico_sync.server.origins import OriginPolicy, normalised
+from artico_sync.server.origins import OriginPolicy, normalized
 from artico_sync.server.server import ServerLimits
 from tests.certificates import make_certificate, trusting
 from tests.faults.peer_process import PeerProcess
@@ -243,7 +243,7 @@ def test_listed_origins_are_compared_whole() -> None:
     assert policy.allows("null", "server.example")
     for origin in ("http://app.example", "https://app.example:444", "https://sub.app.example"):
         assert not policy.allows(origin, "server.example")
-    assert normalised("https://[2001:DB8::1]:443/") == "https://[2001:db8::1]"
+    assert normalized("https://[2001:DB8::1]:443/") == "https://[2001:db8::1]"
 
 
 @pytest.mark.parametrize(

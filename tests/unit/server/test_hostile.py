@@ -434,9 +434,9 @@ def test_a_peer_that_stops_reading_for_long_is_dropped() -> None:
 
 def test_token_bucket() -> None:
     bucket = TokenBucket(rate=0.01, burst=2)
-    assert [bucket.try_take() for _ in range(3)] == [True, True, False]
-    assert 50 < bucket.take() <= 100
-    assert 150 < bucket.take() <= 200
+    assert [bucket.try_acquire() for _ in range(3)] == [True, True, False]
+    assert 50 < bucket.charge() <= 100
+    assert 150 < bucket.charge() <= 200
 
 
 def test_addresses_are_forgotten_in_the_end() -> None:
@@ -456,8 +456,8 @@ def test_an_address_is_remembered_however_many_are_connected() -> None:
     with ExitStack() as stack:
         for number in range(REMEMBERED_ADDRESSES):
             stack.enter_context(book.connected(f"address-{number}"))
-        assert book["192.0.2.1"].connecting.try_take()
-        assert not book["192.0.2.1"].connecting.try_take()
+        assert book["192.0.2.1"].new_connections.try_acquire()
+        assert not book["192.0.2.1"].new_connections.try_acquire()
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan")])

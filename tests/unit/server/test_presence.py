@@ -9,8 +9,7 @@ from contextlib import AsyncExitStack
 import pytest
 
 from artico_sync import Artico, ArticoServer
-from artico_sync.server.presence import Presence
-from artico_sync.server.registry import Peer
+from artico_sync.server.registry import Peer, Presence
 from artico_sync.server.server import ServerLimits
 from tests.conftest import RTC_CONFIG
 from tests.unit.server.raw_peer import RawPeer, eventually, two_peers
@@ -185,13 +184,13 @@ def test_strangers_do_not_crowd_out_a_contact() -> None:
 
 def test_no_more_absences_are_kept_than_peers(monkeypatch: pytest.MonkeyPatch) -> None:
     kept: list[Presence] = []
-    left = Presence.left
+    left = Presence.on_departure
 
     def noted(self: Presence, peer: Peer) -> None:
         kept.append(self)
         left(self, peer)
 
-    monkeypatch.setattr(Presence, "left", noted)
+    monkeypatch.setattr(Presence, "on_departure", noted)
 
     async def test(server: ArticoServer) -> None:
         for name in ("bob", "dave", "erin"):
