@@ -11,6 +11,7 @@ from typing import Any
 import pytest
 from aiortc import RTCCertificate
 from aiortc.rtcicetransport import RTCIceTransport
+from aiortc.rtp import RtcpByePacket, RtpPacket
 from pyee.asyncio import AsyncIOEventEmitter
 
 from artico_sync._protocol.settings import Settings
@@ -133,6 +134,49 @@ def test_the_first_packet_after_the_handshake_is_received(fast: bool) -> None:
         for dtls in ends.dtls:
             await dtls.send_packet(b"first")
         assert [await received.get() for _ in ends.dtls] == [b"first", b"first"]
+        for dtls, ice in zip(ends.dtls, ends.ice, strict=True):
+            await dtls.stop()
+            ice.end()
+        await asyncio.sleep(0)
+
+    run(test)
+
+
+class MediaEnd:
+    """A receiver of RTP and RTCP packets."""
+
+    def __init__(self) -> None:
+        self.received: asyncio.Queue[object] = asyncio.Queue()
+
+    async def handle_rtp_packet(self, packet: RtpPacket, arrival_time_ms: int) -> None:
+        self.received.put_nowait(packet.sequence_number)
+
+    async def handle_rtcp_packet(self, packet: Any) -> None:
+        self.received.put_nowait(packet.sources)
+
+
+@pytest.mark.parametrize(
+    ("data", "expected"),
+    [
+        (RtpPacket(payload_type=96, sequence_number=5).serialize(), 5),
+        (bytes(RtcpByePacket(sources=[7])), [7]),
+    ],
+    ids=["rtp", "rtcp"],
+)
+def test_media_right_after_the_handshake_is_received(
+    data: bytes, expected: object, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    async def test() -> None:
+        ends = Ends(True)
+        media = MediaEnd()
+        for dtls in ends.dtls:
+            monkeypatch.setattr(dtls.router, "route_rtp", lambda packet: media)
+            monkeypatch.setattr(dtls.router, "route_rtcp", lambda packet: {media})
+        parameters = [dtls.getLocalParameters() for dtls in ends.dtls]
+        await asyncio.gather(ends.dtls[0].start(parameters[1]), ends.dtls[1].start(parameters[0]))
+        for dtls in ends.dtls:
+            await dtls.send_rtp(data)
+        assert [await media.received.get() for _ in ends.dtls] == [expected, expected]
         for dtls, ice in zip(ends.dtls, ends.ice, strict=True):
             await dtls.stop()
             ice.end()
