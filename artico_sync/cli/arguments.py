@@ -6,7 +6,7 @@ import argparse
 import math
 import os
 import re
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 from typing import Any
 
 from artico_sync.artico import PUBLIC_URL, URL_VARIABLE
@@ -14,6 +14,11 @@ from artico_sync.cli.completion import SHELLS
 from artico_sync.cli.output import MEANINGS
 
 TOKEN_VARIABLE = "ARTICO_TOKEN"
+
+#: The options that take a path, each with "FILE" or "DIR".
+PathOptions = list[tuple[argparse.Action, str]]
+#: Adds a command: its name, its summary, and the parsers of options it shares with others.
+AddCommand = Callable[[str, str, list[argparse.ArgumentParser]], argparse.ArgumentParser]
 
 _SIZE = re.compile(r"(\d{1,15}(?:\.\d{1,6})?) ?([kmgt]?)(i?b)?", re.ASCII | re.IGNORECASE)
 
@@ -60,11 +65,10 @@ def _make_parser() -> argparse.ArgumentParser:
     parser.add_argument("--version", action="version", version=artico_sync.__version__)
     commands = parser.add_subparsers(dest="command", metavar="COMMAND", required=True)
     printing = _printing_options()
-    connecting = _connecting_options()
-    paths: list[tuple[argparse.Action, str]] = []
-    chatting = _chatting_options(paths)
 
-    def add(name: str, summary: str, parents: list[Any]) -> argparse.ArgumentParser:
+    def add(
+        name: str, summary: str, parents: list[argparse.ArgumentParser]
+    ) -> argparse.ArgumentParser:
         return commands.add_parser(
             name,
             help=summary,
@@ -74,6 +78,20 @@ def _make_parser() -> argparse.ArgumentParser:
             parents=[*parents, printing],
         )
 
+    paths = _add_commands(add)
+    completion = add(
+        "completion", "print the script that makes a shell complete these commands", []
+    )
+    completion.add_argument("shell", choices=SHELLS)
+    completion.set_defaults(parser=parser, paths=paths)
+    return parser
+
+
+def _add_commands(add: AddCommand) -> PathOptions:
+    """Add the commands but for `completion`; return their options that take a path."""
+    paths: PathOptions = []
+    connecting = _connecting_options()
+    chatting = [connecting, _chatting_options(), _content_options(paths)]
     demo = add("demo", "a server and two peers on this machine, calling each other", [])
     video = demo.add_argument(
         "--video",
@@ -84,20 +102,13 @@ def _make_parser() -> argparse.ArgumentParser:
     )
     paths.append((video, "FILE"))
     _add_serve(add("serve", "run a signaling server", []), paths)
-    call = add(
-        "call", "call a peer: send lines of stdin, print its messages", [connecting, chatting]
-    )
+    call = add("call", "call a peer: send lines of stdin, print its messages", chatting)
     call.add_argument("target", metavar="ID", help="the other peer's id")
     call.add_argument("--metadata", metavar="TEXT", help="shown to the other side with the call")
-    add("answer", "wait for one call and answer it, then as for call", [connecting, chatting])
+    add("answer", "wait for one call and answer it, then as for call", chatting)
     doctor = add("doctor", "check step by step what works from here", [connecting])
     doctor.add_argument("server", nargs="?", metavar="URL", help="the same as --url")
-    completion = add(
-        "completion", "print the script that makes a shell complete these commands", []
-    )
-    completion.add_argument("shell", choices=SHELLS)
-    completion.set_defaults(parser=parser, paths=paths)
-    return parser
+    return paths
 
 
 def _printing_options() -> argparse.ArgumentParser:
@@ -142,7 +153,7 @@ def _connecting_options() -> argparse.ArgumentParser:
     return parser
 
 
-def _chatting_options(paths: list[tuple[argparse.Action, str]]) -> argparse.ArgumentParser:
+def _chatting_options() -> argparse.ArgumentParser:
     parser = argparse.ArgumentParser(add_help=False)
     group = parser.add_argument_group("chat")
     group.add_argument("--id", metavar="ID", help="own peer id; default: a random one")
@@ -165,6 +176,15 @@ def _chatting_options(paths: list[tuple[argparse.Action, str]]) -> argparse.Argu
         metavar="N",
         help="hang up once N messages have come and all is sent",
     )
+    group.add_argument(
+        "-n", "--no-input", action="store_true", help="do not read stdin, only listen"
+    )
+    return parser
+
+
+def _content_options(paths: PathOptions) -> argparse.ArgumentParser:
+    parser = argparse.ArgumentParser(add_help=False)
+    group = parser.add_argument_group("files and media")
     send_file = group.add_argument(
         "--send-file",
         action="append",
@@ -193,15 +213,12 @@ def _chatting_options(paths: list[tuple[argparse.Action, str]]) -> argparse.Argu
         metavar="FILE",
         help="record the peer's media, in place of reading stdin: .mp4, .webm, .mkv, .wav ...",
     )
-    group.add_argument(
-        "-n", "--no-input", action="store_true", help="do not read stdin, only listen"
-    )
     paths += [(action, "FILE") for action in (send_file, play, record)]
     paths.append((receive_to, "DIR"))
     return parser
 
 
-def _add_serve(parser: argparse.ArgumentParser, paths: list[tuple[argparse.Action, str]]) -> None:
+def _add_serve(parser: argparse.ArgumentParser, paths: PathOptions) -> None:
     parser.add_argument(
         "--host", default="127.0.0.1", help="where to listen; 0.0.0.0 for other machines too"
     )

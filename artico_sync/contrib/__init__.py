@@ -1,1 +1,1 @@
-"""Places this library feels at home in: Flask and Django."""
+"""Integrations with web frameworks: Flask and Django."""

@@ -1,4 +1,4 @@
-"""Calls in a Flask application; user threads (requests) and the client's dispatcher thread.
+"""Calls in a Flask application.
 
 A module `app.py`, for `flask run` and for gunicorn's `'app:create_app()'`::
 
@@ -26,9 +26,9 @@ A module `app.py`, for `flask run` and for gunicorn's `'app:create_app()'`::
         call.on("data", lambda text: call.send(text.upper()))
         call.answer()
 
-Workers that answer calls want to be connected from their start: `ArticoExtension.connect` tells
-how. `current_artico` stands for the current application's client in this process, connected when it
-is used: `current_artico.id`, say, in a view.
+Workers that answer calls connect when they start: see `ArticoExtension.connect`. `current_artico`
+stands for the client of the current application in this process, connected when it is used, such
+as in `current_artico.id` in a view.
 """
 
 from __future__ import annotations
@@ -52,7 +52,7 @@ HandlerT = TypeVar("HandlerT", bound=Callable[..., Any])
 
 _NAME = "artico"
 
-#: The configuration's keys with their defaults.
+#: The configuration keys and their defaults.
 DEFAULTS: dict[str, Any] = {
     "ARTICO_URL": None,
     "ARTICO_ID": None,
@@ -64,10 +64,10 @@ DEFAULTS: dict[str, Any] = {
 
 
 class ArticoExtension:
-    """Gives each process of a Flask application one client, connected when first asked for.
+    """Gives each process of a Flask application one client, connected when it is first used.
 
-    Nothing is connected at import, so an application may be loaded before its workers are forked
-    (gunicorn's `--preload`), and the reloader's watching process stays off the server. A process
+    Nothing is connected at import, so that an application may be loaded before its workers are
+    forked (gunicorn's `--preload`), and the process of the reloader does not connect. A process
     that exits hangs up and disconnects. Every method may be called from any thread.
 
     Example:
@@ -86,13 +86,13 @@ class ArticoExtension:
 
     The application's configuration:
 
-    - `ARTICO_URL`: the signalling server; else the environment variable of that name, else
+    - `ARTICO_URL`: the signaling server; else the environment variable of that name, else
       Artico's public server;
-    - `ARTICO_ID`: the wanted peer id, else a random one in each process. With several workers
-      only one can have it: `"shop-{pid}"` gives each its own;
-    - `ARTICO_TOKEN`: shown to a server that wants to know who connects;
+    - `ARTICO_ID`: the requested peer id, else a random one in each process. Only one of several
+      workers can have it: `"shop-{pid}"` gives each its own;
+    - `ARTICO_TOKEN`: shown to a server that authenticates its clients;
     - `ARTICO_RTC_CONFIG`: as `rtc_config` of `Artico`;
-    - `ARTICO_CONNECT_TIMEOUT`: seconds a request may wait for signalling (10);
+    - `ARTICO_CONNECT_TIMEOUT`: seconds a request may wait for signaling (10);
     - `ARTICO_OPTIONS`: a mapping of further arguments of `Artico`.
 
     Args:
@@ -109,7 +109,7 @@ class ArticoExtension:
             self.init_app(app)
 
     def init_app(self, app: Flask) -> None:
-        """Take charge of an application: for each one that a factory makes.
+        """Set up an application; to be called for each one that a factory makes.
 
         Example:
             >>> artico = ArticoExtension()
@@ -122,7 +122,7 @@ class ArticoExtension:
             10.0
 
         Args:
-            app: The application; keys of the configuration it lacks get their defaults.
+            app: The application; configuration keys that it lacks are set to their defaults.
 
         Raises:
             RuntimeError: The application has an `ArticoExtension` already.
@@ -144,14 +144,14 @@ class ArticoExtension:
     def on(self, event: str, handler: HandlerT) -> HandlerT: ...
 
     def on(self, event: str, handler: HandlerT | None = None) -> Any:
-        """Have `handler` called for every event of that name of every process's client, within the
-        application's context; also as a decorator.
+        """Register a handler for an event of each process's client, called in the application's
+        context; also works as a decorator.
 
-        Handlers of the call's own events, such as `data`, run outside it: what they need of the
-        application is taken before, as in the example.
+        Handlers of the call's own events, such as `data`, run outside that context: take what they
+        need of the application before, as in the example.
 
-        A process that never asked for its client does not hear of calls; `connect` tells how to
-        have each worker ask.
+        A process that has not used its client yet receives no calls; with `connect`, each worker
+        connects when it starts.
 
         Example:
             >>> @artico.on("call")
@@ -166,14 +166,14 @@ class ArticoExtension:
 
         Args:
             event: `"call"` for incoming calls; see `Artico` for the others.
-            handler: Called with the event's arguments. Left out, `on` works as a decorator.
+            handler: Called with the event's arguments. Without it, `on` works as a decorator.
 
         Returns:
             The handler, or the decorator.
 
         Raises:
-            ValueError: Unknown event.
-            TypeError: Not a handler for it.
+            ValueError: The event is unknown.
+            TypeError: The handler does not fit the event.
         """
         if handler is None:
             return functools.partial(self.on, event)
@@ -195,17 +195,17 @@ class ArticoExtension:
         return _client_of(current_app).connected()
 
     def connect(self, app: Flask | None = None) -> Artico:
-        """Connect this process's client now, rather than with the first request that needs it.
+        """Connect the client of this process now, instead of with the first request that needs it.
 
-        Workers that answer calls want that. In gunicorn's configuration file, where `app` is the
-        module that has the extension::
+        Workers that answer calls need this. In gunicorn's configuration file, where `app` is the
+        module with the extension::
 
             def post_worker_init(worker):
                 from app import artico
 
                 artico.connect(worker.wsgi)
 
-        A worker that cannot reach the signalling server then does not start, and gunicorn ends.
+        A worker that cannot reach the signaling server then does not start, and gunicorn exits.
 
         Example:
             >>> artico.connect(app).state
@@ -227,8 +227,8 @@ class ArticoExtension:
     def calling(
         self, target: str, metadata: str | None = None, timeout: float | None = 10
     ) -> AbstractContextManager[Call]:
-        """Call a peer for the length of a `with` block, which begins when the call is open and
-        hangs up at its end.
+        """Call a peer for the duration of a `with` block, which begins when the call is open; its
+        end hangs up.
 
         Example:
             >>> with app.app_context(), artico.calling("bob", timeout=5) as call:
@@ -238,16 +238,16 @@ class ArticoExtension:
 
         Args:
             target: The other peer's id.
-            metadata: Given with the call.
-            timeout: Seconds it may ring and connect; None for ever. A call that takes longer is
-                cancelled: the other side stops ringing.
+            metadata: Sent with the call.
+            timeout: Seconds it may ring and connect; None waits without limit. A call that takes
+                longer is canceled: the other side stops ringing.
 
         Returns:
             For `with`: the open `Call`.
 
         Raises:
-            ArticoTimeoutError: Nobody answered in time.
-            CallError: The call came to nothing otherwise: `PeerUnavailableError`,
+            ArticoTimeoutError: The peer did not answer in time.
+            CallError: The call failed for another reason: `PeerUnavailableError`,
                 `CallRejectedError`, `ConnectionFailedError`.
             SignalingError: The server cannot be reached.
             RuntimeError: Outside an application's context, or the application has no
@@ -256,8 +256,8 @@ class ArticoExtension:
         return calling(self.client, target, metadata, timeout)
 
     def close(self, app: Flask | None = None, timeout: float | None = 5) -> None:
-        """Hang up and disconnect this process's client; the next request that asks connects anew.
-        Not needed at the exit of a process.
+        """Hang up and disconnect the client of this process; the next use connects again.
+        A process that exits does so by itself.
 
         Example:
             >>> rtco = artico.connect(app)
@@ -267,7 +267,7 @@ class ArticoExtension:
 
         Args:
             app: The application; else the current one.
-            timeout: Seconds for delivering what was sent; None for ever.
+            timeout: Seconds for delivering sent messages; None waits without limit.
 
         Raises:
             RuntimeError: Outside an application's context, or the application has no
@@ -285,10 +285,10 @@ class _AppClient(ProcessClient):
 
     def _from_config(self) -> Artico:
         config = self._app.config
-        wanted = config["ARTICO_ID"]
+        peer_id = config["ARTICO_ID"]
         return Artico(
             config["ARTICO_URL"],
-            id=wanted.replace("{pid}", str(os.getpid())) if isinstance(wanted, str) else wanted,
+            id=peer_id.replace("{pid}", str(os.getpid())) if isinstance(peer_id, str) else peer_id,
             token=config["ARTICO_TOKEN"],
             rtc_config=config["ARTICO_RTC_CONFIG"],
             **config["ARTICO_OPTIONS"],

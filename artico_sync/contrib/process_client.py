@@ -1,10 +1,10 @@
-"""One client for each process of a web application, connected when first asked for; user threads.
+"""One client for each process of a web application, connected when it is first used.
 
-A web server starts an application in one process and forks its workers from it, or starts each by
-itself, and nobody says which. So nothing is connected at import; the process that needs the client
-first connects its own, and a fork begins without one.
+A web server may import an application in one process and fork its workers from it, or start each
+worker by itself. Therefore nothing is connected at import: each process connects its own client
+when it first needs it, and a forked process begins without one.
 
-Lock order: `_lock` of a client, then what `Artico` takes; no other lock is held meanwhile.
+Lock order: `_lock` of a client, then the locks of `Artico`.
 """
 
 from __future__ import annotations
@@ -25,19 +25,19 @@ from artico_sync.artico import Artico
 from artico_sync.call import Call
 from artico_sync.errors import ArticoError, ArticoTimeoutError
 
-logger = logging.getLogger("artico_sync.contrib")
+logger = logging.getLogger(__name__)
 
-# Seconds a process that exits gives its calls to deliver what was sent.
-EXIT_LIMIT = 2.0
-# Seconds a view gives a call, at its end, to deliver what was sent.
-HANGUP_LIMIT = 5.0
+# Limit for delivering sent messages at the exit of a process.
+EXIT_SECONDS = 2.0
+# Limit for delivering sent messages at the end of a view.
+HANGUP_SECONDS = 5.0
 
 
 class ProcessClient:
-    """Holds the client of this process.
+    """The client of this process.
 
     Args:
-        make: Makes an `Artico`, not connected yet; called once in each process that needs one.
+        make: Returns an `Artico` that is not connected; called once in each process that needs one.
     """
 
     def __init__(self, make: Callable[[], Artico]) -> None:
@@ -48,11 +48,11 @@ class ProcessClient:
         _clients.add(self)
 
     def on(self, event: str, handler: Callable[..., Any]) -> None:
-        """Register a handler on the client of this process and of every one to come.
+        """Register a handler on the client of this process, now and after each `close`.
 
         Raises:
-            ValueError: Unknown event.
-            TypeError: Not a handler for it.
+            ValueError: The event is unknown.
+            TypeError: The handler does not fit the event.
         """
         check_handler(event, handler)
         with self._lock:
@@ -61,7 +61,7 @@ class ProcessClient:
                 _listen(self._artico, event, handler)
 
     def get(self) -> Artico:
-        """The client of this process, perhaps not connected yet."""
+        """Return the client of this process, which may not be connected yet."""
         with self._lock:
             if self._artico is None:
                 self._artico = self._make()
@@ -70,10 +70,10 @@ class ProcessClient:
             return self._artico
 
     def connected(self, timeout: float | None) -> Artico:
-        """The client of this process, connected.
+        """Return the client of this process, connected.
 
         Args:
-            timeout: Seconds to wait for signalling; None for ever.
+            timeout: Seconds to wait for signaling; None waits without limit.
 
         Raises:
             IdTakenError, InvalidIdError, SignalingError, ArticoTimeoutError: As `Artico.connect`.
@@ -81,18 +81,18 @@ class ProcessClient:
         return self.get().connect(timeout)
 
     def close(self, timeout: float | None) -> None:
-        """Close this process's client, if there is one; another is made when it is asked for.
+        """Close the client of this process, if there is one; the next use makes another.
 
         Args:
-            timeout: Seconds for delivering what was sent; None for ever.
+            timeout: Seconds for delivering sent messages; None waits without limit.
         """
         with self._lock:
             artico, self._artico = self._artico, None
         if artico is not None:
             artico.close(timeout)
 
-    def forget(self) -> None:
-        """This is a child now: the client is the parent's, and so is whoever held the lock."""
+    def reset_after_fork(self) -> None:
+        """Forget the client and the lock, which belong to the parent process."""
         self._lock = threading.Lock()
         self._artico = None
 
@@ -101,18 +101,18 @@ class ProcessClient:
 def calling(
     rtco: Artico, target: str, metadata: str | None = None, timeout: float | None = 10
 ) -> Iterator[Call]:
-    """An open call for the length of a block; whatever happens in it, the call is over at its end.
+    """Place a call, yield it when it is open, and hang up at the end of the block.
 
     Args:
         rtco: The client that calls.
         target: The other peer's id.
-        metadata: Given with the call.
-        timeout: Seconds it may ring and connect; None for ever. A call that takes longer is
-            cancelled: the other side stops ringing.
+        metadata: Sent with the call.
+        timeout: Seconds it may ring and connect; None waits without limit. A call that takes
+            longer is canceled: the other side stops ringing.
 
     Raises:
-        ArticoTimeoutError: Nobody answered in time.
-        CallError: The call came to nothing otherwise.
+        ArticoTimeoutError: The peer did not answer in time.
+        CallError: The call failed for another reason.
         NotReadyError: The client is not connected.
     """
     deadline = Deadline(timeout)
@@ -121,20 +121,20 @@ def calling(
         yield call.wait_open(deadline.remaining())
     except BaseException:
         try:
-            call.hangup(HANGUP_LIMIT)
+            call.hangup(HANGUP_SECONDS)
         except ArticoTimeoutError as error:
-            # What went wrong before matters more.
+            # The first exception matters more.
             logger.info("%s: %s", call, error)
         raise
-    call.hangup(HANGUP_LIMIT)
+    call.hangup(HANGUP_SECONDS)
 
 
 def check_handler(event: str, handler: Callable[..., Any]) -> None:
-    """Refuse what `Artico.on` would refuse, before there is an `Artico`.
+    """Check a handler as `Artico.on` does, before an `Artico` exists.
 
     Raises:
-        ValueError: Unknown event.
-        TypeError: Not a handler for it.
+        ValueError: The event is unknown.
+        TypeError: The handler does not fit the event.
     """
     if event not in CLIENT_EVENTS:
         raise ValueError(
@@ -144,28 +144,28 @@ def check_handler(event: str, handler: Callable[..., Any]) -> None:
 
 
 def _listen(rtco: Artico, event: str, handler: Callable[..., Any]) -> None:
-    # The name of the event is checked by now, but not known to the type checker.
+    # The event's name has been checked, but the type checker does not know it.
     on: Any = rtco.on
     on(event, handler)
 
 
-# Only so that a fork can make all of them forget, and an exit can close them.
+# Reset after a fork, closed at exit.
 _clients: weakref.WeakSet[ProcessClient] = weakref.WeakSet()
 
 
-def _forget_after_fork() -> None:
+def _reset_after_fork() -> None:
     for client in _clients:
-        client.forget()
+        client.reset_after_fork()
 
 
 def _close_at_exit() -> None:
     for client in list(_clients):
         try:
-            client.close(EXIT_LIMIT)
+            client.close(EXIT_SECONDS)
         except ArticoError as error:
             logger.info("closing a client at the exit: %s", error)
 
 
 if hasattr(os, "register_at_fork"):
-    os.register_at_fork(after_in_child=_forget_after_fork)
+    os.register_at_fork(after_in_child=_reset_after_fork)
 atexit.register(_close_at_exit)

@@ -15,6 +15,8 @@ from artico_sync import ArticoServer
 from tests.command_line import Command, running
 from tests.conftest import TIME_UNIT, MakeArtico
 
+pytestmark = pytest.mark.slow
+
 EXAMPLES = Path(__file__).resolve().parents[2] / "examples"
 TIMEOUT = 20.0 * TIME_UNIT
 

@@ -7,12 +7,15 @@ from pathlib import Path
 from typing import Any
 
 import numpy as np
+import pytest
 
 from artico_sync import ArticoServer, MediaStream, VideoTrack
 from tests.call_media import FPS, LIMIT, MediaLog, film, pictures, wait_for_color, wait_for_tone
 from tests.conftest import TIME_UNIT, MakeArtico
 from tests.documentation.test_examples import example
 from tests.media_content import BLUE, GREEN, RED, Film, frequency_of, make_film, plain, shows
+
+pytestmark = pytest.mark.slow
 
 
 def test_record_call(server: ArticoServer, make_artico: MakeArtico, tmp_path: Path) -> None:

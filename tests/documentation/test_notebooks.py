@@ -23,7 +23,7 @@ from tests.conftest import TIME_UNIT, MakeArtico
 from tests.media_content import BLUE
 from tests.polling import wait_until
 
-pytestmark = pytest.mark.timeout(120 * TIME_UNIT)
+pytestmark = [pytest.mark.slow, pytest.mark.timeout(120 * TIME_UNIT)]
 
 ROOT = Path(__file__).resolve().parents[2]
 NOTEBOOKS = ROOT / "examples" / "notebooks"
@@ -225,7 +225,7 @@ CALL = "call = rtco.call(os.environ['PEER']).wait_open(timeout=30)\n"
 WATCH = f"""
 import sys, threading, time
 sys.path.insert(0, {str(ROOT)!r})
-from tests.blocking import OURS, WaitWatch
+from tests.blocking import WAITING_MODULES, WaitWatch
 
 def tell(watch):
     while not watch.is_blocked():
@@ -233,7 +233,7 @@ def tell(watch):
     print("waiting", flush=True)
 """
 WAITING = """
-with WaitWatch(*OURS) as watch:
+with WaitWatch(*WAITING_MODULES) as watch:
     threading.Thread(target=tell, args=[watch]).start()
     {}
 """

@@ -21,6 +21,8 @@ from tests.command_line import Command, running
 from tests.conftest import TIME_UNIT, MakeArtico
 from tests.polling import wait_until
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).resolve().parents[2]
 README = (ROOT / "README.rst").read_text(encoding="utf-8")
 ADDRESS = "http://localhost:9000"

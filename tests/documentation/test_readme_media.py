@@ -6,12 +6,16 @@ import os
 import threading
 from pathlib import Path
 
+import pytest
+
 from artico_sync import ArticoServer, MediaStream
 from tests.call_media import LIMIT, MediaLog, film, pictures, wait_for_color, wait_for_tone
 from tests.command_line import running
 from tests.conftest import MakeArtico
 from tests.documentation.test_readme import block, wait_for_peer
 from tests.media_content import BLUE, GREEN, Film, make_film
+
+pytestmark = pytest.mark.slow
 
 
 def test_show_and_look(server: ArticoServer, make_artico: MakeArtico, tmp_path: Path) -> None:

@@ -136,6 +136,7 @@ def test_no_restart_that_finds_nothing_ends_a_call_early(network: Network) -> No
     assert_usable(ends)
 
 
+@pytest.mark.net
 @pytest.mark.parametrize(
     ("server", "gap"), [(SERVER_APART, 0.0), (SERVER_APART, 3.0), (SERVER, 0.0), (SERVER, 1.0)]
 )

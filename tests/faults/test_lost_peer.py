@@ -149,6 +149,7 @@ def test_a_process_that_sleeps_for_long_loses_its_call(
         assert peer.wait_for("close") in ("failed", "remote")
 
 
+@pytest.mark.net
 @ROLES
 @pytest.mark.parametrize("for_good", [False, True], ids=["for a moment", "for good"])
 def test_a_cable_that_is_pulled(role: str, for_good: bool) -> None:

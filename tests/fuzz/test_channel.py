@@ -20,6 +20,8 @@ from tests.fuzz.profile import fuzzed
 from tests.fuzz.strategies import JSON
 from tests.fuzz.victim import LIMIT, Victim
 
+pytestmark = pytest.mark.slow
+
 
 @pytest.fixture
 def victim() -> Any:

@@ -6,6 +6,8 @@ import pytest
 
 from tests.fuzz.guided import Target, fuzz, targets
 
+pytestmark = pytest.mark.slow
+
 SECONDS = 0.7
 
 

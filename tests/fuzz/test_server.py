@@ -15,6 +15,8 @@ from tests.faults.memory import MIB, resident_memory
 from tests.fuzz.profile import fuzzed
 from tests.polling import wait_until
 
+pytestmark = pytest.mark.slow
+
 METHODS = st.sampled_from([b"GET", b"POST", b"PUT", b"OPTIONS", b"HEAD", b"PRI", b"", b"G\x00T"])
 QUERIES = st.sampled_from(
     [

@@ -19,6 +19,8 @@ from tests.fuzz.profile import fuzzed
 from tests.fuzz.strategies import CANDIDATE_SIGNALS, JSON, SIGNALS, mutations
 from tests.fuzz.victim import Victim
 
+pytestmark = pytest.mark.slow
+
 SETTINGS = Settings()
 
 #: What a browser offers, as Chromium 156 writes it.

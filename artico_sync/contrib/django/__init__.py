@@ -1,4 +1,4 @@
-"""Calls in a Django project; user threads.
+"""Calls in a Django project.
 
 In the settings::
 
@@ -6,8 +6,8 @@ In the settings::
     ARTICO = {"URL": "http://localhost:9000"}
 
 Its keys are `URL`, `ID` (`"shop-{pid}"` gives each process its own), `TOKEN`, `RTC_CONFIG`,
-`CONNECT_TIMEOUT` in seconds, and `OPTIONS`, a mapping of further arguments of `Artico`; all may be
-left out. In a view::
+`CONNECT_TIMEOUT` in seconds, and `OPTIONS`, a mapping of further arguments of `Artico`; all are
+optional. In a view::
 
     from artico_sync.contrib.django import calling
 
@@ -16,8 +16,8 @@ left out. In a view::
             call.send("hello")
             return JsonResponse({"answer": call.recv(timeout=5)})
 
-Incoming calls are served by a function of one's own, on a thread for each, and by a process of its
-own, `manage.py artico_answer shop.calls.answer --id shop`::
+A function of the project serves incoming calls, on one thread per call, in a process of its own:
+`manage.py artico_answer shop.calls.answer --id shop`::
 
     def answer(call, metadata):
         with call.answer():
@@ -38,17 +38,17 @@ __all__ = ["calling", "get_artico"]
 
 
 def get_artico(timeout: float | None = None) -> Artico:
-    """This process's client, made from the setting `ARTICO` and connected when first asked for.
+    """Return the client of this process, made from the setting `ARTICO` and connected at first use.
 
-    Each worker has its own; a process that only watches for changed files never asks, and so never
-    connects. At the exit of the process it hangs up and disconnects. Any thread.
+    Each worker has its own; a process that only watches for changed files does not connect. At the
+    exit of the process it hangs up and disconnects. May be called from any thread.
 
     Example:
         >>> get_artico().state
         'ready'
 
     Args:
-        timeout: Seconds to wait for signalling; else the setting's `CONNECT_TIMEOUT` (10).
+        timeout: Seconds to wait for signaling; else the setting's `CONNECT_TIMEOUT` (10).
 
     Returns:
         The client, connected.
@@ -63,8 +63,8 @@ def get_artico(timeout: float | None = None) -> Artico:
 def calling(
     target: str, metadata: str | None = None, timeout: float | None = 10
 ) -> AbstractContextManager[Call]:
-    """Call a peer for the length of a `with` block, which begins when the call is open and hangs
-    up at its end; any thread.
+    """Call a peer for the duration of a `with` block, which begins when the call is open; its end
+    hangs up. May be called from any thread.
 
     Example:
         >>> with calling("bob", timeout=5) as call:
@@ -74,16 +74,16 @@ def calling(
 
     Args:
         target: The other peer's id.
-        metadata: Given with the call.
-        timeout: Seconds it may ring and connect; None for ever. A call that takes longer is
-            cancelled: the other side stops ringing.
+        metadata: Sent with the call.
+        timeout: Seconds it may ring and connect; None waits without limit. A call that takes
+            longer is canceled: the other side stops ringing.
 
     Returns:
         For `with`: the open `Call`.
 
     Raises:
-        ArticoTimeoutError: Nobody answered in time.
-        CallError: The call came to nothing otherwise: `PeerUnavailableError`, `CallRejectedError`,
+        ArticoTimeoutError: The peer did not answer in time.
+        CallError: The call failed for another reason: `PeerUnavailableError`, `CallRejectedError`,
             `ConnectionFailedError`.
         SignalingError: The server cannot be reached.
         ImproperlyConfigured: The setting `ARTICO` cannot be used.

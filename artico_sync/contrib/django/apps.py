@@ -1,4 +1,4 @@
-"""The application that `INSTALLED_APPS` names: it checks the settings, and connects nothing."""
+"""The application for `INSTALLED_APPS`; it checks the settings and connects nothing."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from django.core.signals import setting_changed
 
 from artico_sync.contrib.django.client import make_artico, settings_client
 
-# Seconds a test that overrides the settings waits for the client of the earlier ones.
-CLOSE_LIMIT = 1.0
+# Limit for closing the client of the previous settings.
+CLOSE_SECONDS = 1.0
 
 
 class ArticoConfig(AppConfig):
@@ -28,7 +28,7 @@ class ArticoConfig(AppConfig):
 
 
 def check_settings(app_configs: object, **options: object) -> list[CheckMessage]:
-    """`manage.py check`: whether the setting `ARTICO` can be used."""
+    """Check the setting `ARTICO`, for `manage.py check`."""
     try:
         make_artico()
     except ImproperlyConfigured as error:
@@ -37,6 +37,6 @@ def check_settings(app_configs: object, **options: object) -> list[CheckMessage]
 
 
 def on_setting_changed(*, setting: str, **options: Any) -> None:
-    """A test overrides the settings: the client of the earlier ones is no good any more."""
+    """Close the client of the previous settings, when a test overrides them."""
     if setting == "ARTICO":
-        settings_client.close(CLOSE_LIMIT)
+        settings_client.close(CLOSE_SECONDS)

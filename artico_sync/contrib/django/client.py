@@ -1,4 +1,4 @@
-"""The client the setting `ARTICO` describes; user threads."""
+"""The client of this process, as described by the setting `ARTICO`."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from django.core.exceptions import ImproperlyConfigured
 from artico_sync.artico import Artico
 from artico_sync.contrib.process_client import ProcessClient
 
-#: What the setting may hold, with the defaults.
+#: The keys of the setting and their defaults.
 DEFAULTS: dict[str, Any] = {
     "URL": None,
     "ID": None,
@@ -24,10 +24,10 @@ DEFAULTS: dict[str, Any] = {
 
 
 def read_settings() -> dict[str, Any]:
-    """The setting `ARTICO`, with the defaults.
+    """Return the setting `ARTICO` with its defaults filled in.
 
     Raises:
-        ImproperlyConfigured: It is no mapping, or has keys nobody knows.
+        ImproperlyConfigured: It is not a mapping, or has unknown keys.
     """
     given = getattr(settings, "ARTICO", {})
     if not isinstance(given, Mapping):
@@ -41,17 +41,17 @@ def read_settings() -> dict[str, Any]:
     return {**DEFAULTS, **given}
 
 
-def make_artico(wanted_id: str | None = None) -> Artico:
-    """An `Artico` as the settings want it, not connected.
+def make_artico(requested_id: str | None = None) -> Artico:
+    """Return an `Artico` made from the settings, not connected.
 
     Args:
-        wanted_id: In place of the setting's `ID`.
+        requested_id: Replaces the `ID` of the setting.
 
     Raises:
-        ImproperlyConfigured: The setting cannot be used; the message says what of it.
+        ImproperlyConfigured: The setting cannot be used; the message says why.
     """
     values = read_settings()
-    peer_id = wanted_id or values["ID"]
+    peer_id = requested_id or values["ID"]
     try:
         return Artico(
             values["URL"],
@@ -65,7 +65,7 @@ def make_artico(wanted_id: str | None = None) -> Artico:
 
 
 class SettingsClient(ProcessClient):
-    """This process's client."""
+    """The client of this process, made from the settings."""
 
     def __init__(self) -> None:
         super().__init__(make_artico)
@@ -75,5 +75,5 @@ class SettingsClient(ProcessClient):
         return super().connected(limit)
 
 
-#: There is one set of settings, and so one client, in a process.
+#: A process has one set of settings, and so one client.
 settings_client = SettingsClient()

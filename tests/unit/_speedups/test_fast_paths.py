@@ -19,6 +19,8 @@ from tests.browser.chromium import find_chromium
 from tests.browser.repetitions import BRIEF_VARIABLE
 from tests.conftest import TIME_UNIT
 
+pytestmark = pytest.mark.slow
+
 ROOT = Path(__file__).parents[3]
 LIMIT = 480
 
@@ -82,6 +84,7 @@ def test_calls(way: str) -> None:
     run_suite(way, "tests/calls/test_call.py")
 
 
+@pytest.mark.browser
 @pytest.mark.timeout(LIMIT + 10)
 @pytest.mark.parametrize("part", range(PARTS))
 @pytest.mark.parametrize("way", ["plain", "uvloop"])

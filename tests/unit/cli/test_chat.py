@@ -13,6 +13,8 @@ from artico_sync import ArticoServer, Call
 from tests.command_line import artico_sync, terminal
 from tests.conftest import TIME_UNIT, MakeArtico
 
+pytestmark = pytest.mark.slow
+
 LEAVING = 0.2 * TIME_UNIT
 # What the interpreter itself takes to end on a machine where other tests run as well.
 EXITING = 2.0 * TIME_UNIT

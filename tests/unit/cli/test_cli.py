@@ -16,6 +16,7 @@ import pytest
 
 from artico_sync import Artico
 from artico_sync.cli import main
+from artico_sync.cli.arguments import parse_arguments, parse_size
 from artico_sync.cli.output import MEANINGS, ExitStatus
 from tests.command_line import artico_sync
 from tests.conftest import TIME_UNIT, MakeArtico
@@ -53,6 +54,7 @@ def test_demo_tells_when_a_step_fails(
     assert "FAILED StepFailed: bob was shown the metadata None" in capsys.readouterr().out
 
 
+@pytest.mark.net
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's network namespaces")
 def test_demo_needs_no_network() -> None:
     alone = ["unshare", "--map-root-user", "--net"]
@@ -163,12 +165,34 @@ def test_each_exit_status_is_documented() -> None:
 
 
 def test_a_turn_server_with_credentials(make_artico: MakeArtico) -> None:
-    from artico_sync.cli.arguments import parse_arguments
-
     options = parse_arguments(["call", "bob", "--ice-server", "turn:turn.example:3478,me,a,b"])
     assert options.rtc_config == {
         "iceServers": [{"urls": ["turn:turn.example:3478"], "username": "me", "credential": "a,b"}]
     }
+
+
+@pytest.mark.parametrize(
+    ("text", "size"),
+    [
+        ("1", 1),
+        ("123 B", 123),
+        ("1k", 1024),
+        ("1.5MiB", 3 * 2**19),
+        ("2G", 2**31),
+        ("2 gb", 2 * 10**9),
+        (" 4T ", 2**42),
+    ],
+)
+def test_sizes(text: str, size: int) -> None:
+    assert parse_size(text) == size
+
+
+@pytest.mark.parametrize(
+    "text", ["", "M", "1.M", "-1", "1e9", "1P", "1 MBit", "1 2", "nan", "٣", "9" * 5000]
+)
+def test_what_is_no_size(text: str) -> None:
+    with pytest.raises(ValueError):
+        parse_size(text)
 
 
 def complete(script: str, *words: str) -> set[str]:

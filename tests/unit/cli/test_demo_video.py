@@ -13,6 +13,8 @@ from artico_sync.cli import demo_video, main
 from artico_sync.cli.demo_video import BARS, BOX_TOP, HEIGHT, WIDTH, pattern, shows
 from tests.command_line import artico_sync, running
 
+pytestmark = pytest.mark.slow
+
 
 def picture_of(path: Path) -> Any:
     with av.open(str(path)) as container:

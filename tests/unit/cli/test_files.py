@@ -10,11 +10,12 @@ import pytest
 
 from artico_sync import ArticoServer
 from artico_sync.cli import main
-from artico_sync.cli.arguments import parse_size
 from artico_sync.files import FileProgress, send_file
 from artico_sync.files.messages import parse_message
 from tests.command_line import artico_sync
 from tests.conftest import TIME_UNIT, MakeArtico
+
+pytestmark = pytest.mark.slow
 
 TIMEOUT = 20.0 * TIME_UNIT
 
@@ -80,30 +81,6 @@ def test_no_more_than_the_limit(server: ArticoServer, tmp_path: Path) -> None:
             assert "no more than 1024 bytes" in alice.err.wait_for("was not sent")
         assert bob.wait() == 0, bob.err.all()
     assert sorted(os.listdir(inbox)) == ["first", "small"]
-
-
-@pytest.mark.parametrize(
-    ("text", "size"),
-    [
-        ("1", 1),
-        ("123 B", 123),
-        ("1k", 1024),
-        ("1.5MiB", 3 * 2**19),
-        ("2G", 2**31),
-        ("2 gb", 2 * 10**9),
-        (" 4T ", 2**42),
-    ],
-)
-def test_sizes(text: str, size: int) -> None:
-    assert parse_size(text) == size
-
-
-@pytest.mark.parametrize(
-    "text", ["", "M", "1.M", "-1", "1e9", "1P", "1 MBit", "1 2", "nan", "٣", "9" * 5000]
-)
-def test_what_is_no_size(text: str) -> None:
-    with pytest.raises(ValueError):
-        parse_size(text)
 
 
 def test_going_on_after_an_interruption(

@@ -13,6 +13,8 @@ from tests.command_line import artico_sync
 from tests.conftest import TIME_UNIT, MakeArtico
 from tests.media_content import make_film
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 20.0 * TIME_UNIT
 
 

@@ -262,6 +262,7 @@ def test_the_command_without_a_server() -> None:
 # the example, in processes of its own
 
 
+@pytest.mark.slow
 def test_the_tests_of_the_example() -> None:
     done = subprocess.run(
         [sys.executable, "-W", "error", "manage.py", "test"],
@@ -314,6 +315,7 @@ def whoami(web: WebProcess) -> str:
     return peer
 
 
+@pytest.mark.slow
 def test_the_example_under_gunicorn(server: ArticoServer) -> None:
     pytest.importorskip("gunicorn")
     command = ["-m", "gunicorn", "-k", "gthread", "-w", "2", "--threads", "4", "--preload"]
@@ -346,6 +348,7 @@ def test_the_example_under_gunicorn(server: ArticoServer) -> None:
     assert "Traceback" not in web.output and "Warning" not in web.output, web.output
 
 
+@pytest.mark.slow
 def test_the_example_under_runserver_which_reloads(server: ArticoServer, tmp_path: Path) -> None:
     project = tmp_path / "project"
     shutil.copytree(EXAMPLE, project, ignore=shutil.ignore_patterns("__pycache__"))

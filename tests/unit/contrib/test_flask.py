@@ -267,6 +267,7 @@ def workers(gunicorn: WebProcess) -> set[str]:
     return found
 
 
+@pytest.mark.slow
 def test_the_example_under_gunicorn(gunicorn: WebProcess, server: ArticoServer) -> None:
     peers = workers(gunicorn)
     assert set(server.peers) == peers
@@ -295,6 +296,7 @@ def test_the_example_under_gunicorn(gunicorn: WebProcess, server: ArticoServer) 
     assert "Traceback" not in gunicorn.output and "Warning" not in gunicorn.output
 
 
+@pytest.mark.slow
 def test_a_view_that_waits_is_finished_before_gunicorn_ends(
     gunicorn: WebProcess, server: ArticoServer
 ) -> None:
@@ -310,6 +312,7 @@ def test_a_view_that_waits_is_finished_before_gunicorn_ends(
     assert status == 0 and seconds < 8 * TIME_UNIT, (seconds, gunicorn.output)
 
 
+@pytest.mark.slow
 def test_a_worker_that_is_killed_is_replaced_by_another_peer(
     gunicorn: WebProcess, server: ArticoServer
 ) -> None:

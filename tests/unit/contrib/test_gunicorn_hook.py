@@ -25,6 +25,8 @@ pytest.importorskip("gunicorn")
 import artico_sync.contrib.flask  # noqa: E402
 from artico_sync.contrib.flask import ArticoExtension  # noqa: E402
 
+pytestmark = pytest.mark.slow
+
 TIMEOUT = 10 * TIME_UNIT
 URL = "http://localhost:9000"
 COMMAND = ["-m", "gunicorn", "-c", "gunicorn.conf.py", "--preload", "-k", "gthread", "-w", "2"]

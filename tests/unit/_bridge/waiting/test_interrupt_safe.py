@@ -18,8 +18,8 @@ from artico_sync._bridge.send_buffer import SendBuffer
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync._bridge.waiting.interrupt_safe import Condition, PriorityQueue, Queue
 from artico_sync.errors import ArticoTimeoutError, NotReadyError
-from tests.interrupts import interrupted_everywhere
 from tests.polling import wait_until
+from tests.unit._bridge.waiting.interrupts import interrupted_everywhere
 
 LIMIT = 10.0
 

@@ -14,26 +14,26 @@ from artico_sync.contrib.django.answering import Answering
 from artico_sync.contrib.django.client import make_artico, read_settings
 from artico_sync.errors import ArticoError
 
-DEFAULT_CALLS = 100
+DEFAULT_MAX_CALLS = 100
 
 
 class Command(BaseCommand):
-    """Calls one's function for each incoming call, on a thread of its own."""
+    """Runs a function of the project for each incoming call, on a thread of its own."""
 
-    help = "Serve incoming calls with a function of yours, until Ctrl-C or SIGTERM."
+    help = "Serve incoming calls with a function of the project, until Ctrl-C or SIGTERM."
 
     def add_arguments(self, parser: CommandParser) -> None:
         parser.add_argument(
             "handler",
-            help="Dotted path of a function that takes the call, and its metadata if it wants. It"
-            " may block. A call it has not answered when it returns is rejected.",
+            help="Dotted path of a function that takes the call, and optionally its metadata. It"
+            " may block. A call that it has not answered when it returns is rejected.",
         )
         parser.add_argument("--id", help="Peer id, in place of the one in the settings.")
         parser.add_argument(
             "--calls",
             type=int,
-            default=DEFAULT_CALLS,
-            help=f"Calls served at once ({DEFAULT_CALLS}); more are rejected.",
+            default=DEFAULT_MAX_CALLS,
+            help=f"Calls served at once ({DEFAULT_MAX_CALLS}); more are rejected.",
         )
 
     def handle(self, *args: object, **options: Any) -> None:
@@ -45,12 +45,12 @@ class Command(BaseCommand):
             answering = Answering(rtco, handler, options["calls"])
         except TypeError as error:
             raise CommandError(f"{options['handler']}: {error}.") from error
-        with stop_on_signals() as asked:
+        with stop_on_signals() as stop:
             try:
                 rtco.connect(read_settings()["CONNECT_TIMEOUT"])
                 self.stdout.write(f"Answering calls to {rtco.id} (Ctrl-C ends it).")
                 self.stdout.flush()
-                while not asked.wait(MAIN_THREAD_POLL_INTERVAL):
+                while not stop.wait(MAIN_THREAD_POLL_INTERVAL):
                     continue
             except ArticoError as error:
                 raise CommandError(str(error)) from error
