@@ -30,7 +30,7 @@ from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc.ice.candidates import CandidateSignal
 from artico_sync._webrtc.peer_connection import PeerConnection
 from artico_sync._webrtc.sdp.media_sections import RemoteChange
-from artico_sync._webrtc.sdp.outcome import AnswerTo, Outcome
+from artico_sync._webrtc.sdp.offer_answer import AnswerTo, Outcome
 from artico_sync._webrtc.sdp.parser import RemoteDescription, parse_description
 
 logger = logging.getLogger(__name__)

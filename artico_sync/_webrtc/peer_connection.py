@@ -22,14 +22,23 @@ from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc.bundled_connection import BundledConnection
 from artico_sync._webrtc.ice.candidates import CandidateSignal, candidate_signal
 from artico_sync._webrtc.rtp.transceiver_set import TransceiverSet
-from artico_sync._webrtc.sdp.local_tracks import LocalTracks
-from artico_sync._webrtc.sdp.media_sections import MediaSection, PlannedSection, RemoteChange
-from artico_sync._webrtc.sdp.offer_answer import apply_answer, identifiers_in_use, plan_answer
-from artico_sync._webrtc.sdp.outcome import AnswerTo, Outcome
+from artico_sync._webrtc.sdp.media_sections import (
+    LocalTracks,
+    MediaSection,
+    PlannedSection,
+    RemoteChange,
+)
+from artico_sync._webrtc.sdp.offer_answer import (
+    AnswerTo,
+    Outcome,
+    StaleOffer,
+    apply_answer,
+    plan_answer,
+    rtp_ids_in_use,
+)
 from artico_sync._webrtc.sdp.parser import DescriptionError, RemoteDescription
-from artico_sync._webrtc.sdp.recycling import retire_in_answer, retire_in_offer
+from artico_sync._webrtc.sdp.recycling import reject_unused_in_answer, reject_unused_in_offer
 from artico_sync._webrtc.sdp.rtp_ids import RtpIdAllocator
-from artico_sync._webrtc.sdp.stale_offer import StaleOffer
 from artico_sync._webrtc.sdp.writer import ORIGIN, DescriptionWriter
 
 logger = logging.getLogger(__name__)
@@ -144,13 +153,15 @@ class PeerConnection(BundledConnection):
         ]
         if self._stale_offer.follows(self._sections):
             plan = self._stale_offer.repeat(plan)
-        with_data = any(p.accepted and p.line.kind == "application" for p in plan)
+        with_data = any(p.accepted and p.section.kind == "application" for p in plan)
         if self._transports.sctp is not None and not with_data:
-            plan.append(PlannedSection(MediaSection(self._new_mid(), "application", ours=True)))
-        self._local_tracks.plan(
+            plan.append(
+                PlannedSection(MediaSection(self._new_mid(), "application", locally_offered=True))
+            )
+        self._local_tracks.assign_sections(
             plan, self._rtp_ids.copy(), self._new_mid, self._settings.maximum_media_lines
         )
-        retire_in_offer(plan, peer_is_artico_sync=self.peer_is_artico_sync)
+        reject_unused_in_offer(plan, peer_is_artico_sync=self.peer_is_artico_sync)
         return plan
 
     def _new_mid(self) -> str:
@@ -243,9 +254,9 @@ class PeerConnection(BundledConnection):
         names them, for the end of the matter: it needs another offer to send them.
         """
         return any(
-            planned.sends and planned.line.transceiver is None and section.stream_ids
-            for planned, section in zip(self._pending_plan, answer.lines, strict=False)
-            if planned.line.is_media and not section.sends
+            planned.sends and planned.section.transceiver is None and section.stream_ids
+            for planned, section in zip(self._pending_plan, answer.sections, strict=False)
+            if planned.section.is_media and not section.sends
         )
 
     async def _apply_to_stale(self, answer: RemoteDescription, *, restart_ice: bool) -> Outcome:
@@ -265,7 +276,7 @@ class PeerConnection(BundledConnection):
         pending, ufrag = self._pending_plan, self._transports.username
         if self.signaling_state == "have-local-offer":
             self._forget_offer()
-        remaining = [planned.line for planned in plan]
+        remaining = [planned.section for planned in plan]
         changes = [
             change
             for section in self._sections
@@ -340,7 +351,7 @@ class PeerConnection(BundledConnection):
             dtls.set_role("server" if offer.dtls and offer.dtls.role == "client" else "client")
         if fresh:
             self._stale_offer = StaleOffer()
-            retire_in_answer(plan, offer)
+            reject_unused_in_answer(plan, offer)
         answer = self._writer.answer(plan, offer)
         self._set_state("stable")
         changes = await self._apply_plan(plan, offer)
@@ -380,10 +391,10 @@ class PeerConnection(BundledConnection):
         """Apply a plan; nothing may fail from here on."""
         restarts, returns = self._restarts_ice(remote), self._returns_to_old_path(remote)
         changes: list[RemoteChange] = []
-        self._sections = [planned.line for planned in plan]
-        for planned, theirs in zip(plan, remote.lines, strict=True):
-            section = planned.line
-            section.remote_line, section.rejected = theirs, not planned.accepted
+        self._sections = [planned.section for planned in plan]
+        for planned, theirs in zip(plan, remote.sections, strict=True):
+            section = planned.section
+            section.remote_section, section.rejected = theirs, not planned.accepted
             if section.is_media and planned.accepted:
                 changes += self._media.accept(planned, theirs)
             elif section.is_media:
@@ -392,8 +403,8 @@ class PeerConnection(BundledConnection):
                 self._transports.negotiate_data(theirs)
                 self._data_transport()
         self._remote = remote
-        rtp_ids = identifiers_in_use(self._sections, remote)
-        rtp_ids.recall(self._rtp_ids)
+        rtp_ids = rtp_ids_in_use(self._sections, remote)
+        rtp_ids.reserve_from(self._rtp_ids)
         self._rtp_ids = rtp_ids
         if remote.ice is not None and remote.dtls is not None:
             await self._apply_credentials(remote, remote.ice, restarts=restarts, returns=returns)
@@ -436,7 +447,7 @@ class PeerConnection(BundledConnection):
         await self._transports.ice.addRemoteCandidate(candidate)
 
     def _on_local_candidate(self, candidate: RTCIceCandidate) -> None:
-        sections = [planned.line for planned in self._pending_plan] or self._sections
+        sections = [planned.section for planned in self._pending_plan] or self._sections
         ufrag = self._transports.username
         if self.on_candidate is None or self.closing or ufrag is None:
             return

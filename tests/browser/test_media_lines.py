@@ -12,7 +12,7 @@ import re
 
 import pytest
 
-from artico_sync._webrtc.sdp.recycling import SPARE_LINES
+from artico_sync._webrtc.sdp.recycling import SPARE_SECTIONS
 from tests.browser.chromium import Chromium
 from tests.browser.repetitions import rounds
 from tests.browser.tab import INITIATORS, Tab, agree, read, with_browser
@@ -21,7 +21,7 @@ from tests.negotiating import End, Signal, Still, until
 ROUNDS = rounds(20)
 KINDS = (["audio"], ["video"], ["audio", "video"])
 #: The data channel, what is shared, what was shared a moment ago, and the reserve of each kind.
-MOST = 1 + 6 + 6 + 2 * SPARE_LINES
+MOST = 1 + 6 + 6 + 2 * SPARE_SECTIONS
 
 
 async def media_lines(tab: Tab) -> int:
@@ -120,7 +120,7 @@ def test_tracks_added_while_m_lines_are_given_up_are_not_lost(
     """A page's `addTrack` takes a transceiver that an offer on its way to it is going to stop."""
 
     async def test(tab: Tab, end: End) -> None:
-        gone = [Still("video") for _ in range(SPARE_LINES + 3)]
+        gone = [Still("video") for _ in range(SPARE_SECTIONS + 3)]
         for track in gone:
             end.negotiation.add_track(track, "gone")
         await tab.settle()
@@ -134,13 +134,13 @@ def test_tracks_added_while_m_lines_are_given_up_are_not_lost(
         end.negotiation.add_track(video, "x")
         await until(lambda: held)
         assert re.findall(r"^m=video (\d+)", held[0]["data"]["sdp"], re.M).count("0") == 3
-        kinds = ["video"] * SPARE_LINES
+        kinds = ["video"] * SPARE_SECTIONS
         stream = await tab.evaluate("(kinds) => peer.share('y', kinds)", kinds)
         end.deliver = deliver
         for signal in held:
             deliver(signal)
         await tab.settle()
-        assert list(end.streams.values()) == [stream] * SPARE_LINES
+        assert list(end.streams.values()) == [stream] * SPARE_SECTIONS
         await tab.decodes(video)
         await read(end, stream)
 

@@ -22,7 +22,7 @@ from artico_sync._webrtc.rtp.receiver import RtpReceiver
 from artico_sync._webrtc.rtp.sender import RtpSender
 from artico_sync._webrtc.rtp.transceiver import Transceiver
 from artico_sync._webrtc.sdp.media_sections import (
-    LocalTrack,
+    LocalTrackBinding,
     MediaSection,
     PlannedSection,
     RemoteChange,
@@ -64,7 +64,7 @@ class TransceiverSet:
         self._starting = asyncio.Lock()
         self._ages = itertools.count()
 
-    def new_sender(self, local: LocalTrack) -> RtpSender:
+    def new_sender(self, local: LocalTrackBinding) -> RtpSender:
         """Return a sender for a track that will be offered."""
         sender = RtpSender(local.track, self._transports.dtls)
         sender.stream_id, sender.track_id = local.stream_id, local.track_id
@@ -74,58 +74,58 @@ class TransceiverSet:
 
     def accept(self, planned: PlannedSection, remote: RemoteSection) -> list[RemoteChange]:
         """Use an m-section in the directions of the description."""
-        line = planned.line
-        line.codecs, line.extensions = planned.codecs, planned.extensions
-        transceiver = line.transceiver or self._new_transceiver(line, planned.sender)
+        section = planned.section
+        section.codecs, section.extensions = planned.codecs, planned.extensions
+        transceiver = section.transceiver or self._new_transceiver(section, planned.sender)
         if planned.sender is not None and transceiver.sender is not planned.sender:
             self._replace_sender(transceiver, planned.sender)
         local = planned.local
         if local is not None:
-            local.line = line
-            line.local_track_id = local.track_id
+            local.section = section
+            section.local_track_id = local.track_id
             if local.removed:
                 transceiver.sender.replace_track(None)
             else:
-                line.local = local
-        was_sending, line.sending = line.sending, planned.sends and remote.receives
-        line.receiving = remote.sends
-        line.used_by_peer = line.used_by_peer or remote.sends
-        if was_sending and not line.sending and line.local is None:
-            self._replace_sender(transceiver, RtpSender(line.kind, self._transports.dtls))
-        changes = self._follow_remote(line, remote)
-        transceiver.set_direction(sending=line.sending, receiving=line.receiving)
+                section.local = local
+        was_sending, section.sending = section.sending, planned.sends and remote.receives
+        section.receiving = remote.sends
+        section.used_by_peer = section.used_by_peer or remote.sends
+        if was_sending and not section.sending and section.local is None:
+            self._replace_sender(transceiver, RtpSender(section.kind, self._transports.dtls))
+        changes = self._follow_remote(section, remote)
+        transceiver.set_direction(sending=section.sending, receiving=section.receiving)
         return changes
 
     def reject(self, planned: PlannedSection) -> list[RemoteChange]:
         """Stop using an m-section that either side has rejected."""
-        line = planned.line
+        section = planned.section
         if planned.local is not None:
-            logger.warning("the peer rejected the local %s track", line.kind)
-            planned.local.line = line
-        removed = self._remove_remote(line)
-        line.sending = line.receiving = False
-        line.local = None
-        transceiver, line.transceiver = line.transceiver, None
+            logger.warning("the peer rejected the local %s track", section.kind)
+            planned.local.section = section
+        removed = self._remove_remote(section)
+        section.sending = section.receiving = False
+        section.local = None
+        transceiver, section.transceiver = section.transceiver, None
         if transceiver is not None:
             transceiver.sender.replace_track(None)
             self._transceivers.remove(transceiver)
             self._spawn(transceiver.stop())
         return removed
 
-    def _follow_remote(self, line: MediaSection, remote: RemoteSection) -> list[RemoteChange]:
+    def _follow_remote(self, section: MediaSection, remote: RemoteSection) -> list[RemoteChange]:
         name = (remote.stream_ids, remote.track_id) if remote.sends else None
-        if name == line.remote_name:
+        if name == section.remote_name:
             return []
-        changes = self._remove_remote(line)
+        changes = self._remove_remote(section)
         if name is not None:
-            changes.append(self._add_remote(line, remote))
+            changes.append(self._add_remote(section, remote))
         return changes
 
-    def _add_remote(self, line: MediaSection, remote: RemoteSection) -> RemoteTrackAdded:
-        transceiver = line.transceiver
+    def _add_remote(self, section: MediaSection, remote: RemoteSection) -> RemoteTrackAdded:
+        transceiver = section.transceiver
         assert transceiver is not None
         if transceiver.receiver.track is not None:
-            fresh = RtpReceiver(line.kind, self._transports.dtls)
+            fresh = RtpReceiver(section.kind, self._transports.dtls)
             fresh.reports.ssrc = transceiver.sender.ssrc
             transceiver.receiver = fresh
         receiver = transceiver.receiver
@@ -133,31 +133,31 @@ class TransceiverSet:
         # As in browsers, a track without a stream arrives in a stream of its own.
         stream_id = remote.stream_ids[0] if remote.stream_ids else random_id()
         track = receiver.renew_track(track_id)
-        line.remote = RemoteTrackAdded(track, line.kind, track_id, stream_id, line.mid)
-        line.remote_name = (remote.stream_ids, remote.track_id)
-        return line.remote
+        section.remote = RemoteTrackAdded(track, section.kind, track_id, stream_id, section.mid)
+        section.remote_name = (remote.stream_ids, remote.track_id)
+        return section.remote
 
-    def _remove_remote(self, line: MediaSection) -> list[RemoteChange]:
-        gone, line.remote, line.remote_name = line.remote, None, None
-        if gone is None or line.transceiver is None:
+    def _remove_remote(self, section: MediaSection) -> list[RemoteChange]:
+        gone, section.remote, section.remote_name = section.remote, None, None
+        if gone is None or section.transceiver is None:
             return []
-        receiver = line.transceiver.receiver
+        receiver = section.transceiver.receiver
         receiver.enabled = False
         self._spawn(_end_receiver(receiver, gone.track))
         return [RemoteTrackRemoved(gone.track, gone.kind, gone.track_id, gone.stream_id, gone.mid)]
 
     # Transceivers
 
-    def _new_transceiver(self, line: MediaSection, sender: RtpSender | None) -> Transceiver:
+    def _new_transceiver(self, section: MediaSection, sender: RtpSender | None) -> Transceiver:
         dtls = self._transports.dtls
         transceiver = Transceiver(
-            kind=line.kind,
-            mid=line.mid,
-            sender=sender or RtpSender(line.kind, dtls),
-            receiver=RtpReceiver(line.kind, dtls),
+            kind=section.kind,
+            mid=section.mid,
+            sender=sender or RtpSender(section.kind, dtls),
+            receiver=RtpReceiver(section.kind, dtls),
         )
         transceiver.receiver.reports.ssrc = transceiver.sender.ssrc
-        line.transceiver, line.age = transceiver, next(self._ages)
+        section.transceiver, section.use_order = transceiver, next(self._ages)
         self._transceivers.append(transceiver)
         return transceiver
 
@@ -170,48 +170,48 @@ class TransceiverSet:
 
     # Running
 
-    async def start(self, lines: list[MediaSection]) -> None:
+    async def start(self, sections: list[MediaSection]) -> None:
         """Start negotiated senders and receivers, and update those that run."""
         async with self._starting:
-            for line in lines:
-                if not self._transports.connected or line.transceiver is None:
+            for section in sections:
+                if not self._transports.connected or section.transceiver is None:
                     continue
-                if line.sending:
-                    await line.transceiver.sender.send(self._send_parameters(line))
-                if line.receiving and line.remote is not None:
-                    await self._start_receiver(line, line.transceiver.receiver)
+                if section.sending:
+                    await section.transceiver.sender.send(self._send_parameters(section))
+                if section.receiving and section.remote is not None:
+                    await self._start_receiver(section, section.transceiver.receiver)
 
-    async def _start_receiver(self, line: MediaSection, receiver: Any) -> None:
-        await receiver.receive(receive_parameters(line))
-        assert line.remote_line is not None
+    async def _start_receiver(self, section: MediaSection, receiver: Any) -> None:
+        await receiver.receive(receive_parameters(section))
+        assert section.remote_section is not None
         # The parameters leave out the sources of retransmissions, which would then be routed by
         # payload type; that fails as soon as two m-sections use the same one.
         self._transports.dtls.router.register_receiver(
             receiver,
-            ssrcs=[entry.ssrc for entry in line.remote_line.media.ssrc],
-            payload_types=payload_types(line.codecs),
-            mid=line.mid,
+            ssrcs=[entry.ssrc for entry in section.remote_section.media.ssrc],
+            payload_types=payload_types(section.codecs),
+            mid=section.mid,
         )
 
-    def _send_parameters(self, line: MediaSection) -> RTCRtpSendParameters:
-        assert line.transceiver is not None
+    def _send_parameters(self, section: MediaSection) -> RTCRtpSendParameters:
+        assert section.transceiver is not None
         parameters = RTCRtpSendParameters(
-            codecs=line.codecs, headerExtensions=line.extensions, muxId=line.mid
+            codecs=section.codecs, headerExtensions=section.extensions, muxId=section.mid
         )
         parameters.rtcp = RTCRtcpParameters(
-            cname=self._cname, ssrc=line.transceiver.sender.ssrc, mux=True
+            cname=self._cname, ssrc=section.transceiver.sender.ssrc, mux=True
         )
         return parameters
 
 
-def receive_parameters(line: MediaSection) -> RTCRtpReceiveParameters:
+def receive_parameters(section: MediaSection) -> RTCRtpReceiveParameters:
     """Return the parameters to receive the peer's track of an m-section with."""
-    assert line.remote_line is not None
-    media = line.remote_line.media
+    assert section.remote_section is not None
+    media = section.remote_section.media
     parameters = RTCRtpReceiveParameters(
-        codecs=line.codecs,
-        headerExtensions=line.extensions,
-        muxId=line.mid,
+        codecs=section.codecs,
+        headerExtensions=section.extensions,
+        muxId=section.mid,
         rtcp=media.rtp.rtcp,
     )
     sources = [entry.ssrc for entry in media.ssrc]
@@ -222,8 +222,8 @@ def receive_parameters(line: MediaSection) -> RTCRtpReceiveParameters:
         if group.semantic == "FID" and len(group.items) == 2:
             primary, retransmission = int(group.items[0]), int(group.items[1])
             break
-    with_retransmission = {codec.parameters.get("apt") for codec in line.codecs if is_rtx(codec)}
-    for codec in line.codecs:
+    with_retransmission = {codec.parameters.get("apt") for codec in section.codecs if is_rtx(codec)}
+    for codec in section.codecs:
         if not is_rtx(codec) and codec.payloadType is not None:
             encoding = RTCRtpDecodingParameters(ssrc=primary, payloadType=codec.payloadType)
             if retransmission is not None and codec.payloadType in with_retransmission:

@@ -1,7 +1,7 @@
-"""Session descriptions as the peer sends them: read, checked, limited; loop thread, no state.
+"""Parsing and validation of the peer's session descriptions (RFC 8866, RFC 8829).
 
-aiortc's parser trusts its input. Everything from the network goes through `parse_description`,
-which refuses what could harm and drops single lines the parser would stumble over.
+aiortc's parser trusts its input. `parse_description` limits the size of a description, refuses what
+could do damage, and drops the lines that the parser cannot read.
 """
 
 from __future__ import annotations
@@ -21,13 +21,14 @@ from artico_sync._webrtc.sdp.rtp_ids import EXTENSION_IDS, PAYLOAD_TYPES
 
 logger = logging.getLogger(__name__)
 
-#: Most lines of one media section; Chromium's largest has about 150.
+#: Maximum number of lines of an m-section; the largest of Chromium has about 150.
 MAXIMUM_SECTION_LINES = 600
-MAXIMUM_LINE = 4096
+#: Maximum number of characters of a line.
+MAXIMUM_LINE_LENGTH = 4096
 MEDIA_KINDS = ("audio", "video")
 FINGERPRINT_ALGORITHMS = ("sha-256", "sha-384", "sha-512")
-#: The feedback some codec of ours can use; any other only costs, for the parser holds each against
-#: every codec.
+#: The RTCP feedback that a supported codec can use. Other feedback is dropped because the parser
+#: compares each with every codec.
 FEEDBACK = frozenset(
     " ".join(filter(None, (feedback.type, feedback.parameter)))
     for codecs in CODECS.values()
@@ -35,7 +36,7 @@ FEEDBACK = frozenset(
     for feedback in codec.rtcpFeedback
 )
 
-#: As long as fits the header extension that carries it.
+#: At most as long as the header extension for it (RFC 8843 15).
 _MID = re.compile(r"[!#-'*+\-.0-9A-Z^-~]{1,16}")
 _MEDIA_LINE = re.compile(r"m=([a-z]{1,16}) ([0-9]{1,5}) ([A-Z/]{3,32}) ([^ ].*)")
 _NUMBER = re.compile(r"[0-9]{1,10}")
@@ -48,15 +49,15 @@ class DescriptionError(ValueError):
 
 @dataclass
 class RemoteSection:
-    """One m-line of a remote description."""
+    """An m-section of a remote description."""
 
     mid: str
     kind: str
     media: sdp.MediaDescription
     rejected: bool
-    #: From the peer's point of view.
+    #: The direction as seen by the peer.
     direction: str
-    #: The stream ids and the track id, None where the peer names none.
+    #: The stream ids and the track id, None if the peer gives none.
     stream_ids: tuple[str, ...] = ()
     track_id: str | None = None
 
@@ -71,18 +72,18 @@ class RemoteSection:
 
 @dataclass
 class RemoteDescription:
-    """A remote offer or answer that is well formed in itself."""
+    """A remote offer or answer that is valid in itself."""
 
     type: str
-    lines: list[RemoteSection]
+    sections: list[RemoteSection]
     bundle: tuple[str, ...]
-    #: None when every m-line is rejected.
+    #: None if every m-section is rejected.
     ice: RTCIceParameters | None
     dtls: RTCDtlsParameters | None
     candidates: list[RTCIceCandidate] = field(default_factory=list)
-    #: The origin line, by which our own kind is known.
+    #: The origin line, by which an artico_sync peer is recognized.
     origin: str = ""
-    #: The same for the very same text only.
+    #: A hash of the text.
     identity: int = 0
 
     @property
@@ -93,10 +94,10 @@ class RemoteDescription:
 
 
 def parse_description(kind: object, text: object, settings: Settings) -> RemoteDescription:
-    """Read an offer or answer.
+    """Parse an offer or answer.
 
     Raises:
-        DescriptionError: It is no description, is too large, or lacks what every one needs.
+        DescriptionError: The text is not a description, is too large, or is incomplete.
     """
     if kind not in ("offer", "answer") or not isinstance(kind, str):
         raise DescriptionError(f"unknown type of description: {kind!r:.40}")
@@ -110,8 +111,8 @@ def parse_description(kind: object, text: object, settings: Settings) -> RemoteD
     try:
         parsed = sdp.SessionDescription.parse(joined + "\r\n")
     except Exception as error:
-        # The parser indexes, asserts and converts as it goes: on bad input it raises almost
-        # anything. Nothing has been touched yet, so all of it means the same.
+        # Any exception, because the parser raises what its indexing, assertions and conversions
+        # happen to raise. Nothing has been changed yet.
         raise DescriptionError(f"unreadable description: {error!r:.200}") from error
     description = _assemble(kind, parsed, sections)
     description.identity = hash(text)
@@ -125,8 +126,8 @@ def _split(text: str, maximum: int) -> tuple[list[str], list[list[str]]]:
     session: list[str] = []
     sections: list[list[str]] = []
     for line in lines:
-        if len(line) > MAXIMUM_LINE:
-            raise DescriptionError("the description has a line without end")
+        if len(line) > MAXIMUM_LINE_LENGTH:
+            raise DescriptionError("the description has a line that is too long")
         if line.startswith("m="):
             sections.append([line])
         elif line:
@@ -134,7 +135,7 @@ def _split(text: str, maximum: int) -> tuple[list[str], list[list[str]]]:
         if len(sections) > maximum or len((sections or [session])[-1]) > MAXIMUM_SECTION_LINES:
             raise DescriptionError("the description has too many lines")
     if not sections:
-        raise DescriptionError("the description has no m-line")
+        raise DescriptionError("the description has no m-section")
     return session, sections
 
 
@@ -144,19 +145,19 @@ def _attribute(line: str) -> tuple[str, str]:
 
 
 def _clean_session(lines: list[str]) -> list[str]:
-    kept = []
+    cleaned = []
     for line in lines:
         if line[:2] in ("v=", "o=", "s=", "t="):
-            kept.append(line)
+            cleaned.append(line)
         elif line.startswith("a="):
             name, value = _attribute(line)
-            if _readable(name, value, frozenset()):
-                kept.append(line)
-    return kept
+            if _is_readable(name, value, frozenset()):
+                cleaned.append(line)
+    return cleaned
 
 
 def _clean_section(lines: list[str]) -> list[str]:
-    """Leave out what the parser would raise for and what we do not need of it."""
+    """Return the lines of an m-section that aiortc's parser can read and that are needed."""
     match = _MEDIA_LINE.fullmatch(lines[0].rstrip())
     if match is None:
         raise DescriptionError(f"unreadable m-line: {lines[0]!r:.80}")
@@ -169,12 +170,12 @@ def _clean_section(lines: list[str]) -> list[str]:
         for name, value in (_attribute(line) for line in lines[1:])
         if name == "rtpmap"
     ).intersection(PAYLOAD_TYPES)
-    kept = [lines[0].rstrip()]
+    cleaned = [lines[0].rstrip()]
     mapped: set[int] = set()
     feedback: set[str] = set()
     for line in lines[1:]:
         name, value = _attribute(line)
-        if not line.startswith("a=") or not _readable(name, value, payload_types):
+        if not line.startswith("a=") or not _is_readable(name, value, payload_types):
             continue
         if name == "rtpmap":
             number = _number(value.split(" ", 1)[0])
@@ -190,20 +191,20 @@ def _clean_section(lines: list[str]) -> list[str]:
             feedback.add(line)
         elif name == "extmap":
             line = "a=extmap:" + " ".join(value.split()[:2])
-        kept.append(line)
-    return kept
+        cleaned.append(line)
+    return cleaned
 
 
 def _number(text: str) -> int | None:
     return int(text) if _NUMBER.fullmatch(text) else None
 
 
-def _readable(name: str, value: str, payload_types: frozenset[int | None]) -> bool:
-    """Whether aiortc's parser can take the attribute."""
+def _is_readable(name: str, value: str, payload_types: frozenset[int | None]) -> bool:
+    """Return True if aiortc's parser can read an attribute, and it is needed."""
     words = value.split()
     match name:
         case "candidate" | "end-of-candidates" | "rtcp" | "sctpmap":
-            return False  # candidates are read by ourselves, the others mean nothing here
+            return False  # candidates are parsed separately, the others are not needed
         case "extmap":
             return len(words) >= 2 and _number(words[0].partition("/")[0]) in EXTENSION_IDS
         case "fmtp":
@@ -227,16 +228,16 @@ def _assemble(
     kind: str, parsed: sdp.SessionDescription, sections: list[list[str]]
 ) -> RemoteDescription:
     bundle = next((group.items for group in parsed.group if group.semantic == "BUNDLE"), [])
-    lines: list[RemoteSection] = []
+    remote_sections: list[RemoteSection] = []
     seen: set[str] = set()
     for media, section in zip(parsed.media, sections, strict=True):
         mid = media.rtp.muxId
         if not mid or not _MID.fullmatch(mid) or mid in seen:
-            raise DescriptionError("an m-line without a mid of its own")
+            raise DescriptionError("an m-section without a mid of its own")
         seen.add(mid)
         rejected = media.port == 0 and "a=bundle-only" not in section
         stream_ids, track_id = _read_msid(section, media)
-        lines.append(
+        remote_sections.append(
             RemoteSection(
                 mid=mid,
                 kind=media.kind,
@@ -247,10 +248,10 @@ def _assemble(
                 track_id=track_id,
             )
         )
-    tagged = _transport_line(lines, tuple(str(item) for item in bundle))
+    tagged = _transport_section(remote_sections, tuple(str(item) for item in bundle))
     description = RemoteDescription(
         type=kind,
-        lines=lines,
+        sections=remote_sections,
         bundle=tuple(str(item) for item in bundle),
         ice=None if tagged is None else tagged.media.ice,
         dtls=None if tagged is None else tagged.media.dtls,
@@ -258,18 +259,22 @@ def _assemble(
     )
     if tagged is not None:
         _check_transport(description)
-        description.candidates = _read_candidates(sections, lines, description.bundle, tagged)
+        description.candidates = _read_candidates(
+            sections, remote_sections, description.bundle, tagged
+        )
     return description
 
 
-def _transport_line(lines: list[RemoteSection], bundle: tuple[str, ...]) -> RemoteSection | None:
-    """The m-line whose transport carries all: the first of the BUNDLE group still in use."""
-    usable = {line.mid: line for line in lines if not line.rejected}
+def _transport_section(
+    sections: list[RemoteSection], bundle: tuple[str, ...]
+) -> RemoteSection | None:
+    """Return the m-section with the transport for all: the first of the BUNDLE group in use."""
+    usable = {section.mid: section for section in sections if not section.rejected}
     ordered = [usable[mid] for mid in bundle if mid in usable] or list(usable.values())
     complete = [
-        line
-        for line in ordered
-        if line.media.dtls and line.media.ice and line.media.ice.usernameFragment
+        section
+        for section in ordered
+        if section.media.dtls and section.media.ice and section.media.ice.usernameFragment
     ]
     return next(iter(complete or ordered), None)
 
@@ -283,7 +288,7 @@ def _check_transport(description: RemoteDescription) -> None:
     if dtls is None:
         raise DescriptionError("the DTLS setup attribute is missing")
     if not any(f.algorithm.lower() in FINGERPRINT_ALGORITHMS for f in dtls.fingerprints):
-        raise DescriptionError("there is no DTLS fingerprint of a known kind")
+        raise DescriptionError("there is no DTLS fingerprint of a supported algorithm")
     if description.type == "answer" and dtls.role not in ("client", "server"):
         raise DescriptionError("an answer must be 'active' or 'passive'")
 
@@ -291,7 +296,7 @@ def _check_transport(description: RemoteDescription) -> None:
 def _read_msid(
     section: list[str], media: sdp.MediaDescription
 ) -> tuple[tuple[str, ...], str | None]:
-    """The streams and the track an m-line names, `-` standing for no stream."""
+    """Return the stream ids and the track id of an m-section; `-` stands for no stream."""
     values = [line[len("a=msid:") :] for line in section if line.startswith("a=msid:")]
     if not values:
         values = [ssrc.msid for ssrc in media.ssrc if ssrc.msid]
@@ -308,25 +313,25 @@ def _read_msid(
 
 def _read_candidates(
     sections: list[list[str]],
-    lines: list[RemoteSection],
+    remote_sections: list[RemoteSection],
     bundle: tuple[str, ...],
     tagged: RemoteSection,
 ) -> list[RTCIceCandidate]:
     found: list[RTCIceCandidate] = []
     seen: set[str] = set()
-    for line, section in zip(lines, sections, strict=True):
-        if line is not tagged and line.mid not in bundle:
+    for remote, lines in zip(remote_sections, sections, strict=True):
+        if remote is not tagged and remote.mid not in bundle:
             continue
-        for text in section:
+        for text in lines:
             if not text.startswith("a=candidate:") or text in seen:
                 continue
             seen.add(text)
             try:
                 candidate = parse_candidate_attribute(text[2:])
             except ValueError as error:
-                logger.debug("left out a candidate of a description: %s", error)
+                logger.debug("dropped a candidate of a description: %s", error)
                 continue
             if candidate is not None:
-                candidate.sdpMid = line.mid
+                candidate.sdpMid = remote.mid
                 found.append(candidate)
     return found

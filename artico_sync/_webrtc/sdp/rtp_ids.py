@@ -1,7 +1,7 @@
-"""Payload types and header-extension ids of one connection; loop thread.
+"""Payload types and header extension ids of one connection.
 
-All m-lines share one transport, so each number may have one meaning only, for as long as the
-connection lives: Chromium's tab crashes when a re-offer gives one another meaning.
+All m-sections share one transport, so each number has one meaning as long as the connection lives:
+a tab of Chromium crashes when a new offer changes it.
 """
 
 from __future__ import annotations
@@ -14,9 +14,9 @@ from aiortc.rtcpeerconnection import is_codec_compatible
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpHeaderExtensionParameters
 from aiortc.rtp import DYNAMIC_PAYLOAD_TYPES
 
-#: What can be told from RTCP on one port (RFC 5761).
+#: Payload types that differ from RTCP packet types on one port (RFC 5761 4).
 PAYLOAD_TYPES = frozenset((*range(64), *range(96, 128)))
-#: What fits a two-byte header, and what fits the one-byte header that we write (RFC 8285).
+#: Ids for two-byte headers, and for the one-byte headers that are sent (RFC 8285).
 EXTENSION_IDS = range(1, 256)
 SHORT_EXTENSION_IDS = range(1, 15)
 
@@ -24,67 +24,67 @@ _MID = "urn:ietf:params:rtp-hdrext:sdes:mid"
 _AUDIO_LEVEL = "urn:ietf:params:rtp-hdrext:ssrc-audio-level"
 _SEND_TIME = "http://www.webrtc.org/experiments/rtp-hdrext/abs-send-time"
 
-#: Ids for where nothing has been negotiated. Both sides may offer at once, and Chromium, giving
-#: way, holds our ids against those of the offer it takes back. It numbers in the order in which
-#: it meets the extensions: 2 is always abs-send-time, 9 is sdes:mid or nothing, 12 is nothing.
+#: Ids for the first negotiation. In glare Chromium compares the ids with those of the offer that it
+#: rolls back. It assigns ids in the order of its extensions: 2 is always abs-send-time, 9 is
+#: sdes:mid or unused, 12 is unused.
 _EXTENSION_IDS = {_MID: 9, _SEND_TIME: 2, _AUDIO_LEVEL: 12}
-#: Chromium's own payload types.
+#: The payload types that Chromium uses.
 _PAYLOAD_TYPES = {
     ("audio/opus", None): 111,
     ("video/vp8", None): 96,
     ("video/h264", "42001f"): 102,
     ("video/h264", "42e01f"): 108,
 }
-#: Where a payload type comes from when the wanted one is taken (RFC 5761, section 4).
+#: Payload types to choose from if the preferred one is in use (RFC 5761 4).
 _SPARE_PAYLOAD_TYPES = (*reversed(DYNAMIC_PAYLOAD_TYPES), *range(63, 34, -1))
 
 
 class RtpIdAllocator:
-    """Which payload types and header-extension ids are taken, and by what.
+    """Payload types and header extension ids in use, and free ones for new m-sections.
 
-    Numbers that no packet can carry are not remembered, so there are never more than fit a packet.
+    Only numbers that fit a packet are reserved, which limits their number.
     """
 
     def __init__(self) -> None:
         self._codecs: dict[int, RTCRtpCodecParameters] = {}
         self._extensions: dict[str, int] = {}
-        #: The values of `_extensions`: a peer may name so many that no search must depend on them.
+        #: The values of `_extensions`, as a set because a peer may send many.
         self._extension_ids: set[int] = set()
 
-    def note(
+    def reserve(
         self,
         codecs: Iterable[RTCRtpCodecParameters],
         extensions: Iterable[RTCRtpHeaderExtensionParameters],
     ) -> None:
-        """Take down what a description uses; what was there first stays."""
+        """Reserve the numbers in a description, except those reserved for something else."""
         for codec in codecs:
             number = codec.payloadType
             if number is not None and number in PAYLOAD_TYPES:
                 self._codecs.setdefault(number, codec)
         for extension in extensions:
-            self._note_extension(extension.uri, extension.id)
+            self._reserve_extension(extension.uri, extension.id)
 
-    def _note_extension(self, uri: str, number: int) -> None:
+    def _reserve_extension(self, uri: str, number: int) -> None:
         if number not in EXTENSION_IDS or number in self._extension_ids or uri in self._extensions:
             return
         self._extensions[uri] = number
         self._extension_ids.add(number)
 
-    def recall(self, earlier: RtpIdAllocator) -> None:
-        """Take down what had a meaning before, where that does not contradict what has one now."""
-        self.note(
+    def reserve_from(self, earlier: RtpIdAllocator) -> None:
+        """Also reserve ids used earlier, unless they are in use for something else now."""
+        self.reserve(
             earlier._codecs.values(),
             [RTCRtpHeaderExtensionParameters(id=n, uri=u) for u, n in earlier._extensions.items()],
         )
 
     def copy(self) -> RtpIdAllocator:
-        """The same, to be changed by an offer that may come to nothing."""
+        """Return a copy, for an offer that may be rolled back."""
         same = RtpIdAllocator()
-        same.recall(self)
+        same.reserve_from(self)
         return same
 
     def codecs(self, kind: str) -> list[RTCRtpCodecParameters]:
-        """The codecs to offer on a new m-line."""
+        """Return the codecs to offer on a new m-section."""
         offered: list[RTCRtpCodecParameters] = []
         for template in CODECS[kind]:
             codec = copy.deepcopy(template)
@@ -99,12 +99,12 @@ class RtpIdAllocator:
         return offered
 
     def extensions(self, kind: str) -> list[RTCRtpHeaderExtensionParameters]:
-        """The header extensions to offer on a new m-line."""
+        """Return the header extensions to offer on a new m-section."""
         offered = []
         for template in HEADER_EXTENSIONS[kind]:
             number = self._extension_id(template.uri)
             if number is not None:
-                self._note_extension(template.uri, number)
+                self._reserve_extension(template.uri, number)
                 offered.append(RTCRtpHeaderExtensionParameters(id=number, uri=template.uri))
         return offered
 
@@ -138,4 +138,4 @@ class RtpIdAllocator:
         for number in _SPARE_PAYLOAD_TYPES:
             if number not in self._codecs:
                 return number
-        raise ValueError("the peer uses every payload type there is")
+        raise ValueError("the peer uses all payload types")

@@ -1,4 +1,4 @@
-"""Writes our session descriptions from what is planned for each m-line; loop thread."""
+"""Writes the local session descriptions from the plans for the m-sections."""
 
 from __future__ import annotations
 
@@ -23,7 +23,7 @@ from artico_sync._webrtc.sdp.media_sections import (
 from artico_sync._webrtc.sdp.parser import RemoteDescription, RemoteSection
 from artico_sync._webrtc.transports import Transports
 
-#: What the origin line of our descriptions begins with, by which we know our own kind.
+#: Start of the origin line, by which artico_sync peers recognize each other.
 ORIGIN = "artico_sync"
 DISCARD_HOST = "0.0.0.0"
 DISCARD_PORT = 9
@@ -36,8 +36,8 @@ class DescriptionWriter:
     """Writes the descriptions of one connection.
 
     Args:
-        transports: What carries all m-lines.
-        cname: The name that ties the RTP streams of this end together.
+        transports: The transport of all m-sections.
+        cname: The RTCP name of this end, the same for all its RTP streams (RFC 3550 6.5.1).
     """
 
     def __init__(self, transports: Transports, cname: str) -> None:
@@ -47,10 +47,14 @@ class DescriptionWriter:
         self._versions = itertools.count(1)
 
     def offer(self, plan: list[PlannedSection]) -> RTCSessionDescription:
-        return self._write("offer", plan, [planned.line.remote_line for planned in plan], None)
+        """Return an offer."""
+        return self._write(
+            "offer", plan, [planned.section.remote_section for planned in plan], None
+        )
 
     def answer(self, plan: list[PlannedSection], offer: RemoteDescription) -> RTCSessionDescription:
-        return self._write("answer", plan, list(offer.lines), offer)
+        """Return an answer to an offer."""
+        return self._write("answer", plan, list(offer.sections), offer)
 
     def _write(
         self,
@@ -63,19 +67,24 @@ class DescriptionWriter:
         description.origin = f"{self._origin} {next(self._versions)} IN IP4 127.0.0.1"
         description.msid_semantic.append(sdp.GroupDescription(semantic="WMS", items=["*"]))
         description.type = kind
-        group = [planned.line.mid for planned in plan if planned.accepted]
+        group = [planned.section.mid for planned in plan if planned.accepted]
         if offer is not None:
             group = [mid for mid in offer.bundle if mid in group]
         if group:
             description.group.append(sdp.GroupDescription(semantic="BUNDLE", items=[*group]))
-        # One m-line carries the candidates for all.
+        # One m-section has the candidates for all.
         tagged = next(
-            (p.line.mid for p in plan if p.accepted and (not group or p.line.mid == group[0])), None
+            (
+                p.section.mid
+                for p in plan
+                if p.accepted and (not group or p.section.mid == group[0])
+            ),
+            None,
         )
         for planned, remote in zip(plan, known, strict=True):
             section = self._section(planned, remote, offer is not None)
             if planned.accepted:
-                self._add_transport(section, kind, with_candidates=planned.line.mid == tagged)
+                self._add_transport(section, kind, with_candidates=planned.section.mid == tagged)
             description.media.append(section)
         return RTCSessionDescription(sdp=str(description), type=kind)
 
@@ -83,18 +92,17 @@ class DescriptionWriter:
         self, planned: PlannedSection, remote: RemoteSection | None, answering: bool
     ) -> sdp.MediaDescription:
         if not planned.accepted:
-            return _rejected_section(planned.line, remote)
-        if not planned.line.is_media:
+            return _rejected_section(planned.section, remote)
+        if not planned.section.is_media:
             legacy = remote is not None and remote.media.profile == LEGACY_DATA_PROFILE
-            return _data_section(self._transports.data(), legacy, planned.line.mid)
-        carried = planned.carried is not None
+            return _data_section(self._transports.data(), legacy, planned.section.mid)
+        outgoing = planned.outgoing is not None
         if answering and remote is not None:
-            planned.sends, receives = carried and remote.receives, remote.sends
+            planned.sends, receives = outgoing and remote.receives, remote.sends
         else:
-            # A browser puts tracks of its own on a new m-line that asks for some, and forgets
-            # their ids over it; so a new one of ours asks for none. On one that is known it
-            # can put them at once.
-            planned.sends, receives = carried, planned.line.transceiver is not None
+            # A browser puts tracks of its own on a new m-section that asks for some, without
+            # sending their ids, so a new one asks for none. On an existing one it may send.
+            planned.sends, receives = outgoing, planned.section.transceiver is not None
         return _media_section(planned, receives=receives, cname=self._cname)
 
     def _add_transport(
@@ -119,7 +127,7 @@ class DescriptionWriter:
 
 
 def _data_section(sctp: SctpTransport, legacy: bool, mid: str) -> sdp.MediaDescription:
-    """Describe the data transport (RFC 8841), `legacy` as older drafts did."""
+    """Return the m-section of the data channels (RFC 8841), `legacy` as in older drafts."""
     if legacy:
         section = sdp.MediaDescription(
             kind="application", port=DISCARD_PORT, profile=LEGACY_DATA_PROFILE, fmt=[sctp.port]
@@ -136,21 +144,21 @@ def _data_section(sctp: SctpTransport, legacy: bool, mid: str) -> sdp.MediaDescr
 
 
 def _media_section(planned: PlannedSection, *, receives: bool, cname: str) -> sdp.MediaDescription:
-    """An audio or video m-line, but for its transport."""
-    line = planned.line
+    """Return an audio or video m-section without its transport attributes."""
+    section = planned.section
     media = sdp.MediaDescription(
-        kind=line.kind,
+        kind=section.kind,
         port=DISCARD_PORT,
         profile=RTP_PROFILE,
         fmt=payload_types(planned.codecs),
     )
     media.direction = direction(planned.sends, receives)
     media.rtp = RTCRtpParameters(
-        codecs=planned.codecs, headerExtensions=planned.extensions, muxId=line.mid
+        codecs=planned.codecs, headerExtensions=planned.extensions, muxId=section.mid
     )
     media.rtcp_host, media.rtcp_port, media.rtcp_mux = DISCARD_HOST, DISCARD_PORT, True
-    local = planned.carried
-    sender = planned.sender or (line.transceiver.sender if line.transceiver else None)
+    local = planned.outgoing
+    sender = planned.sender or (section.transceiver.sender if section.transceiver else None)
     if planned.sends and local is not None and sender is not None:
         media.msid = f"{local.stream_id} {local.track_id}"
         sources = [sender.ssrc]
@@ -161,14 +169,14 @@ def _media_section(planned: PlannedSection, *, receives: bool, cname: str) -> sd
     return media
 
 
-def _rejected_section(line: MediaSection, remote: RemoteSection | None) -> sdp.MediaDescription:
-    """An m-line we do not use: port 0, and no transport."""
+def _rejected_section(section: MediaSection, remote: RemoteSection | None) -> sdp.MediaDescription:
+    """Return an m-section that is not used: port 0, and no transport."""
     profile, formats = RTP_PROFILE, ["0"]
     if remote is not None:
         profile, formats = remote.media.profile, remote.media.fmt[:1]
-    media = sdp.MediaDescription(kind=line.kind, port=0, profile=profile, fmt=formats)
+    media = sdp.MediaDescription(kind=section.kind, port=0, profile=profile, fmt=formats)
     media.host = DISCARD_HOST
     media.direction = "inactive"
-    media.rtp.muxId = line.mid
+    media.rtp.muxId = section.mid
     media.ice = RTCIceParameters()
     return media

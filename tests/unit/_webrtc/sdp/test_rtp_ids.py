@@ -33,40 +33,40 @@ def codec(number: int, name: str = "x") -> RTCRtpCodecParameters:
 
 
 def test_what_had_a_meaning_first_keeps_it() -> None:
-    identifiers = RtpIdAllocator()
-    identifiers.note([codec(96, "first")], [extension(5, "first"), extension(6, MID_URI)])
-    identifiers.note([codec(96, "second")], [extension(5, "second"), extension(7, MID_URI)])
-    assert identifiers._codecs[96].mimeType == "video/first"
-    assert identifiers._extensions == {"first": 5, MID_URI: 6}
+    rtp_ids = RtpIdAllocator()
+    rtp_ids.reserve([codec(96, "first")], [extension(5, "first"), extension(6, MID_URI)])
+    rtp_ids.reserve([codec(96, "second")], [extension(5, "second"), extension(7, MID_URI)])
+    assert rtp_ids._codecs[96].mimeType == "video/first"
+    assert rtp_ids._extensions == {"first": 5, MID_URI: 6}
     # Seven was refused, so it is still free.
-    identifiers.note([], [extension(7, "third")])
-    assert identifiers.copy()._extensions == {"first": 5, MID_URI: 6, "third": 7}
+    rtp_ids.reserve([], [extension(7, "third")])
+    assert rtp_ids.copy()._extensions == {"first": 5, MID_URI: 6, "third": 7}
 
 
 @pytest.mark.parametrize("number", [1, 14, 15, 16, 200, 255])
 def test_every_id_a_header_can_carry_is_remembered(number: int) -> None:
     before, after = RtpIdAllocator(), RtpIdAllocator()
-    before.note([], [extension(number, MID_URI)])
-    after.recall(before)
+    before.reserve([], [extension(number, MID_URI)])
+    after.reserve_from(before)
     offered = {template.uri: template.id for template in after.extensions("video")}
     assert offered[MID_URI] == number
     assert list(offered.values()).count(number) == 1
 
 
 def test_numbers_no_packet_can_carry_are_not_remembered() -> None:
-    identifiers = RtpIdAllocator()
+    rtp_ids = RtpIdAllocator()
     for round_ in range(5):
         later = RtpIdAllocator()
         numbers = range(-10, 3000)
-        later.note(
+        later.reserve(
             [codec(number) for number in numbers],
             [extension(number, f"{round_}/{number}") for number in numbers],
         )
-        later.recall(identifiers)
-        identifiers = later
-    assert set(identifiers._codecs) == set(PAYLOAD_TYPES)
-    assert set(identifiers._extensions.values()) == set(EXTENSION_IDS)
-    assert identifiers.extensions("video") == []
+        later.reserve_from(rtp_ids)
+        rtp_ids = later
+    assert set(rtp_ids._codecs) == set(PAYLOAD_TYPES)
+    assert set(rtp_ids._extensions.values()) == set(EXTENSION_IDS)
+    assert rtp_ids.extensions("video") == []
 
 
 def test_offers_with_ever_new_ids_are_answered_and_forgotten() -> None:
@@ -89,7 +89,7 @@ def test_a_section_is_read_without_numbers_that_mean_nothing() -> None:
     extra += [f"a=rtpmap:{number} X/90000" for number in (64, 95, 127, 128, 99_999, "0127")]
     extra += ["a=fmtp:128 apt=39", "a=fmtp:127 apt=39"]
     text = offer_of(section(DATA, "0"), section(VIDEO, "1") + "\n".join(extra) + "\n")
-    rtp = parse_description("offer", text, SETTINGS).lines[1].media.rtp
+    rtp = parse_description("offer", text, SETTINGS).sections[1].media.rtp
     assert [x.id for x in rtp.headerExtensions] == [7, 4, 255, 12]
     assert [x.payloadType for x in rtp.codecs] == [39, 40, 45, 127]
     assert rtp.codecs[-1].parameters == {"apt": 39}
@@ -99,7 +99,7 @@ def test_feedback_is_read_once_and_only_where_a_codec_can_use_it() -> None:
     words = ["nack", "nack pli", "goog-remb", "transport-cc", "ccm fir", *map(str, range(400))]
     lines = [f"a=rtcp-fb:{number} {word}" for word in words for number in ("*", "39", "39")]
     text = offer_of(section(AUDIO, "0"), section(VIDEO, "1") + "\n".join(lines[:500]) + "\n")
-    codecs = parse_description("offer", text, SETTINGS).lines[1].media.rtp.codecs
+    codecs = parse_description("offer", text, SETTINGS).sections[1].media.rtp.codecs
     used = {("goog-remb", None), ("nack", None), ("nack", "pli")}
     for codec_ in codecs:
         said = [(feedback.type, feedback.parameter) for feedback in codec_.rtcpFeedback]
