@@ -111,16 +111,16 @@ class CallBridge:
         self.engine = session
 
     def on_call_state(
-        self, phase: CallState, reason: str | None, detail: str | None, maximum_message: int
+        self, state: CallState, reason: str | None, detail: str | None, maximum_message: int
     ) -> None:
-        opens = phase is CallState.OPEN
+        opens = state is CallState.OPEN
         if opens and self._switch_interval is not None:
             switch_interval.acquire(self._switch_interval)  # before any thread is woken
         with self._condition:
-            self.call_state = phase
+            self.call_state = state
             self.reason = reason
             self._detail = detail
-            if self.initiator and phase in (CallState.CONNECTING, CallState.OPEN):
+            if self.initiator and state in (CallState.CONNECTING, CallState.OPEN):
                 self._decision = "answered"
             if opens:
                 self._has_opened = True
@@ -128,7 +128,7 @@ class CallBridge:
             self._condition.notify_all()
         if opens:
             self.mailbox.emit("open")
-        elif phase is CallState.CLOSED:
+        elif state is CallState.CLOSED:
             if self._has_opened and self._switch_interval is not None:
                 switch_interval.release(self._switch_interval)
             self._send_buffer.cancel_notice()
@@ -354,7 +354,7 @@ class ReadAccount:
     ) -> None:
         self._portal = portal
         self._engine = engine
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may interrupt its holder
         #: Bytes of all messages read so far with their overhead, and of those reported.
         self._read = 0
         self._reported = 0
@@ -398,7 +398,7 @@ class CallStatistics:
         self._read_account = read_account
         self._created = monotonic()
         self._rows: deque[dict[str, Any]] = deque(maxlen=HISTORY_LENGTH)
-        self._lock = threading.Lock()
+        self._lock = threading.RLock()  # a signal handler may interrupt its holder
 
     @property
     def age(self) -> float:
