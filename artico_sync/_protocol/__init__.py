@@ -1,1 +1,1 @@
-"""Artico's messages, limits and settings, shared by client and server; pure."""
+"""Artico's messages, limits and settings, shared by client and server."""

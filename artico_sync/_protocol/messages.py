@@ -1,7 +1,6 @@
-"""Artico's messages as they cross the network: checked on the way in, built on the way out; any
-thread.
+"""Artico's messages on the wire: those received are checked, those sent are built.
 
-Nothing a remote peer sends gets past this module without having the shape it claims.
+What a remote peer sends leaves this module only in the form that the protocol defines.
 """
 
 from __future__ import annotations
@@ -19,38 +18,38 @@ ROOM_PREFIX = "room:"
 AGENT = "artico_sync"
 CONTROL = "[artico]"
 
-#: Signal types of ours, sent only to peers known to be ours.
+#: Signal types of this library, sent only to peers known to use it.
 RINGING = "ringing"
 BYE = "bye"
 
 _ALPHABET = string.ascii_letters + string.digits
-#: Characters of a peer's id, and of a session's.
+#: Maximum number of characters of a peer id and of a session id.
 LONGEST_NAME = 1024
-#: Characters of a reason in a user's words.
+#: Maximum number of characters of the user's text in a bye.
 LONGEST_DETAIL = 1000
-#: Characters of what tells an offer of ours from others.
+#: Maximum number of characters of the token that identifies an offer.
 LONGEST_TOKEN = 64
 _LONGEST_CANDIDATE = 2048
-#: Of a candidate, in text; the m-line's number comes with them.
+#: Members of a candidate that are text; `sdpMLineIndex` is a number.
 _CANDIDATE_TEXTS = ("candidate", "sdpMid", "usernameFragment")
 _HIGHEST_LINE = 65535
 
 
 class MalformedError(ValueError):
-    """Something from the network does not have the shape it should."""
+    """A message from the network is not one of the protocol."""
 
 
 @dataclass(frozen=True, slots=True)
 class Signal:
-    """A signal that arrived, checked.
+    """A received signal, checked.
 
     Attributes:
-        source: Id of the peer that sent it, as stamped by the server.
+        source: Id of the peer that sent it, as set by the server.
         session: Session id of the call.
-        metadata: What the caller said about the call, if anything.
-        type: "sdp", "candidate", "ringing", "bye", or a type we do not know.
-        body: What we know of the signal and nothing else, as negotiation takes it.
-        from_ours: Whether the sender says it is this library.
+        metadata: The caller's metadata of the call, if any.
+        type: "sdp", "candidate", "ringing", "bye", or an unknown type.
+        body: The known members of the signal, and no others.
+        from_artico_sync: Whether the sender says that it is this library.
     """
 
     source: str
@@ -62,6 +61,7 @@ class Signal:
 
     @property
     def is_offer(self) -> bool:
+        """Whether it carries an offer."""
         return self.type == "sdp" and self.body["data"]["type"] == "offer"
 
     @property
@@ -70,30 +70,32 @@ class Signal:
 
     @property
     def characters(self) -> int:
-        """How much text the body holds."""
+        """Number of characters of text in the body."""
         return sum(len(value) for value in self._data.values() if isinstance(value, str))
 
     @property
     def reason(self) -> str:
-        """Why the peer says goodbye."""
+        """The reason code of a bye; empty without one."""
         return str(self._data.get("reason", ""))
 
     @property
     def detail(self) -> str | None:
-        """The same in the words of the peer's user."""
+        """The text of the peer's user in a bye, if any."""
         return self._data.get("detail") or None
 
 
 def random_token(length: int) -> str:
-    """Letters and digits nobody can guess."""
+    """Return `length` random letters and digits that cannot be guessed."""
     return "".join(secrets.choice(_ALPHABET) for _ in range(length))
 
 
 def new_peer_id() -> str:
+    """Return a random peer id."""
     return random_token(24)
 
 
 def new_session_id() -> str:
+    """Return a random session id of a call."""
     return CALL_PREFIX + random_token(10)
 
 
@@ -106,17 +108,17 @@ def _text(value: object, what: str, limit: int) -> str:
 
 
 def parse_signal(message: object, settings: Settings) -> Signal:
-    """Check a message that came as a `signal`.
+    """Check the message of a received `signal` event.
 
     Raises:
-        MalformedError: It does not have the shape of one.
+        MalformedError: It is not that of a signal.
     """
     if not isinstance(message, dict):
         raise MalformedError("the message is not an object")
     source = _text(message.get("source"), "source", LONGEST_NAME)
     session = _text(message.get("session"), "session", LONGEST_NAME)
     if not session.isprintable():
-        # It is shown wherever the call is, in logs and on terminals.
+        # Session ids are shown in logs and on terminals.
         raise MalformedError("session is not printable")
     metadata = message.get("metadata")
     if metadata is not None:
@@ -185,7 +187,7 @@ def _reasons(data: object) -> dict[str, str]:
 def build_message(
     target: str, session: str, metadata: str | None, body: dict[str, Any]
 ) -> dict[str, object]:
-    """A message for the server; metadata is left out where there is none."""
+    """Return a message for the server; without metadata if that is None."""
     message: dict[str, object] = {"target": target, "session": session, "signal": body}
     if metadata is not None:
         message["metadata"] = metadata
@@ -193,6 +195,7 @@ def build_message(
 
 
 def bye(reason: str, detail: str | None = None) -> dict[str, Any]:
+    """Return the body of a bye with a reason code and optional text of the user."""
     data = {"reason": reason}
     if detail:
         data["detail"] = detail[:LONGEST_DETAIL]
@@ -200,12 +203,13 @@ def bye(reason: str, detail: str | None = None) -> dict[str, Any]:
 
 
 def is_bye(message: dict[str, object]) -> bool:
-    """Whether a message of ours says goodbye."""
+    """Return whether an outgoing message is a bye."""
     body = message["signal"]
     return isinstance(body, dict) and body.get("type") == BYE
 
 
 def ringing() -> dict[str, Any]:
+    """Return the body of a ringing signal."""
     return {"type": RINGING, "agent": AGENT}
 
 
@@ -214,11 +218,10 @@ def _looks_like_object(text: str) -> bool:
 
 
 def parse_control(text: str) -> dict[str, Any] | None:
-    """Return the control message in a text from the data channel, or None where the text is the
-    user's.
+    """Return the control message in a text from the data channel; None for a text of the user.
 
-    A text is control where JavaScript's peer takes it for control: JSON with the type "[artico]"
-    and data.
+    A text is a control message if Artico's JavaScript client treats it as one: JSON with the type
+    "[artico]" and data.
     """
     if not _looks_like_object(text) or ("artico" not in text and "\\u" not in text):
         return None
@@ -235,6 +238,6 @@ def parse_control(text: str) -> dict[str, Any] | None:
 
 
 def stream_metadata_message(stream_id: str, metadata: str | None) -> str:
-    """The control message that precedes the tracks of a stream."""
+    """Return the control message that precedes the tracks of a stream."""
     payload = {"streamId": stream_id, "metadata": metadata or ""}
     return json.dumps({"type": CONTROL, "data": {"cmd": "stream-meta", "payload": payload}})

@@ -92,11 +92,9 @@ class ArticoServer(NotCopyable):
         self._auth = auth
         self._behind_proxy = bool(behind_proxy)
         self._ping = (ping_interval, ping_timeout)
-        self._allowed_origins = (
-            allowed_origins
-            if allowed_origins is None or isinstance(allowed_origins, str)
-            else tuple(allowed_origins)
-        )
+        if allowed_origins is not None and not isinstance(allowed_origins, str):
+            allowed_origins = tuple(allowed_origins)
+        self._allowed_origins = allowed_origins
         # Made once only to raise errors in the arguments at once.
         Authenticator(auth, self._limits)
         self._origin_policy(standalone=False)

@@ -1,1 +1,1 @@
-"""Ways to carry signals between peers; loop thread."""
+"""Transports that carry signals between a client and a signaling server."""

@@ -1,4 +1,4 @@
-"""Why a signalling server could not be reached or refused, in words that say what to do; no I/O."""
+"""Errors of connecting to a signaling server, with advice on what to do."""
 
 from __future__ import annotations
 
@@ -11,8 +11,8 @@ from artico_sync._engine.signaling.server_url import ServerUrl
 from artico_sync.errors import IdTakenError, InvalidIdError, SignalingError
 
 _STATUS_ADVICE = {
-    401: "it wants a valid token: pass token=...",
-    403: "it does not allow this client; where it wants a token, pass token=...",
+    401: "it requires a valid token: pass token=...",
+    403: "it does not allow this client; if it requires a token, pass token=...",
     404: "there is no Socket.IO server under this path: check the URL",
     426: "it does not speak WebSocket: check the URL",
     429: "too many connections from this address: try again later",
@@ -22,7 +22,7 @@ _STATUS_ADVICE = {
 
 
 def refusal(code: str, peer_id: str) -> SignalingError:
-    """The exception for an `error` event of the server."""
+    """Return the exception for an `error` event of the server."""
     if code == "id-taken":
         return IdTakenError(
             "Another client is connected with this id: choose another, or wait until it has left.",
@@ -30,33 +30,33 @@ def refusal(code: str, peer_id: str) -> SignalingError:
         )
     if code == "invalid-id":
         return InvalidIdError(
-            "The signalling server does not accept this id for this client.", peer=peer_id
+            "The signaling server does not accept this id for this client.", peer=peer_id
         )
     if code == "unauthorized":
         return SignalingError(
-            "The signalling server does not accept the token: pass a valid token=..."
+            "The signaling server does not accept the token: pass a valid token=..."
         )
-    return SignalingError(f"The signalling server reports an error: {code or 'unknown'}.")
+    return SignalingError(f"The signaling server reports an error: {code or 'unknown'}.")
 
 
 def unreachable(url: ServerUrl, error: BaseException, refused: str | None) -> SignalingError:
-    """The exception for a connection that did not come about.
+    """Return the exception for a connection that could not be made.
 
     Args:
-        url: Where the server was looked for.
-        error: What the Socket.IO client raised; the reason is somewhere in its chain.
-        refused: The server's own words, where it refused on the Socket.IO level.
+        url: The URL of the server.
+        error: The exception of the Socket.IO client; the reason is in its chain of causes.
+        refused: The message of the server if it refused the Socket.IO connection.
     """
     if refused is not None:
-        return SignalingError(f"The signalling server at {url} refused: {refused}.")
+        return SignalingError(f"The signaling server at {url} refused: {refused}.")
     for cause in _chain(error):
         reason = _reason(cause)
         if reason is not None:
-            return SignalingError(f"Cannot connect to the signalling server at {url}: {reason}.")
-    # Not in the error's own words, in which the URL may be whole, with what is secret in its query.
+            return SignalingError(f"Cannot connect to the signaling server at {url}: {reason}.")
+    # Without the text of the error, which may contain the URL with the secrets in its query.
     kind = type(error).__name__
     return SignalingError(
-        f"What answers at {url} is not a signalling server ({kind}): check the URL."
+        f"What answers at {url} is not a signaling server ({kind}): check the URL."
     )
 
 

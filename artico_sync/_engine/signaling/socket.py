@@ -1,4 +1,4 @@
-"""Signalling over Socket.IO, as Artico's server and ours speak it; loop thread."""
+"""The signaling transport over Socket.IO, for Artico's servers and `ArticoServer`."""
 
 from __future__ import annotations
 
@@ -11,20 +11,20 @@ from artico_sync._engine.signaling.socket_connection import SocketConnection
 from artico_sync._engine.signaling.transport import SignalingListener
 from artico_sync.errors import SignalingError
 
-logger = logging.getLogger("artico_sync._engine.signaling")
+logger = logging.getLogger(__name__)
 
 
 class SocketTransport:
-    """One peer's connection to a signalling server.
+    """Connects one peer to a signaling server.
 
     Args:
-        url: The server's URL; a path before `/socket.io/` and a query are kept.
+        url: The server's URL, which may have a path before `/socket.io/` and a query.
         id: The wanted peer id.
-        token: Shown to the server as `token` in the Socket.IO auth payload and as a bearer header.
-        ssl_context: Which certificates to trust, in place of the system's.
+        token: Sent as `token` in the Socket.IO auth payload and in a bearer header.
+        ssl_context: Decides which certificates to trust, in place of the system's.
 
     Raises:
-        ValueError: The URL cannot be one of a server.
+        ValueError: The URL or the token is not valid.
     """
 
     def __init__(
@@ -42,16 +42,16 @@ class SocketTransport:
         self._url = ServerUrl.parse(url)
         self._token = token
         self._ssl_context = ssl_context
-        # Given by our own server: shows that a returning client is the one that was connected.
+        # A secret from an `ArticoServer`; proves on reconnecting that this is the same client.
         self._resume: str | None = None
         self._connection: SocketConnection | None = None
         self._opening: asyncio.Task[None] | None = None
-        self._closed: set[asyncio.Task[None]] = set()
+        self._closing: set[asyncio.Task[None]] = set()
 
     async def open(self, listener: SignalingListener) -> None:
         """Connect, and return when ready. See `SignalingTransport.open`."""
         if self.state != "disconnected":
-            raise SignalingError("The signalling connection is open already.")
+            raise SignalingError("The signaling connection is open already.")
         self.state = "connecting"
         connection = SocketConnection(self, listener)
         self._connection = connection
@@ -59,10 +59,10 @@ class SocketTransport:
             connection.open(self._url, self._auth(), self._ssl_context)
         )
         try:
-            # Not awaited itself: somewhere below it, a cancellation can be lost.
+            # Not awaited directly, because code below it can swallow a cancellation.
             await asyncio.wait({opening})
             if self._connection is not connection:
-                raise SignalingError("The signalling connection was closed while opening.")
+                raise SignalingError("The signaling connection was closed while opening.")
             opening.result()
         except BaseException:
             if self._connection is connection:
@@ -73,7 +73,7 @@ class SocketTransport:
             raise
         finally:
             self._opening = None
-            opening.add_done_callback(_fetch)
+            opening.add_done_callback(_retrieve_exception)
 
     def send(self, message: dict[str, object]) -> asyncio.Future[bool | None]:
         """Send a signal, in order. See `SignalingTransport.send`."""
@@ -81,11 +81,11 @@ class SocketTransport:
         if self._connection is None or self.state != "ready":
             outcome.set_result(None)
         else:
-            self._connection.send(message, outcome)
+            self._connection.send_signal(message, outcome)
         return outcome
 
     def join(self, room: str, metadata: str | None) -> None:
-        """Enter a room; does nothing while not ready."""
+        """Enter a room; has no effect while not ready."""
         if self._connection is not None and self.state == "ready":
             self._connection.emit("join", room if metadata is None else (room, metadata))
 
@@ -95,7 +95,7 @@ class SocketTransport:
             self._connection.check()
 
     async def close(self) -> None:
-        """Disconnect; returns when nothing is left running."""
+        """Disconnect, and return when nothing is left running."""
         connection, self._connection = self._connection, None
         self.state = "disconnected"
         opening = self._opening
@@ -104,13 +104,13 @@ class SocketTransport:
             await asyncio.wait({opening})
         if connection is not None:
             await self._dispose(connection)
-        while self._closed:
-            await asyncio.wait(self._closed)
+        while self._closing:
+            await asyncio.wait(self._closing)
 
     # -- from the connection ------------------------------------------------------------------
 
     def on_ready(self, connection: SocketConnection, peer_id: str, resume: str | None) -> bool:
-        """Note that `connection` is ready; whether the listener is to hear of it."""
+        """Note that `connection` is ready; return whether to notify the listener."""
         if self._connection is not connection:
             return False
         self.id = peer_id
@@ -119,11 +119,12 @@ class SocketTransport:
         return True
 
     def on_connected(self, connection: SocketConnection) -> None:
+        """Note that the Socket.IO connection is open."""
         if self._connection is connection and self.state == "connecting":
             self.state = "connected"
 
     def on_lost(self, connection: SocketConnection) -> bool:
-        """Note the loss of `connection`; whether the listener is to hear of it."""
+        """Note the loss of `connection`; return whether to notify the listener."""
         if self._connection is not connection:
             return False
         self._connection = None
@@ -133,8 +134,8 @@ class SocketTransport:
 
     def _dispose(self, connection: SocketConnection) -> asyncio.Task[None]:
         task = asyncio.ensure_future(connection.close())
-        self._closed.add(task)
-        task.add_done_callback(self._closed.discard)
+        self._closing.add(task)
+        task.add_done_callback(self._closing.discard)
         return task
 
     def _auth(self) -> dict[str, str]:
@@ -146,7 +147,7 @@ class SocketTransport:
         return auth
 
 
-def _fetch(task: asyncio.Future[None]) -> None:
-    """Take note of a result nobody waits for any more."""
+def _retrieve_exception(task: asyncio.Future[None]) -> None:
+    """Log the exception of a task that is no longer awaited."""
     if not task.cancelled() and task.exception() is not None:
-        logger.debug("given up meanwhile: %r", task.exception())
+        logger.debug("while closing: %r", task.exception())

@@ -1,4 +1,4 @@
-"""What the engine asks of whatever carries its signals; loop thread."""
+"""The interface between the engine and the connection that carries its signals."""
 
 from __future__ import annotations
 
@@ -6,47 +6,47 @@ import asyncio
 import contextlib
 from typing import Protocol
 
-# Seconds the server gets to answer a goodbye at the exit of the program.
-LEAVING_TIMEOUT = 0.3
+# Seconds the server has to answer a close when the program exits.
+EXIT_SECONDS = 0.3
 
 
 class SignalingListener(Protocol):
-    """Whom a transport tells what happened: `engine.client.Client`. None may block."""
+    """Receives the events of a transport; no method may block."""
 
     def on_ready(self, peer_id: str) -> None:
-        """The server knows us as `peer_id`; comes before `open()` returns."""
+        """The server has admitted this client as `peer_id`; called before `open()` returns."""
 
     def on_disconnected(self) -> None:
-        """A ready connection is lost. Never after a failed `open()` or our own `close()`."""
+        """A ready connection is lost; not called after a failed `open()` or after `close()`."""
 
     def on_error(self, error: Exception) -> None:
-        """The server complained about something while we were ready."""
+        """The server has reported an error on a ready connection."""
 
     def on_signal(self, message: dict[str, object]) -> None:
-        """A signal came; raw: nothing of it has been validated but that it is a mapping."""
+        """A signal has arrived; nothing is validated except that it is a mapping."""
 
     def on_join(self, room: str, peer_id: str, metadata: str | None) -> None:
-        """A peer came into a room we are in."""
+        """A peer has entered a room that this client is in."""
 
     def on_peer_left(self, peer_id: str) -> None:
-        """A peer we exchanged signals with has left the server and not come back."""
+        """A peer that this client exchanged signals with has left and not reconnected."""
 
     def on_peer_returned(self, peer_id: str) -> None:
-        """A peer we sent signals to has lost the server and come back; some may have been lost."""
+        """A peer that this client sent signals to has reconnected; some may have been lost."""
 
 
 class SignalingTransport(Protocol):
-    """Carries signals to and from a signalling server under one peer id."""
+    """Carries signals to and from a signaling server under one peer id."""
 
     id: str
     #: "disconnected", "connecting", "connected" or "ready".
     state: str
 
     async def open(self, listener: SignalingListener) -> None:
-        """Connect, and return when ready. May be called again after a disconnect.
+        """Connect, and return when ready; may be called again after a disconnect.
 
         Raises:
-            IdTakenError: Another connection holds the id.
+            IdTakenError: Another connection has the id.
             InvalidIdError: The server does not accept the id.
             SignalingError: The server cannot be reached, or refuses.
         """
@@ -55,24 +55,26 @@ class SignalingTransport(Protocol):
         """Send a signal, in order.
 
         Returns:
-            True: it was delivered. False: the target is unknown. None: nobody says, or it was lost
-            with the connection.
+            True if it was delivered, False if the target is unknown, and None if the server does
+            not report it or the signal was lost with the connection.
         """
         ...
 
     def join(self, room: str, metadata: str | None) -> None:
-        """Enter a room, and be told of those who come later."""
+        """Enter a room, to be notified of the peers that enter later."""
 
     def check(self) -> None:
-        """The network may have changed: a connection that cannot go on is lost now, rather than
-        when the server has been silent for long."""
+        """Check the connection after a possible change of the network.
+
+        One that cannot continue is lost now rather than when its timeout expires.
+        """
 
     async def close(self) -> None:
-        """Disconnect; nothing is left running. May be called at any time, and twice."""
+        """Disconnect, with nothing left running; may be called at any time, and repeatedly."""
 
 
 async def leave(transport: SignalingTransport) -> None:
-    """Close a transport at the exit of the program, which waits little for a server that hangs."""
+    """Close a transport when the program exits, without waiting long for the server."""
     with contextlib.suppress(TimeoutError):
-        async with asyncio.timeout(LEAVING_TIMEOUT):
+        async with asyncio.timeout(EXIT_SECONDS):
             await transport.close()

@@ -19,7 +19,7 @@ import socketio
 from aiohttp import web
 
 from artico_sync import ArticoServer
-from artico_sync._engine.signaling import http_session, socket_connection
+from artico_sync._engine.signaling import socket_connection
 from artico_sync._engine.signaling.server_url import ServerUrl
 from artico_sync._engine.signaling.socket import SocketTransport
 from artico_sync.errors import IdTakenError, InvalidIdError, SignalingError
@@ -308,7 +308,7 @@ def test_acknowledgements_outstanding_at_the_loss_are_settled() -> None:
 def test_acknowledgements_asked_for_are_bounded(
     server: ArticoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
-    monkeypatch.setattr(socket_connection, "MAXIMUM_OUTSTANDING", 5)
+    monkeypatch.setattr(socket_connection, "MAXIMUM_PENDING_ACKS", 5)
 
     async def scenario() -> None:
         async with connected(server.url, "alice") as (alice, at_alice):
@@ -323,7 +323,7 @@ def test_acknowledgements_asked_for_are_bounded(
 def test_what_waits_for_a_stuck_server_is_bounded(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
-    monkeypatch.setattr(socket_connection, "MAXIMUM_UNSENT", 10)
+    monkeypatch.setattr(socket_connection, "MAXIMUM_QUEUED_PACKETS", 10)
 
     async def scenario() -> None:
         async with connected(server.url, "alice") as (alice, _):
@@ -333,7 +333,7 @@ def test_what_waits_for_a_stuck_server_is_bounded(
 
     with ArticoServer(port=0) as server:
         run(scenario)
-    assert "does not take any more" in caplog.text
+    assert "does not read any more" in caplog.text
 
 
 def test_a_silent_server_is_noticed() -> None:
@@ -372,14 +372,14 @@ def test_closing_on_a_dead_network_is_prompt() -> None:
 def test_an_address_that_cannot_be_looked_into_counts_as_there(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    assert http_session._is_local(("127.0.0.1", 1))
-    assert not http_session._is_local(("192.0.2.1", 1))
+    assert socket_connection._is_local(("127.0.0.1", 1))
+    assert not socket_connection._is_local(("192.0.2.1", 1))
 
     def exhausted(*_: object) -> None:
         raise OSError(errno.EMFILE, "too many open files")
 
     monkeypatch.setattr("socket.socket", exhausted)
-    assert http_session._is_local(("192.0.2.1", 1))
+    assert socket_connection._is_local(("192.0.2.1", 1))
 
 
 @pytest.mark.logs_errors  # in development mode asyncio tells of each failed handshake
@@ -489,7 +489,7 @@ def test_an_error_while_ready_is_told() -> None:
             await theirs.io.emit("error", "something", to=theirs.sid)
             what, error = await at_alice.next()
             assert what == "error"
-            assert str(error) == "The signalling server reports an error: something."
+            assert str(error) == "The signaling server reports an error: something."
             await theirs.io.disconnect(theirs.sid)
             assert await at_alice.next() == ("disconnected",)
 
@@ -649,7 +649,7 @@ def test_a_websocket_server_that_is_no_signalling_server(words: list[str]) -> No
 
 @pytest.mark.parametrize("stage", ["accepts", "upgrades", "opens", "connects"])
 def test_a_server_that_falls_silent(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
-    monkeypatch.setattr(socket_connection, "HANDSHAKE_TIMEOUT", 0.3)
+    monkeypatch.setattr(socket_connection, "HANDSHAKE_SECONDS", 0.3)
 
     async def chat(request: web.Request) -> web.StreamResponse:
         response = web.WebSocketResponse()
