@@ -1,4 +1,4 @@
-"""How to test a program that calls a peer: python -m unittest examples/test_weather.py."""
+"""Tests of a program that calls a peer: python -m unittest examples/test_weather.py."""
 
 import unittest
 

@@ -1,4 +1,4 @@
-"""A self-signed certificate for this machine, made anew for every test that wants one."""
+"""A self-signed certificate for this machine, made for each test that uses one."""
 
 from __future__ import annotations
 

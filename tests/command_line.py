@@ -1,4 +1,4 @@
-"""Runs the real command line in a process of its own and follows what it prints; test thread."""
+"""Runs the command line in a process of its own and reads its output."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class Lines:
             self._condition.notify_all()
 
     def wait_for(self, text: str) -> str:
-        """The next line that contains `text`, when it is there."""
+        """Wait for the next line that contains `text`, and return it."""
         deadline = monotonic() + LIMIT
         with self._condition:
             while True:
@@ -57,7 +57,7 @@ class Lines:
                 self._condition.wait(left)
 
     def all(self) -> list[str]:
-        """Every line; the process has ended."""
+        """Return all lines; the process must have ended."""
         self._thread.join(LIMIT)
         assert not self._thread.is_alive()
         return list(self._lines)
@@ -84,11 +84,11 @@ class Command:
         self.process.stdin.close()
 
     def wait(self) -> int:
-        """Its exit status."""
+        """Wait for the end of the process; return its exit status."""
         return self.process.wait(LIMIT)
 
     def interrupt(self, number: int = signal.SIGINT) -> tuple[int, float]:
-        """Send a signal; the exit status and the seconds it took to end."""
+        """Send a signal; return the exit status and the seconds until the end."""
         begun = monotonic()
         self.process.send_signal(number)
         status = self.wait()
@@ -102,7 +102,7 @@ def running(
     environment: Mapping[str, str] | None = None,
     stdin: int = subprocess.PIPE,
 ) -> Iterator[Command]:
-    """A program with these arguments, killed at the end where it still runs."""
+    """Run Python with these arguments; kill it at the end if it still runs."""
     process = subprocess.Popen(
         [sys.executable, *arguments],
         stdin=stdin,
@@ -127,7 +127,7 @@ def running(
 def artico_sync(
     *arguments: str, url: str | None = None, stdin: int = subprocess.PIPE
 ) -> Iterator[Command]:
-    """The command line with these arguments; `url` as the environment gives it."""
+    """Run the command line with these arguments; `url` is passed in the environment."""
     environment = {} if url is None else {"ARTICO_URL": url}
     with running(
         ["-m", "artico_sync", *arguments], environment=environment, stdin=stdin
@@ -137,10 +137,10 @@ def artico_sync(
 
 @contextmanager
 def terminal() -> Iterator[tuple[int, int]]:
-    """The two ends of a pseudo-terminal: ours, and the one to hand to a program."""
-    ours, theirs = pty.openpty()
+    """Open a pseudo-terminal; yield the end of the test and the end of the program."""
+    controller, terminal_end = pty.openpty()
     try:
-        yield ours, theirs
+        yield controller, terminal_end
     finally:
-        os.close(ours)
-        os.close(theirs)
+        os.close(controller)
+        os.close(terminal_end)

@@ -1,4 +1,4 @@
-"""Fixtures of every test: a server, clients that end with the test, and a look at what is left."""
+"""Fixtures of all tests: a server, clients that are closed after the test, and checks for leaks."""
 
 from __future__ import annotations
 
@@ -15,30 +15,29 @@ import pytest
 import artico_sync
 from tests.leaks import ErrorLog, SessionLeakDetector
 
-# A slow machine makes every bound of the tests longer by this factor, and so do tests that run side
-# by side and wait for each other's turns.
+# The factor for all time limits of the tests. Tests that run side by side slow each other down.
 SIDE_BY_SIDE = "PYTEST_XDIST_WORKER" in os.environ
 TIME_UNIT = float(os.environ.get("ARTICO_SYNC_TEST_TIME_UNIT", "3" if SIDE_BY_SIDE else "1"))
 SETTLE_LIMIT = 3.0 * TIME_UNIT
 
-# Nothing outside this machine is asked.
+# No server outside this machine is contacted.
 RTC_CONFIG: dict[str, object] = {"iceServers": []}
 
-# A busy machine is no reason for an example to fail.
+# Examples of hypothesis do not fail because the machine is busy.
 hypothesis.settings.register_profile(
-    "patient", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
+    "busy machine", deadline=None, suppress_health_check=[hypothesis.HealthCheck.too_slow]
 )
-hypothesis.settings.load_profile("patient")
+hypothesis.settings.load_profile("busy machine")
 
 MakeArtico = Callable[..., "artico_sync.Artico"]
 
 
 def pytest_configure() -> None:
-    """Ctrl-C works even where a shell in the background has had it ignored; and the programs that
-    tests start are in development mode where a test wants them to be."""
+    """Restore Ctrl-C, which shells disable for processes in the background, and let each test
+    choose the development mode of the programs it starts."""
     os.environ.pop("PYTHONDEVMODE", None)
-    # What asyncio notes of where a handle was made, in development mode: ten frames of it take a
-    # fifth of all the time.
+    # In development mode, asyncio records the stack of each handle's creation: ten frames would
+    # take a fifth of the run time.
     setattr(asyncio.constants, "DEBUG_STACK_DEPTH", 2)
     if signal.getsignal(signal.SIGINT) is signal.SIG_IGN:
         signal.signal(signal.SIGINT, signal.default_int_handler)
@@ -46,13 +45,13 @@ def pytest_configure() -> None:
 
 @pytest.hookimpl(trylast=True)
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
-    """The longest go first, whatever the order of the rest: else all wait for them at the end."""
+    """Run the longest tests first, so that not all processes wait for one at the end."""
     items.sort(key=lambda item: not item.path.match("test_fast_paths.py"))
 
 
 @pytest.fixture(autouse=True)
 def error_log(request: pytest.FixtureRequest) -> Iterator[ErrorLog]:
-    """What the test logged as errors; any fails it, unless it is marked `logs_errors`."""
+    """Collect logged errors, which fail the test unless it is marked `logs_errors`."""
     with ErrorLog() as log:
         yield log
     if log.errors and request.node.get_closest_marker("logs_errors") is None:
@@ -61,7 +60,7 @@ def error_log(request: pytest.FixtureRequest) -> Iterator[ErrorLog]:
 
 @pytest.fixture(autouse=True)
 def leak_check(request: pytest.FixtureRequest, error_log: ErrorLog) -> Iterator[None]:
-    """No thread, socket or task is left after a test, unless it is marked `leaves_running`."""
+    """Fail the test if it leaves a thread, socket or task, unless it is marked `leaves_running`."""
     leaks = SessionLeakDetector()
     yield
     if request.node.get_closest_marker("leaves_running") is not None:
@@ -79,14 +78,14 @@ def rtc_config() -> dict[str, object]:
 
 @pytest.fixture
 def server() -> Iterator[artico_sync.ArticoServer]:
-    """A running signalling server on a free port."""
+    """A running signaling server on a free port."""
     with artico_sync.ArticoServer(port=0) as running:
         yield running
 
 
 @pytest.fixture
 def make_artico(server: artico_sync.ArticoServer) -> Iterator[MakeArtico]:
-    """Makes clients of `server`, connected unless `connect=False`; closes them after the test."""
+    """A function that makes clients of `server`, connected unless `connect=False`."""
 
     def make(id: str | None = None, *, connect: bool = True, **options: Any) -> artico_sync.Artico:
         options.setdefault("rtc_config", dict(RTC_CONFIG))

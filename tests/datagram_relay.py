@@ -1,7 +1,6 @@
-"""A UDP relay that behaves like a network: delay, jitter, loss, reordering, a bottleneck; own
-thread.
+"""A UDP relay that behaves like a network: delay, jitter, loss, reordering, a bottleneck.
 
-It stands between two peers whose candidates the test's signalling rewrites. For each real address
+It stands between two peers whose candidates the test's signaling rewrites. For each real address
 `forward_to` opens a port on the same host: what comes in there goes on to that address, from the
 port that stands for its sender, so that both sides only ever see the relay.
 """
@@ -51,7 +50,7 @@ class Relay:
 
     Args:
         delay: Seconds one way.
-        jitter: Up to so many seconds more, at random, without changing the order.
+        jitter: Largest additional delay in seconds, at random, without reordering.
         loss: Share of datagrams lost.
         reorder: Share of datagrams that are held back and overtaken.
         duplicate: Share of datagrams that arrive twice.
@@ -127,7 +126,7 @@ class Relay:
         self._is_cut = False
 
     def close(self) -> None:
-        """End the thread and close the ports; harmless when repeated."""
+        """End the thread and close the ports; a second call has no effect."""
         if self._closing:
             return
         self._closing = True

@@ -160,7 +160,7 @@ class TurnServer:
 
 
 class Path:
-    """A UDP relay between one peer, which is told `port`, and the other, at `target`."""
+    """A UDP relay between one peer, which sends to `port`, and the other, at `target`."""
 
     def __init__(self, target: Address) -> None:
         self._target = target

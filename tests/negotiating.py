@@ -116,7 +116,7 @@ class End:
 
     @property
     def streams(self) -> dict[str, str]:
-        """What the peer shares now: track id to stream id."""
+        """Return the tracks the peer shares now, each with its stream id."""
         shared: dict[str, str] = {}
         for change in self.changes:
             if isinstance(change, RemoteTrackAdded):
@@ -150,7 +150,7 @@ async def until(condition: Callable[[], object], limit: float = LIMIT) -> None:
 
 
 def as_javascript(signal: Signal) -> Signal:
-    """The signal as a browser would send it: nothing tells that it is one of ours."""
+    """Return the signal as a browser sends it, without the marks of an artico_sync peer."""
     data = {name: value for name, value in (signal["data"] or {}).items() if name != "offer"}
     if "sdp" in data:
         data["sdp"] = data["sdp"].replace("o=artico_sync ", "o=- ")

@@ -1,4 +1,4 @@
-"""How fast artico_sync is beside aiortc bare, measured in turns in the same run.
+"""Benchmarks of artico_sync against bare aiortc, measured alternately in the same run.
 
 Every end has a process of its own. The ratio of a line is the median of the rounds' ratios.
 Takes some ten minutes; one part, named, a minute or two.
@@ -48,7 +48,7 @@ def main() -> None:
         try:
             rows += importlib.import_module(f"tests.benchmarks.{name}").measure(scale)
         except RuntimeError as error:
-            # The other parts are worth having all the same.
+            # The results of the other parts are useful nevertheless.
             sys.stderr.write(f"{name} failed: {error}\n")
             failed = True
         if options.json is not None:
@@ -57,7 +57,7 @@ def main() -> None:
 
 
 def report(rows: list[Row]) -> dict[str, object]:
-    """All there is to say, for programs."""
+    """Return all results, as a value for JSON."""
     return {
         "machine": platform.platform(),
         "python": platform.python_version(),

@@ -77,12 +77,12 @@ class ChromiumPair:
         self._source.evaluate("(description) => accept(description)", answer)
 
     def flow(self, size: int, seconds: float) -> float:
-        """Send messages for so many seconds; megabytes a second."""
+        """Send messages for `seconds`; return megabytes per second."""
         return float(self._source.evaluate("(wanted) => flow(wanted)", [size, seconds]))
 
 
 def chromium_pair(closing: ExitStack) -> ChromiumPair | None:
-    """Two pages, closed by `closing`; None where Chromium or Playwright is not there."""
+    """Two pages, closed by `closing`; None if Chromium or Playwright is not installed."""
     try:
         from playwright.sync_api import sync_playwright
 

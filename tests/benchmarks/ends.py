@@ -139,7 +139,7 @@ class BareEnd:
         self.signals = signals
         self.kept: dict[str, Any] = {}
         self.calls: dict[int, BareCall] = {}
-        #: Told of each call that comes in, before it is answered.
+        #: Called with each incoming call, before it is answered.
         self.on_call: Callable[[BareCall], object] = lambda call: None
         self.tasks: set[asyncio.Task[Any]] = set()
         self._options = options
@@ -187,7 +187,7 @@ class BareEnd:
 
 
 def _hang_on_name() -> None:
-    """Have the resolution of one name take for ever."""
+    """Make the resolution of one name never finish."""
     resolve = socket.getaddrinfo
 
     def getaddrinfo(host: Any, *arguments: Any, **options: Any) -> Any:
@@ -201,7 +201,7 @@ def _hang_on_name() -> None:
 def run_end(
     kind: str, name: str, orders: Connection, signals: Connection, options: dict[str, Any]
 ) -> None:
-    """What a child process does until the parent ends it."""
+    """Run the orders of the parent process until it ends this one."""
     _hang_on_name()
     if kind == "bare":
         asyncio.run(_run_bare(name, orders, signals, options))

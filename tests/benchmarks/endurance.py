@@ -1,4 +1,4 @@
-"""Calls without end: what 2 000 one after another and 100 at once leave behind; main thread.
+"""Calls without end: what 2 000 in sequence and 100 at once leave behind.
 
 Run it by hand::
 
@@ -31,7 +31,7 @@ RTC_CONFIG: dict[str, object] = {"iceServers": []}
 
 @dataclass(frozen=True)
 class Holdings:
-    """What the process holds."""
+    """The resources of the process."""
 
     threads: int
     descriptors: int
@@ -84,7 +84,7 @@ def finish(call: Call, incoming: Call) -> None:
 
 
 def settled(at_rest: Holdings) -> Holdings:
-    """What is held once the last call has let go of its own."""
+    """Return the resources held after the last call has released its own."""
     end = time.monotonic() + 5
     while True:
         held = Holdings.now()
@@ -97,7 +97,7 @@ def settled(at_rest: Holdings) -> Holdings:
 
 
 def measure(calls: int, at_once: int) -> list[str]:
-    """Make the calls and say what is held; returns what is wrong."""
+    """Place the calls and print the resources held; return the faults found."""
     wrong: list[str] = []
     before = Holdings.now()
     print(f"before:            {before}")

@@ -1,4 +1,4 @@
-"""What importing costs: beyond aiortc where that is imported, and without it."""
+"""The cost of importing: in addition to aiortc if that is imported, and without it."""
 
 from __future__ import annotations
 
@@ -31,7 +31,7 @@ def measure(scale: Scale) -> list[Row]:
 
 
 def run(program: str) -> float:
-    """What a program in a fresh interpreter prints."""
+    """Return the output of a program in a new interpreter."""
     done = subprocess.run(
         [sys.executable, "-c", program], check=True, stdout=subprocess.PIPE, text=True, timeout=60
     )

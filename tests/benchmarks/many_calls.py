@@ -21,7 +21,7 @@ COUNTS = (10, 50, 200)
 MANY = 500
 #: The number that has to keep to the limits.
 JUDGED = 200
-#: Calls that are set up at the same time; a client lets only so many of one peer ring at once.
+#: Calls that are set up at the same time; a client limits how many calls of one peer ring at once.
 WAVE = 25
 PATIENCE = 300.0
 IDLE_SECONDS = 4.0
@@ -54,7 +54,7 @@ def measure(scale: Scale) -> list[Row]:
 
 
 def costs_of(count: int) -> tuple[Costs, Costs]:
-    """Bare and ours, each in a process of its own, which set up their waves in turns.
+    """Bare aiortc and artico_sync in a process each, which set up their waves alternately.
 
     The speed of a machine changes within the seconds that many calls take.
     """
@@ -121,7 +121,7 @@ class Caller:
 
 
 class Meter:
-    """What the process uses."""
+    """The processor time and memory of the process."""
 
     def __init__(self) -> None:
         gc.collect()
@@ -148,7 +148,7 @@ def resident() -> int:
 
 
 def waves(count: int) -> list[int]:
-    """How many calls to set up at a time."""
+    """Return the numbers of calls to set up at a time."""
     return [min(WAVE, count - begun) for begun in range(0, count, WAVE)]
 
 

@@ -71,7 +71,7 @@ def alone(kind: str, network: dict[str, float], seconds: float) -> float:
 
 
 def smaller_share(seconds: float) -> float:
-    """What the smaller of two calls on the bottleneck gets of both."""
+    """Return the share of the smaller of two calls on the bottleneck."""
     speeds: list[float] = []
     with ExitStack() as closing:
         relay = closing.enter_context(Relay(**BOTTLENECK))  # type: ignore[arg-type]

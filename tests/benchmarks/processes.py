@@ -1,4 +1,4 @@
-"""Two ends of calls in two processes, given orders by the benchmark; parent process."""
+"""Two ends of calls in two processes, controlled by the benchmark."""
 
 from __future__ import annotations
 
@@ -43,7 +43,7 @@ class End:
         self._orders.send((function, arguments))
 
     def result(self, patience: float = PATIENCE) -> Any:
-        """What the order returned.
+        """Return the result of the order.
 
         Raises:
             RuntimeError: It failed, or took too long.

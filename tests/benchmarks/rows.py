@@ -10,7 +10,7 @@ from typing import Any
 
 @dataclass(frozen=True)
 class Scale:
-    """How long to measure."""
+    """The durations of measurements."""
 
     rounds: int
     seconds: float
@@ -32,11 +32,11 @@ class Row:
     reference: float
     ours: float
     ratio: float
-    #: What the reference is: aiortc bare, or ours without the hardship of this line.
+    #: What the reference is: bare aiortc, or artico_sync without the difficulty of this line.
     against: str = "bare"
-    #: What the ratio is to be; None where the line is for information.
+    #: The required ratio; None if the line is for information only.
     target: float | None = None
-    #: Whether more is better.
+    #: True if a larger value is better.
     more: bool = False
     rounds: int = 1
 

@@ -1,7 +1,7 @@
 """Setting up a call: blocking `call()` to `wait_open()`, the callee answering in a handler.
 
 Against aiortc bare, from a fresh peer connection to its open channel. Both exchange their
-signals through the same kind of pipe; the same through a real signalling server is shown too.
+signals through the same kind of pipe; the same through a real signaling server is shown too.
 """
 
 from __future__ import annotations
@@ -46,7 +46,7 @@ def measure(scale: Scale) -> list[Row]:
         rows = [
             compare(PART, "loopback", "ms", [(one[0], one[1]) for one in found], 0.7),
             compare(
-                PART, "loopback, by a signalling server", "ms", [(one[0], one[2]) for one in found]
+                PART, "loopback, by a signaling server", "ms", [(one[0], one[2]) for one in found]
             ),
         ]
         for index, options, name in (

@@ -73,7 +73,7 @@ def prepare(bare: Pair, ours: Pair) -> None:
 
 
 def flow(ends: Pair, size: int, seconds: float, ahead: int = AHEAD_BYTES) -> Flow:
-    """Send for so many seconds; what arrived, and what both ends worked for it.
+    """Send for `seconds`; return what arrived, and the processor time of both ends.
 
     `ahead`: bytes that wait in bare aiortc; what waits at the end takes its time on a slow path.
     """

@@ -1,4 +1,4 @@
-"""What a page shares on its calls, and what it sees and hears of what it gets; any thread."""
+"""The media that a page shares on its calls, and the media it receives."""
 
 from __future__ import annotations
 
@@ -65,7 +65,7 @@ class PageMedia:
 
     @contextmanager
     def metadata_held(self) -> Iterator[None]:
-        """What the page says about its streams stays behind until the end."""
+        """Hold back the page's metadata of its streams until the end of the block."""
         self.call.peer.invoke("holdMetadata")
         yield
         self.call.peer.invoke("releaseMetadata")
@@ -81,7 +81,7 @@ class PageMedia:
 
     @property
     def streams(self) -> list[SharedStream]:
-        """What is shared with the page now, sorted."""
+        """Return the streams shared with the page now, sorted."""
         return sorted(
             (id, metadata, sorted((kind, track) for kind, track in tracks))
             for id, metadata, tracks in self._invoke("streams")
@@ -106,6 +106,6 @@ class PageMedia:
 
     @property
     def errors(self) -> list[str]:
-        """What the page's `error` events said."""
+        """Return the texts of the page's `error` events."""
         found = self.call.peer.events(self.call.session)
         return [str(event.args[0]) for event in found if event.name == "error"]

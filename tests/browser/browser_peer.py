@@ -1,4 +1,4 @@
-"""A peer in a real browser, @rtco/client under a blocking interface; any thread."""
+"""A peer in a real browser, @rtco/client under a blocking interface."""
 
 from __future__ import annotations
 
@@ -60,7 +60,7 @@ class BrowserPeer:
         return found if session is None else [one for one in found if one.session == session]
 
     def wait_open(self) -> BrowserPeer:
-        """Block until signalling is ready."""
+        """Block until signaling is ready."""
         self.wait_event("open")
         return self
 
@@ -81,7 +81,7 @@ class BrowserPeer:
         self.invoke("configure", "yes" if answer else "no", echo)
 
     def call(self, target: str, metadata: str | None = None) -> BrowserCall:
-        """Call somebody; returns at once."""
+        """Call a peer; return at once."""
         return BrowserCall(self, self.invoke("call", target, metadata))
 
     def wait_call(self, count: int = 1, timeout: float = WAIT_LIMIT) -> BrowserCall:
@@ -91,23 +91,23 @@ class BrowserPeer:
 
     @property
     def incoming(self) -> int:
-        """How many calls came in so far."""
+        """Return the number of incoming calls so far."""
         return sum(event.name == "call" for event in self.events(""))
 
     def stop(self) -> None:
-        """Leave the signalling server, as a page does with `artico.close()`."""
+        """Leave the signaling server, as a page does with `artico.close()`."""
         self.invoke("stop")
 
     def close(self) -> None:
-        """Close the page, as a user closes a tab. Harmless when it crashed."""
+        """Close the page, as a user closes a tab. Has no effect if it crashed."""
         self._browser.close_page(self.page)
 
     def give_back(self) -> None:
-        """Be done with the page, whatever has become of it."""
+        """Release the page, even if it crashed."""
         self._browser.give_back(self.page)
 
     def crash(self) -> None:
-        """Have the page's process die at once."""
+        """Crash the page's process."""
         self._browser.run(self._crash)
 
     def _crash(self) -> None:
@@ -115,7 +115,7 @@ class BrowserPeer:
             try:
                 self.page.goto("chrome://crash")
             except PlaywrightError:
-                # What it is there for: the page cannot answer any more.
+                # Expected: the page cannot respond any more.
                 return
 
 

@@ -41,13 +41,13 @@ START_LIMIT_MS = 30_000
 # Milliseconds to listen to what pages say; longer than they wait with it.
 LISTENING_MS = 2500
 # A new page with its process costs five times what loading into one again does. Closed connections
-# count against a process until its memory is tidied up, so none is kept for ever.
+# count against a process until its memory is tidied up, so none is kept without limit.
 USES = 20
 STUCK_CHANNEL = (Path(__file__).parent / "stuck_channel.js").read_text(encoding="utf-8")
 
 
 def find_chromium() -> str | None:
-    """The path of a Chromium on this machine: $ARTICO_SYNC_CHROMIUM, or the usual names."""
+    """Return the path of a Chromium on this machine: $ARTICO_SYNC_CHROMIUM, or the usual names."""
     named = os.environ.get("ARTICO_SYNC_CHROMIUM")
     if named:
         return named if Path(named).exists() else None
@@ -123,7 +123,7 @@ class Chromium:
         return page
 
     def close_page(self, page: Page) -> None:
-        """Close a page, as a user closes a tab. Harmless when it or the browser is gone."""
+        """Close a page, as a user closes a tab. Has no effect if it or the browser has ended."""
         self.run(self._close_page, page)
 
     def _close_page(self, page: Page) -> None:
@@ -135,7 +135,7 @@ class Chromium:
                 raise
 
     def give_back(self, page: Page) -> None:
-        """End what a page does, which others may have then, emptied. Harmless when it is gone."""
+        """Empty a page and keep it for the next test. Has no effect if it has ended."""
         self.run(self._give_back, page)
 
     def _give_back(self, page: Page) -> None:
@@ -168,7 +168,7 @@ class Chromium:
         return found
 
     def kill(self) -> None:
-        """End the browser's process without letting it say goodbye."""
+        """Kill the browser's process."""
         self.run(os.kill, self._process_id(), signal.SIGKILL)
 
     def _process_id(self) -> int:

@@ -35,7 +35,7 @@ def pytest_runtest_makereport(
 ) -> Generator[None, pytest.TestReport, pytest.TestReport]:
     """A test that fails because Chromium leaves a channel connecting is an expected failure.
 
-    Nothing we send decides that, and the page can do nothing on such a channel.
+    It does not depend on what artico_sync sends, and the page cannot use such a channel.
     """
     report = yield
     if call.when == "setup" or (call.when == "call" and report.failed):
@@ -53,7 +53,7 @@ def pytest_runtest_makereport(
 
 
 def unavailable(reason: str) -> None:
-    """Skip where a browser is not to be expected; fail where it is."""
+    """Skip the test, or fail it in CI, where a browser must be available."""
     if os.environ.get("CI"):
         pytest.fail(f"the interop tests cannot run: {reason}", pytrace=False)
     pytest.skip(reason)
@@ -63,7 +63,7 @@ def unavailable(reason: str) -> None:
 def page_url(
     pytestconfig: pytest.Config, tmp_path_factory: pytest.TempPathFactory
 ) -> Iterator[str]:
-    """Where the page is served."""
+    """The URL of the page."""
     if shutil.which("npm") is None:
         unavailable("npm is not installed")
     if pytestconfig.pluginmanager.hasplugin("cacheprovider"):
@@ -89,7 +89,7 @@ def launch_browser(page_url: str) -> Callable[[], Chromium]:
 
 @pytest.fixture(scope="session")
 def browser(launch_browser: Callable[[], Chromium]) -> Iterator[Chromium]:
-    """The Chromium all tests share."""
+    """The Chromium that all tests share."""
     chromium = launch_browser()
     yield chromium
     chromium.close()

@@ -1,4 +1,4 @@
-"""A page with a raw peer in it against an end of ours, signals carried by the test."""
+"""A page with a raw peer against an artico_sync negotiation; the test carries the signals."""
 
 from __future__ import annotations
 
@@ -18,7 +18,7 @@ from tests.negotiating import End, Signal, Still, run
 
 SCRIPT = (Path(__file__).parent / "raw_peer.js").read_text(encoding="utf-8")
 LIMIT = 25.0
-PATIENCE_MS = 10
+POLL_MS = 10
 #: What the page says of a description that is for another state than the one it is in.
 REFUSALS = ("sdp: InvalidStateError", "sdp: InvalidAccessError")
 
@@ -52,8 +52,8 @@ class Tab:
             incoming, self._outgoing[:] = list(self._outgoing), []
             self._under_way = bool(incoming)
             found = await self.evaluate(
-                "([signals, patience]) => peer.exchange(signals, patience)",
-                [incoming, PATIENCE_MS],
+                "([signals, limit]) => peer.exchange(signals, limit)",
+                [incoming, POLL_MS],
             )
             for signal in found:
                 self._end.inbox.put_nowait(signal)
@@ -71,7 +71,7 @@ class Tab:
             async with asyncio.timeout(LIMIT):
                 while not (found := await condition()):
                     assert not self.crashed, "the tab crashed"
-                    await asyncio.sleep(PATIENCE_MS / 1000)
+                    await asyncio.sleep(POLL_MS / 1000)
                 return found
         except TimeoutError:
             errors = await self.evaluate("() => peer.errors")

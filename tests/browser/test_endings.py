@@ -1,4 +1,4 @@
-"""How calls between Python and a page end, and that nothing comes after the end."""
+"""The ends of calls between Python and a page, after which nothing comes."""
 
 from __future__ import annotations
 

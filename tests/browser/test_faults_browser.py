@@ -19,7 +19,7 @@ BUFFER = 1 * MIB
 def test_a_page_that_floods_is_held(
     make_artico: MakeArtico, make_browser_peer: MakeBrowserPeer
 ) -> None:
-    """What is not read stays in the page; our memory does not grow with it."""
+    """Unread messages stay in the page; the memory of this process does not grow."""
     rtco = make_artico("python", receive_buffer=BUFFER)
     page = make_browser_peer("page")
     theirs = page.call("python")

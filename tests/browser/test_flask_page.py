@@ -99,7 +99,7 @@ def test_the_page_calls_the_application_that_served_it(
     assert browser.run(page.get_attribute, "#processed", "title") == "negative"
     wait_until(lambda: browser.run(is_negative, page), "the negative", 15)
 
-    # A request to the application has it call the page, meanwhile.
+    # During that call, a request makes the application call the page.
     status, answer = web.post("/ask", {"peer": own_id, "text": "you there?", "timeout": 10})
     assert (status, answer["answer"]) == (200, "The page heard: you there?"), web.output
 

@@ -98,7 +98,7 @@ class Flow:
 
 
 class Ice:
-    """What the page knows of its path."""
+    """The page's view of its network path."""
 
     def __init__(self, theirs: BrowserCall) -> None:
         self._theirs = theirs
@@ -108,7 +108,7 @@ class Ice:
         return self._theirs.peer.invoke(method, self._theirs.session, *arguments)
 
     def restart(self) -> None:
-        """As any page may do it."""
+        """Restart ICE in the page."""
         self._invoke("restartIce")
 
     def wait_restarted(self) -> None:
@@ -117,7 +117,7 @@ class Ice:
         self._before = self._invoke("usernames")
 
     def wait_decoded(self, track_id: str, count: int) -> None:
-        """Wait until the page has decoded so many more pictures of a track."""
+        """Wait until the page has decoded more pictures of a track."""
         self._invoke("decodes", track_id, count, 1000 * LIMIT)
 
 

@@ -1,4 +1,4 @@
-"""However often a page and an end of ours share and unshare, their descriptions stay small.
+"""However often a page and an artico_sync peer share and unshare, their descriptions stay small.
 
 Every round is alike: a line of its own for each track would make the count of m-lines grow by at
 least one a round. So a score of rounds, past the m-lines that are kept in reserve, show as much

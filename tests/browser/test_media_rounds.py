@@ -31,7 +31,7 @@ KINDS = (("video",), ("audio",), ("video", "audio"))
 
 
 def kinds_of(call: Call) -> list[tuple[str, str | None, list[str]]]:
-    """What Python has of the page: ids and metadata of streams, kinds of their tracks."""
+    """Return the page's streams in Python: ids, metadata, and the kinds of their tracks."""
     return [(id, text, [kind for kind, _ in tracks]) for id, text, tracks in describe_streams(call)]
 
 

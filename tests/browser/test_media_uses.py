@@ -1,4 +1,4 @@
-"""What people do with the pictures and sounds of a page: camera, recording, sending back."""
+"""Uses of a page's pictures and sounds: camera, recording, sending back."""
 
 from __future__ import annotations
 

@@ -15,7 +15,7 @@ from tests.browser.tab import INITIATORS, Tab, agree, read, with_browser
 from tests.negotiating import End, Signal, Still
 
 ROUNDS = rounds(10)
-#: Seconds a signal takes one way, in so many rounds of sharing.
+#: Seconds a signal takes one way, and the number of rounds of sharing.
 SLOW_SIGNAL = 0.2
 SLOW_ROUNDS = rounds(8)
 
@@ -98,10 +98,10 @@ def test_both_sides_share_and_unshare_at_once(browser: Chromium, browser_calls: 
 def test_both_share_while_signals_take_longer_than_an_offer_is_held(
     browser: Chromium, browser_calls: bool
 ) -> None:
-    """The page's answers do not say which offer they are for, and all of them come late.
+    """All answers of the page come late, and none names the offer it belongs to.
 
-    One that comes after our offer gave way crosses an answer of ours, which the page refuses; what
-    counts is that both agree in the end.
+    An answer that comes after a rolled-back offer crosses an answer to the page, which the page
+    refuses; both sides must agree in the end.
     """
 
     async def test(tab: Tab, end: End) -> None:

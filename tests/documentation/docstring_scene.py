@@ -1,4 +1,4 @@
-"""What the examples of the docstrings find when they run: peers, calls, files; test thread."""
+"""The objects that docstring examples use: peers, calls, files."""
 
 from __future__ import annotations
 
@@ -18,8 +18,8 @@ from tests.conftest import RTC_CONFIG, TIME_UNIT
 from tests.media_content import make_film
 
 TIMEOUT = 10 * TIME_UNIT
-#: Whoever reads the help of one of these has imported it; what it exports is there besides
-#: what `artico_sync` does.
+#: Modules that a reader of their help has imported: their names are available in the examples, as
+#: are those of `artico_sync`.
 SUBJECTS = (
     "artico_sync.server.server",
     "artico_sync.contrib.django",
@@ -39,13 +39,13 @@ SHARED: dict[str, Callable[[], Any]] = {
 
 
 def black() -> artico_sync.VideoTrack:
-    """Small black pictures, without end."""
+    """Yield small black pictures, without end."""
     picture = np.zeros((48, 64, 3), np.uint8)
     return artico_sync.VideoTrack.from_frames(lambda: picture, fps=10)
 
 
 class Scene:
-    """Makes what the examples of one docstring name, and ends it all.
+    """Makes the objects that the examples of one docstring name, and closes them.
 
     Args:
         name: The documented object's full name.
@@ -80,7 +80,7 @@ class Scene:
         closing = self._closing
 
         class LocalArtico(Artico):
-            """Asks nothing outside this machine, and is closed however the example ends."""
+            """An Artico that contacts no server outside this machine, closed after the example."""
 
             def __init__(self, *arguments: Any, **options: Any) -> None:
                 super().__init__(*arguments, **{"rtc_config": dict(RTC_CONFIG), **options})

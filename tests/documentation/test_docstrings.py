@@ -1,4 +1,4 @@
-"""`help()` answers: every public object tells its purpose, its arguments, and shows an example."""
+"""Each public object documents its purpose and its arguments, and has an example."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ from typing import Any
 
 import pytest
 
-#: What users import from; each exports `__all__`, or what it defines.
+#: The modules that users import from; each exports `__all__`, or what it defines.
 MODULES = (
     "artico_sync",
     "artico_sync.server.server",
@@ -22,7 +22,7 @@ MODULES = (
     "artico_sync.testing.scripts",
     "artico_sync.turn",
 )
-#: Classes whose arguments are nobody's business, with the reason.
+#: Classes that users do not construct, with the reason.
 MADE_FOR_THE_USER = {
     "ArticoTestCase": "made by unittest",
     "Call": "made by Artico.call and by incoming calls",
@@ -35,8 +35,8 @@ MADE_FOR_THE_USER = {
     "RemoteTrack": "made by a call",
     "RemoteVideoTrack": "made by a call",
 }
-#: What else is inherited is the standard library's, which documents it.
-OURS = "artico_sync"
+#: Members inherited from other packages are documented there.
+PACKAGE_NAME = "artico_sync"
 
 
 def exported(module: Any) -> Iterator[tuple[str, Any]]:
@@ -50,7 +50,7 @@ def exported(module: Any) -> Iterator[tuple[str, Any]]:
 
 
 def public() -> dict[str, Any]:
-    """All classes and functions, methods and properties that users may use, by name."""
+    """Return the public classes, functions, methods and properties by name."""
     found: dict[str, Any] = {}
     for module_name in MODULES:
         try:
@@ -67,8 +67,8 @@ def public() -> dict[str, Any]:
 
 def members(name: str, owner: type) -> Iterator[tuple[str, Any]]:
     for member in inspect.classify_class_attrs(owner):
-        ours = member.defining_class.__module__.startswith(OURS)
-        if ours and not member.name.startswith("_") and member.kind != "data":
+        own = member.defining_class.__module__.startswith(PACKAGE_NAME)
+        if own and not member.name.startswith("_") and member.kind != "data":
             yield f"{name}.{member.name}", getattr(owner, member.name)
 
 
@@ -76,7 +76,7 @@ PUBLIC = public()
 
 
 def section(text: str, title: str) -> str:
-    """What stands below a title of a docstring, up to the next line as far to the left."""
+    """Return the indented lines below a title of a docstring."""
     found = re.search(rf"^{title}:\n((?:[ ]+.*\n|\n)*)", text + "\n", re.MULTILINE)
     return "" if found is None else found.group(1)
 
@@ -96,11 +96,13 @@ def test_its_docstring_is_complete(name: str) -> None:
         thing.__name__ in MADE_FOR_THE_USER or issubclass(thing, Exception)
     ):
         return
-    told = section(text, "Args")
+    documented = section(text, "Args")
     for argument in arguments_of(thing):
-        assert re.search(rf"^ +{argument}: ", told, re.MULTILINE), f"{name}: {argument}"
-    if not inspect.isclass(thing) and gives_something(thing):
-        assert section(text, "Returns") or "\nYields:" in text, f"{name} does not tell its result"
+        assert re.search(rf"^ +{argument}: ", documented, re.MULTILINE), f"{name}: {argument}"
+    if not inspect.isclass(thing) and returns_a_value(thing):
+        assert section(text, "Returns") or "\nYields:" in text, (
+            f"{name} does not document its result"
+        )
 
 
 def arguments_of(thing: Any) -> list[str]:
@@ -113,7 +115,7 @@ def arguments_of(thing: Any) -> list[str]:
     return [name for name in signature.parameters if name not in ("self", "cls")]
 
 
-def gives_something(thing: Any) -> bool:
+def returns_a_value(thing: Any) -> bool:
     return inspect.signature(thing).return_annotation not in (None, "None", "NoReturn")
 
 

@@ -16,13 +16,13 @@ from tests.conftest import RTC_CONFIG
 from tests.documentation.docstring_scene import Scene
 
 PACKAGE = Path(artico_sync.__file__).parent
-# Without these, the modules that are about them cannot be imported.
+# Modules that need an optional package.
 OPTIONAL = {"artico_sync.contrib.flask": "flask", "artico_sync.contrib.django": "django"}
 FLAGS = doctest.ELLIPSIS | doctest.IGNORE_EXCEPTION_DETAIL
 
 
 def examples() -> list[doctest.DocTest]:
-    """Every docstring with examples, whatever module it is in."""
+    """Return the docstrings with examples, of all modules."""
     finder = doctest.DocTestFinder(exclude_empty=True)
     found = []
     for path in sorted(PACKAGE.rglob("*.py")):
@@ -50,7 +50,7 @@ def test_example(
     if "os.fork" in source and not hasattr(os, "fork"):
         pytest.skip("this system has no fork")
     for part in example.examples:
-        # What is plenty for a reader is little on a busy machine.
+        # A timeout that suits a reader is too short on a busy machine.
         part.source = re.sub(r"\btimeout=5\b", "timeout=30", part.source)
         part.source = part.source.replace("display(timeout=0.2)", "display(timeout=4)")
     monkeypatch.chdir(tmp_path)

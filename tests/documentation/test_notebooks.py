@@ -1,4 +1,4 @@
-"""The notebooks in examples/ run as they stand, and what a kernel asks of the library; test thread.
+"""The notebooks in examples/ run as they stand, and the library's behavior in a kernel.
 
 The kernels are processes of their own; an event loop that ends with the test talks to them.
 """
@@ -59,14 +59,14 @@ class Kernel:
         return cells
 
     def start(self, source: str) -> tuple[Any, asyncio.Task[Any]]:
-        """Begin to run one more cell: the cell, which collects its outputs, and the task."""
+        """Start one more cell; return the cell, which collects its outputs, and the task."""
         cell = nbformat.v4.new_code_cell(source)
         self.cells.append(cell)
         execution = self._client.async_execute_cell(cell, len(self.cells) - 1)
         return cell, asyncio.create_task(execution)
 
     async def run(self, source: str) -> str:
-        """Run one more cell; what it printed."""
+        """Run one more cell; return its output."""
         cell, execution = self.start(source)
         await execution
         assert errors_of(cell) == []
@@ -78,7 +78,7 @@ class Kernel:
             await self._client.async_execute_cell(cell, number)
 
     async def interrupt(self) -> None:
-        """What the stop button does."""
+        """Interrupt the kernel, as the stop button does."""
         await self._client.km.interrupt_kernel()
 
 
@@ -106,7 +106,7 @@ async def kernel(
 
 
 async def executed(name: str, folder: Path, environment: dict[str, str]) -> list[Any]:
-    """Run a notebook of the examples from top to bottom; its code cells."""
+    """Run a notebook of the examples from top to bottom; return its code cells."""
     notebook = nbformat.read(NOTEBOOKS / name, as_version=4)
     async with kernel(folder, environment, notebook) as running:
         await running.run_all()
@@ -133,7 +133,7 @@ def errors_of(cell: Any) -> list[str]:
 
 
 def printed(cell: Any, name: str = "stdout") -> str:
-    """What the cell wrote to stdout or stderr."""
+    """Return the output of the cell to stdout and stderr."""
     return "".join(
         output.text
         for output in cell.outputs
@@ -142,7 +142,7 @@ def printed(cell: Any, name: str = "stdout") -> str:
 
 
 def shown(cell: Any, kind: str = "text/html") -> list[str]:
-    """What the cell shows, as far as it has such a representation."""
+    """Return the results of the cell that have such a representation."""
     return [
         output.data[kind]
         for output in cell.outputs
@@ -158,7 +158,7 @@ def cell_with(cells: list[Any], text: str) -> Any:
 
 @pytest.fixture
 def environment(server: ArticoServer, make_artico: MakeArtico) -> dict[str, str]:
-    """What tells a kernel of the server and of a peer "echo" that answers in capitals."""
+    """Environment variables with the server and a peer "echo" that replies in capitals."""
 
     def incoming(call: Call) -> None:
         call.on("data", lambda text: call.send(text.upper()))

@@ -51,7 +51,7 @@ def test_play_and_record(server: ArticoServer, make_artico: MakeArtico, tmp_path
         wait_for_tone(played.audio_tracks[0], 440)
         mine = film(GREEN, 880)
         call.add_stream(mine)
-        # The film's two, then the mirrored picture; a stream is told of before its tracks.
+        # The film's two, then the mirrored picture; a stream is announced before its tracks.
         log.wait_for_any("track", 3)
         wait_for_color(log.track_of("video"), GREEN)
         assert not threading.Event().wait(1.0)

@@ -1,4 +1,4 @@
-"""What a type checker must say of the events: lines marked `# wrong` are errors, no others."""
+"""Typed events: a type checker must report the lines marked `# wrong`, and no others."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""How much memory a process takes; any thread."""
+"""The resident memory of a process."""
 
 from __future__ import annotations
 
@@ -10,7 +10,7 @@ MIB = 1024 * 1024
 
 
 def resident_memory(process: int | str = "self") -> int:
-    """Bytes of a process that are in memory; skips the test where the system does not tell."""
+    """Return the resident bytes of a process; skip the test if the system does not report them."""
     if process == "self":
         gc.collect()
     try:
@@ -19,5 +19,5 @@ def resident_memory(process: int | str = "self") -> int:
                 if line.startswith("VmRSS:"):
                     return int(line.split()[1]) * 1024
     except FileNotFoundError:
-        pytest.skip("this system does not tell how much memory a process takes")
+        pytest.skip("this system does not report the memory of a process")
     raise AssertionError("no VmRSS")

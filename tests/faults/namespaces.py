@@ -1,4 +1,4 @@
-"""Hosts of their own on a network of the test's: Linux network namespaces; test thread.
+"""Hosts on a network of the test: Linux network namespaces.
 
 This machine's own network is not touched: the switch lives in a namespace as well.
 """
@@ -107,7 +107,7 @@ def ip(*arguments: str) -> None:
 
 @contextmanager
 def serving(cables: Cables, address: str) -> Iterator[str]:
-    """A signalling server at an address of the switch's."""
+    """A signaling server at an address of the switch."""
     arguments = ("-m", "artico_sync", "serve", "--host", address, "--port", "9000")
     process = subprocess.Popen(
         (*cables.prefix, sys.executable, *arguments), cwd=ROOT, stdout=subprocess.PIPE

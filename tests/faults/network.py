@@ -1,5 +1,4 @@
-"""Peers whose calls go over a network of the tests' own: their candidates are rewritten to a relay;
-user threads."""
+"""Peers whose calls go over a network of the test: their candidates are rewritten to a relay."""
 
 from __future__ import annotations
 
@@ -18,7 +17,7 @@ OPEN_LIMIT = 20.0
 
 
 class RelayedSignaling(MemorySignaling):
-    """Tells the other side the relay's addresses in place of one's own.
+    """Signaling that replaces the candidates' addresses by those of a relay.
 
     Args:
         side: Of the relay, "a" or "b".
@@ -29,7 +28,7 @@ class RelayedSignaling(MemorySignaling):
     def __init__(self, hub: MemoryHub, id: str, side: str, relay: Relay | None) -> None:
         super().__init__(hub, id)
         self.relay = relay
-        #: Sees each signal first; what it returns is sent, None drops it.
+        #: Called with each signal; its result is sent, None drops the signal.
         self.filter: Callable[[Message], Message | None] = lambda message: message
         self._side = side
 
@@ -43,7 +42,7 @@ class RelayedSignaling(MemorySignaling):
 
 
 def rewritten(signal: dict[str, Any], relay: Relay | None, side: str) -> dict[str, Any]:
-    """A signal of the peer on one side of a relay, as the other side is to get it."""
+    """Return a signal of the peer on one side of a relay, as the other side gets it."""
     if relay is None:
         return signal
 
@@ -64,7 +63,7 @@ def rewritten(signal: dict[str, Any], relay: Relay | None, side: str) -> dict[st
         sdp = "\r\n".join(one for one in lines if one is not None)
         return {**signal, "data": {**data, "sdp": sdp}}
     if signal.get("type") == "candidate" and data:
-        # A candidate without an address reaches nobody.
+        # A candidate without an address cannot be reached.
         return {
             **signal,
             "data": {**data, "candidate": (line(f"a={data['candidate']}") or "a=")[2:]},
@@ -73,7 +72,7 @@ def rewritten(signal: dict[str, Any], relay: Relay | None, side: str) -> dict[st
 
 
 class RelayedSocketSignaling(Signaling):
-    """The same over a server, where the other peer is a page, which knows nothing of it.
+    """The same over a server, for a call with a page, whose signals are rewritten as well.
 
     Args:
         url: The server's.
@@ -82,7 +81,7 @@ class RelayedSocketSignaling(Signaling):
     def __init__(self, url: str, id: str, relay: Relay) -> None:
         super().__init__(id)
         self.relay = relay
-        #: Sees each signal of ours first; what it returns is sent, None drops it.
+        #: Called with each local signal; its result is sent, None drops the signal.
         self.filter: Callable[[Message], Message | None] = lambda message: message
         self._socket = SocketSignaling(url, id)
         for event in self.EVENTS - {"signal"}:
@@ -109,14 +108,14 @@ class RelayedSocketSignaling(Signaling):
 
 @dataclass
 class Signals:
-    """What carries the signals of two peers."""
+    """The signaling of two peers."""
 
     hub: MemoryHub
     alices: RelayedSignaling
     bobs: RelayedSignaling
 
     def use(self, relay: Relay) -> None:
-        """Have the descriptions to come name the addresses of another relay."""
+        """Use the addresses of another relay in the descriptions to come."""
         self.alices.relay = self.bobs.relay = relay
 
 

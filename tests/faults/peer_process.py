@@ -1,6 +1,6 @@
-"""A peer in a process of its own, which a test may stop, continue and kill; test thread.
+"""A peer in a process of its own, which a test may stop, continue and kill.
 
-Run as a program it answers calls, or places one, and says on its standard output what happens.
+Run as a program, it answers calls, or places one, and reports events on its standard output.
 """
 
 from __future__ import annotations
@@ -28,9 +28,9 @@ class PeerProcess:
     """Use as a context manager; killed at the end.
 
     Args:
-        url: The signalling server's.
+        url: The URL of the signaling server.
         id: The peer's id.
-        target: Whom it calls; without one it answers.
+        target: The peer it calls; without one it answers.
         prefix: Put before the command, to run it in another network namespace.
         answer: Or let who calls ring.
         options: For its `Artico`.
@@ -92,7 +92,7 @@ class PeerProcess:
                 return said["argument"]
 
     def order(self, order: str, argument: Any = None) -> None:
-        """Have it `send` a message, `flood` with so many of such a size, `hangup`, or `close`."""
+        """Order the peer to `send` a message, `flood` with [count, size], `hangup`, or `close`."""
         assert self._process.stdin is not None
         self._process.stdin.write(json.dumps({"order": order, "argument": argument}) + "\n")
         self._process.stdin.flush()
@@ -102,12 +102,12 @@ class PeerProcess:
         return self._process.pid
 
     def kill(self) -> None:
-        """As the out-of-memory killer does: nothing of it says goodbye."""
+        """Kill the process as the out-of-memory killer does."""
         self._process.kill()
         self._process.wait()
 
     def stop(self) -> None:
-        """As a laptop that falls asleep."""
+        """Stop the process, as if the machine went to sleep."""
         self._process.send_signal(signal.SIGSTOP)
 
     def go_on(self) -> None:

@@ -1,4 +1,4 @@
-"""The link of one peer to its signalling server is lost and comes back; the other's stays."""
+"""The connection of one peer to its signaling server is lost and comes back."""
 
 from __future__ import annotations
 

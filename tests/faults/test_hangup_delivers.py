@@ -1,4 +1,4 @@
-"""What was sent before a hang-up arrives, over bad networks too; what cannot is told."""
+"""Messages sent before a hang-up arrive, over bad networks too; a failure is reported."""
 
 from __future__ import annotations
 
@@ -156,7 +156,7 @@ def test_a_hangup_that_cannot_deliver_says_so_and_closes(network: Network, leavi
 
 
 def test_who_sent_nothing_hangs_up_at_once_whatever_the_network(network: Network) -> None:
-    """Our own messages on the channel are none of the user's business."""
+    """Internal messages on the channel do not reach the user."""
     relay = network.relay(delay=0.05)
     ends = network.connect(relay)
     relay.cut()

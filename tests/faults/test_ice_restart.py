@@ -28,7 +28,7 @@ def is_offer(message: Message) -> bool:
 
 
 def note_offers(ends: Ends) -> set[str]:
-    """Who makes offers from now on."""
+    """Record which peer makes offers from now on."""
     offered: set[str] = set()
 
     def note(role: str, message: Message) -> Message:
@@ -53,9 +53,9 @@ def remote_port(ends: Ends) -> Any:
 
 @pytest.mark.parametrize("offered_by", ["caller", "callee", "both"])
 def test_a_call_goes_over_to_another_path(network: Network, offered_by: str) -> None:
-    """One path dies, another one is there; nothing of what is sent meanwhile is lost."""
+    """One path dies, another one is there; no message sent during the change is lost."""
     first, second = network.relay(), network.relay(delay=0.005)
-    # Who is to notice nothing takes much longer to mind the silence.
+    # The peer that must not notice the silence has a much longer timeout.
     silence = {role: 6.0 if offered_by in (role, "both") else 60.0 for role in ("caller", "callee")}
     ends = network.connect(
         first,
@@ -142,8 +142,8 @@ def test_no_restart_that_finds_nothing_ends_a_call_early(network: Network) -> No
 )
 @pytest.mark.parametrize("moves", ["caller", "callee"])
 def test_an_address_goes_and_another_comes(moves: str, server: str, gap: float) -> None:
-    """As for a laptop that goes from one network into another. Where the server is reached over
-    the same network, that connection is gone as well."""
+    """A laptop changes networks. If the server is reached over the same network, that connection is
+    lost as well."""
     with Cables() as cables, serving(cables, server) as url:
         here, there = cables.host(), cables.host()
         here.add_address("10.199.0.11")

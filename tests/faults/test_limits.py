@@ -20,7 +20,7 @@ OFFER: dict[str, Any] = {"type": "sdp", "data": {"type": "offer", "sdp": CHROMIU
 
 
 def ring(victim: Victim, count: int) -> int:
-    """Have so many calls come in; how many rang."""
+    """Place `count` calls; return how many rang."""
     for number in range(count):
         victim.signal(OFFER, f"call:{number:010}")
     victim.check()

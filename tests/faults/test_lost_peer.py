@@ -30,7 +30,7 @@ ROLES = pytest.mark.parametrize("role", ["caller", "callee"])
 def call_with_process(
     server: ArticoServer, make_artico: MakeArtico, role: str, silence: float
 ) -> Iterator[tuple[Call, PeerProcess]]:
-    """Our end of an open call with a process, we being the caller or the callee."""
+    """An open call with another process, as the caller or the callee."""
     rtco = make_artico("us", silence_timeout=silence)
     target = "us" if role == "callee" else None
     with PeerProcess(server.url, "them", target, silence_timeout=silence) as peer:
@@ -60,7 +60,7 @@ def test_a_killed_process(server: ArticoServer, make_artico: MakeArtico, role: s
 
 
 def ringing_call(rtco: Artico, peer: PeerProcess, role: str) -> Call:
-    """Our end of a call with the other process, which nobody has answered."""
+    """A call with the other process that is still ringing."""
     if role == "callee":
         return rtco.wait_for("call", LIMIT)
     call = rtco.call("them")
@@ -70,7 +70,7 @@ def ringing_call(rtco: Artico, peer: PeerProcess, role: str) -> Call:
 
 @ROLES
 def test_a_process_killed_while_it_rings(make_artico: MakeArtico, role: str) -> None:
-    """Nothing but the server can tell."""
+    """Only the server can report the loss."""
     limits = ServerLimits(absence_timeout=0.5)
     with ArticoServer(port=0, limits=limits) as server:
         rtco = make_artico("us", url=server.url)
@@ -116,7 +116,7 @@ def test_a_process_that_sleeps_for_a_while_keeps_its_call(
     role: str,
     waited: float,
 ) -> None:
-    """Another path is looked for meanwhile, and the sleeper finds two offers when it wakes."""
+    """Another path is searched during the sleep, and the process finds two offers when it wakes."""
     with call_with_process(server, make_artico, role, 6.0 + PATIENCE) as (call, peer):
         peer.stop()
         call.send("while asleep")
@@ -232,7 +232,7 @@ def test_a_path_that_comes_back_keeps_the_call_and_loses_nothing(
 
 @ROLES
 def test_a_path_that_is_never_there_fails_the_call(network: Network, role: str) -> None:
-    """Signalling works, the packets go nowhere."""
+    """Signaling works, but packets are lost."""
     relay = network.relay(loss=1.0)
     alice, bob, _ = network.clients(relay, connect_timeout=1.0)
     call = alice.call("bob")

@@ -1,4 +1,4 @@
-"""The signalling server is lost and comes back, at each moment of a call's life."""
+"""The signaling server is lost and comes back, at each moment of a call's life."""
 
 from __future__ import annotations
 
@@ -173,7 +173,7 @@ def test_what_is_shared_meanwhile_arrives_after_the_return(outage: Outage, share
 
 
 def test_shared_and_unshared_meanwhile(outage: Outage) -> None:
-    """What is undone before the return is not heard of, and does no harm."""
+    """A stream that is unshared before the return is never announced."""
     caller, callee = outage.talk()
     first, second = (MediaStream([VideoTrack()]) for _ in range(2))
     outage.begin()
@@ -202,7 +202,7 @@ def test_lost_while_renegotiating(outage: Outage) -> None:
 
 @pytest.mark.parametrize("role", ["caller", "callee"])
 def test_hanging_up_during_the_outage(outage: Outage, role: str) -> None:
-    """The channel itself tells the end; no server is needed for it."""
+    """The channel itself reports the end, without the server."""
     caller, callee = outage.talk()
     end, other = (caller, callee) if role == "caller" else (callee, caller)
     outage.begin()

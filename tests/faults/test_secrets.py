@@ -1,4 +1,4 @@
-"""Neither the log nor what users are shown tells passwords."""
+"""Passwords appear neither in the log nor in anything shown to users."""
 
 from __future__ import annotations
 
@@ -20,7 +20,7 @@ from tests.faults.network import Network
 from tests.ice_faults import silent_server
 
 LIMIT = 30.0 * TIME_UNIT
-#: What is ours to keep quiet; aiortc, aioice and websockets have debug logs of their own.
+#: Loggers of this library; aiortc, aioice and websockets have debug logs of their own.
 OURS = "artico_sync"
 
 

@@ -28,7 +28,7 @@ STUCK = 40.0 * TIME_UNIT
 
 @pytest.fixture(autouse=True)
 def switch_often() -> Iterator[None]:
-    """Have threads take turns as often as possible, which shows what only happens to work."""
+    """Switch threads as often as possible, which exposes races."""
     before = sys.getswitchinterval()
     sys.setswitchinterval(1e-5)
     yield
@@ -45,7 +45,7 @@ def lock_order() -> Iterator[None]:
 
 
 class Stage:
-    """What all threads share: two peers that are there, one that comes and goes, their calls."""
+    """Objects shared by all threads: two connected peers, one that comes and goes, and calls."""
 
     def __init__(self, seed: int) -> None:
         hub = MemoryHub()
@@ -78,7 +78,7 @@ class Stage:
 
     def _keep(self, call: Call) -> Call:
         call.on("error", lambda error: None)
-        # Others choose from it meanwhile: what they have looked at must not change.
+        # Other threads choose from it: a list they have read must not change.
         self.calls = [*self.calls, call][-12:]
         return call
 
@@ -161,7 +161,7 @@ class Stage:
     # the whole
 
     def is_exercised(self) -> bool:
-        """Did it carry anything yet? On a busy machine it may take longer than it was given."""
+        """Return True if a call carried something; a busy machine may need more time for that."""
         return self.done["place"] > 0 and self.done["talk"] + self.done["listen"] > 0
 
     def run(self, number: int, end: float) -> None:

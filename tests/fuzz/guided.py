@@ -1,4 +1,4 @@
-"""A coverage-guided fuzzer of everything that reads what a stranger sent; main thread.
+"""A coverage-guided fuzzer of all parsers of input from the network.
 
 By hand, for as long as one likes::
 
@@ -69,7 +69,7 @@ class Target:
 
 @dataclass
 class Report:
-    """What came of fuzzing one target."""
+    """The result of fuzzing one target."""
 
     inputs: int = 0
     lines: int = 0
@@ -107,7 +107,7 @@ def fuzz(target: Target, seconds: float, seed: int = 1) -> Report:
 
 
 def run(target: Target, data: bytes, reached: set[tuple[str, int]] | None) -> str | None:
-    """Give the target an input; notes the lines of ours it reaches."""
+    """Run the target on an input, and record the lines of artico_sync it reaches."""
 
     def trace(frame: FrameType, event: str, argument: Any) -> Any:
         if not frame.f_code.co_filename.startswith(PACKAGE):

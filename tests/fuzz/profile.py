@@ -1,4 +1,4 @@
-"""How long to fuzz: seconds in CI, as long as one likes by hand; any thread."""
+"""The number of examples: seconds of fuzzing in CI, any duration by hand."""
 
 from __future__ import annotations
 
@@ -13,7 +13,7 @@ EXAMPLES = os.environ.get("ARTICO_SYNC_FUZZ_EXAMPLES")
 
 
 def fuzzed(examples: int) -> Callable[[Any], Any]:
-    """So many examples a test, unless the environment asks for more."""
+    """Return settings with this number of examples, unless the environment sets another."""
     return settings(
         max_examples=int(EXAMPLES) if EXAMPLES else examples,
         deadline=None,

@@ -1,4 +1,4 @@
-"""What a hostile peer may send, from nonsense to nearly right."""
+"""Strategies for input of a hostile peer, from nonsense to nearly valid."""
 
 from __future__ import annotations
 

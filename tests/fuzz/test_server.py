@@ -1,4 +1,4 @@
-"""Hostile HTTP and handshakes against the signalling server; see also `test_server_hostile`."""
+"""Hostile HTTP and handshakes against the signaling server; see also `test_server_hostile`."""
 
 from __future__ import annotations
 

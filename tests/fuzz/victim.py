@@ -1,4 +1,4 @@
-"""A client under attack, with a friend who sees whether it is still well; user threads."""
+"""A client under attack, and a second peer that checks that it still works."""
 
 from __future__ import annotations
 
@@ -13,12 +13,12 @@ from tests.conftest import RTC_CONFIG, TIME_UNIT
 from tests.faults.memory import MIB, resident_memory
 
 LIMIT = 20.0 * TIME_UNIT
-#: How much a victim may grow, however much is sent to it.
+#: Most bytes by which a victim may grow, however much is sent to it.
 GROWTH = 64 * MIB
 
 
 class Mallory(MemorySignaling):
-    """Signalling that can also send what no client would."""
+    """Signaling that can also send signals no client would."""
 
     def send_raw(self, message: dict[str, Any]) -> None:
         MemorySignaling.signal(self, message)

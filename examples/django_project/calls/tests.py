@@ -19,7 +19,7 @@ RTC_CONFIG: dict[str, object] = {"iceServers": []}
 
 
 class CallingTestCase(ArticoTestCase):
-    """The project on the test's own signalling server."""
+    """The project on the test's own signaling server."""
 
     def setUp(self) -> None:
         super().setUp()

@@ -1,4 +1,4 @@
-"""What a web server runs: `gunicorn -k gthread --workers 2 --threads 8 project.wsgi`."""
+"""The application for a web server: `gunicorn -k gthread --workers 2 --threads 8 project.wsgi`."""
 
 from __future__ import annotations
 

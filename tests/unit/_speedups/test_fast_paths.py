@@ -1,6 +1,6 @@
-"""Calls work all the same with every lever off, and on uvloop: the suite's own tests, run so.
+"""Tests of calls without any fast path, and on uvloop.
 
-In a process of their own, because both are chosen by the environment once for a process.
+They run in a process of their own, because the environment chooses both once per process.
 """
 
 from __future__ import annotations
@@ -33,12 +33,12 @@ WAYS = {
 INTEROP = sorted(str(path) for path in (ROOT / "tests" / "browser").glob("test_*.py"))
 #: The browser suite in parts, which are run side by side where there are processes for it.
 PARTS = 6
-# The same browser without a face: a quarter less to do. The suite itself runs with the whole one.
+# The headless build takes a quarter less time; the suite itself runs with the full browser.
 HEADLESS_SHELL = shutil.which("chromium-headless-shell")
 
 
 def run_suite(way: str, *paths: str) -> None:
-    """Run test modules in one of the ways; fails as they do."""
+    """Run test modules in one of the ways; fail if one of them fails."""
     if "ARTICO_SYNC_LOOP" in WAYS[way] and importlib.util.find_spec("uvloop") is None:
         pytest.skip("uvloop is not installed")
     command = [sys.executable, "-m", "pytest", "-q", "-p", "no:randomly", *paths]
@@ -67,7 +67,7 @@ def run_suite(way: str, *paths: str) -> None:
 
 
 @pytest.mark.parametrize("value, wanted", [("0", False), ("1", True), (None, True)])
-def test_the_environment_turns_the_levers_off(
+def test_the_environment_turns_fast_paths_off(
     monkeypatch: pytest.MonkeyPatch, value: str | None, wanted: bool
 ) -> None:
     if value is None:

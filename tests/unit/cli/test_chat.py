@@ -1,4 +1,4 @@
-"""`artico-sync call` and `answer`, run as a shell runs them."""
+"""`artico-sync call` and `answer`, run as programs."""
 
 from __future__ import annotations
 
@@ -16,7 +16,7 @@ from tests.conftest import TIME_UNIT, MakeArtico
 pytestmark = pytest.mark.slow
 
 LEAVING = 0.2 * TIME_UNIT
-# What the interpreter itself takes to end on a machine where other tests run as well.
+# Time for the interpreter to exit on a machine that runs other tests.
 EXITING = 2.0 * TIME_UNIT
 TIMEOUT = 20.0 * TIME_UNIT
 
@@ -38,7 +38,7 @@ def test_two_terminals_chat(server: ArticoServer) -> None:
             assert bob.wait() == 0
             alice.err.wait_for("bob hung up")
             assert alice.wait() == 0
-            # stdout carries what the peer said and nothing else.
+            # stdout carries the peer's messages only.
             assert alice.out.all() == ["größe \N{WAVING HAND SIGN}"]
         assert bob.out.all() == ["hello"]
 
@@ -253,13 +253,13 @@ def test_whoever_reads_the_output_goes(server: ArticoServer, make_artico: MakeAr
 def test_on_a_terminal(server: ArticoServer, make_artico: MakeArtico) -> None:
     bob = make_artico("bob")
     with (
-        terminal() as (ours, theirs),
-        artico_sync("call", "bob", "--no-stun", url=server.url, stdin=theirs) as alice,
+        terminal() as (controller, terminal_end),
+        artico_sync("call", "bob", "--no-stun", url=server.url, stdin=terminal_end) as alice,
     ):
         call = bob.wait_for("call", TIMEOUT).answer().wait_open()
-        os.write(ours, b"typed\n")
+        os.write(controller, b"typed\n")
         assert call.recv(TIMEOUT) == "typed"
-        os.write(ours, b"\x04")
+        os.write(controller, b"\x04")
         assert alice.wait() == 0
         call.wait_closed(TIMEOUT)
 

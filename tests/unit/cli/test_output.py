@@ -1,4 +1,4 @@
-"""What the command line prints where strangers' words are part of it."""
+"""The output of the command line if it quotes text of a peer."""
 
 from __future__ import annotations
 
@@ -12,7 +12,7 @@ from artico_sync import CallRejectedError
 from artico_sync.cli.doctor import CheckFailed, Report
 from artico_sync.cli.output import ExitStatus, Output
 
-#: Sets a terminal's title, clears it, and goes on as a note of ours would.
+#: Sets a terminal's title, clears the screen, and imitates a note of the command line.
 STRANGE = "\x1b]0;owned\x07\x9b2J\r\nconnected in 0.01 s"
 SHOWN = r"\x1b]0;owned\x07\x9b2J\x0d\x0aconnected in 0.01 s"
 
@@ -24,13 +24,13 @@ class Terminal(io.StringIO):
         return True
 
 
-def test_a_note_stays_one_harmless_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_controls_in_a_note_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     Output().note(f"answering mallory: {STRANGE}")
     assert capsys.readouterr().err == f"answering mallory: {SHOWN}\n"
 
 
 @pytest.mark.parametrize("kind", [CallRejectedError, OSError])
-def test_an_error_stays_one_harmless_line(
+def test_controls_in_an_error_are_escaped(
     kind: type[Exception], capsys: pytest.CaptureFixture[str]
 ) -> None:
     Output(quiet=True).error(kind(f"bob said {STRANGE}"), ExitStatus.REJECTED)
@@ -56,7 +56,7 @@ def test_json_holds_no_control_characters(capsys: pytest.CaptureFixture[str]) ->
     assert json.loads(line)["data"] == f"{STRANGE}\x7f größe"
 
 
-def test_what_the_doctor_found_stays_one_harmless_line(capsys: pytest.CaptureFixture[str]) -> None:
+def test_controls_in_a_result_of_the_doctor_are_escaped(capsys: pytest.CaptureFixture[str]) -> None:
     def check() -> str:
         raise CheckFailed(f"it answers {STRANGE}", f"ask {STRANGE}")
 

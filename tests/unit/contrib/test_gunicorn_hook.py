@@ -1,4 +1,4 @@
-"""What the docstrings of the Flask extension tell a user of gunicorn, run as it stands."""
+"""The gunicorn configuration in the docstrings of the Flask extension, run as it stands."""
 
 from __future__ import annotations
 

@@ -72,7 +72,7 @@ class WebProcess:
 
     @property
     def output(self) -> str:
-        """What it has printed so far."""
+        """Return the output so far."""
         return "".join(self._lines)
 
     @property
