@@ -1,1 +1,1 @@
-"""Everything that runs on the loop thread: signalling, a call's life, negotiation, media."""
+"""Artico's logic: the client, its calls, their signaling, negotiation and media."""

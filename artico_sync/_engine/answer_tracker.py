@@ -10,7 +10,7 @@ import asyncio
 from collections.abc import Callable
 from dataclasses import dataclass
 
-from artico_sync._engine.signal_outbox import Signal
+from artico_sync._engine.signal_queues import Signal
 
 #: Time a browser gets to repeat an offer that it rolled back for a local one. Chromium forgets to
 #: if another local offer arrives in between; the next local offer reminds it.

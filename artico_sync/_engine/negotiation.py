@@ -24,10 +24,9 @@ from artico_sync._engine.answer_tracker import (
     PendingOffer,
     SentAnswer,
 )
-from artico_sync._engine.peer_candidates import PeerCandidates
-from artico_sync._engine.signal_outbox import SignalOutbox
+from artico_sync._engine.signal_queues import RemoteCandidateQueue, SignalOutbox
 from artico_sync._protocol.settings import Settings
-from artico_sync._webrtc.ice.candidates import CandidateSignal
+from artico_sync._webrtc.ice.candidates import CandidateSignal, parse_candidate_signal
 from artico_sync._webrtc.peer_connection import PeerConnection
 from artico_sync._webrtc.sdp.media_sections import RemoteChange
 from artico_sync._webrtc.sdp.offer_answer import AnswerTo, Outcome
@@ -88,7 +87,7 @@ class Negotiation:
         self._abandoned_offer: PendingOffer | None = None
         self._answers = AnswerTracker(settings.offer_timeout, self._wake)
         self._worker: asyncio.Task[None] | None = None
-        self._candidates = PeerCandidates(connection, settings.maximum_candidates)
+        self._candidates = RemoteCandidateQueue(connection, settings.maximum_candidates)
         self._reminder = OfferReminder(self._remind)
         self._last_answer: SentAnswer | None = None
         self._absence = PeerAbsence()
@@ -147,7 +146,7 @@ class Negotiation:
             doubtful = answer.signal
         if offer is not None and not self._connection.negotiated:
             doubtful = offer.signal  # It rings, or would if it had arrived.
-        elif offer is not None and not self._outbox.keeps(offer.signal):
+        elif offer is not None and not self._outbox.is_queued(offer.signal):
             offer.sent_at = float("-inf")  # Due at once.
             offer.changed.set()
             self._attempts = 0
@@ -182,9 +181,9 @@ class Negotiation:
             if signal.get("type") == "sdp":
                 await self._receive_description(signal.get("data"))
             elif signal.get("type") == "candidate":
-                if (candidate := self._candidates.parse(signal.get("data"))) is not None:
+                if (candidate := parse_candidate_signal(signal.get("data"))) is not None:
                     async with self._lock:
-                        await self._candidates.take(candidate)
+                        await self._candidates.add(candidate)
         except Exception as error:
             # Any exception: aiortc's parsers raise what they happen to; nothing has changed yet.
             if self._connection.closing:

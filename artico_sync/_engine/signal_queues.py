@@ -4,14 +4,22 @@ from __future__ import annotations
 
 import asyncio
 import logging
+from collections import deque
 from collections.abc import Callable
 from typing import Any, Protocol
+
+from aiortc import RTCSessionDescription
 
 from artico_sync._engine.call_state import CloseReason
 from artico_sync._protocol import messages
 from artico_sync._protocol.settings import Settings
+from artico_sync._webrtc.ice.candidates import CandidateSignal, RemoteCandidate
+from artico_sync._webrtc.peer_connection import PeerConnection
 
 logger = logging.getLogger(__name__)
+
+#: The body of a signal.
+Signal = dict[str, object]
 
 # Seconds before undelivered signals are sent again to a peer that is reconnecting to its server.
 RESEND_SECONDS = 0.5
@@ -51,6 +59,129 @@ class SignalInbox:
         signal = await self._signals.get()
         self.characters -= signal.characters
         return signal.body
+
+
+class SignalOutbox:
+    """The outgoing descriptions and candidates, queued while they cannot be sent.
+
+    Everything is queued while signaling is lost, and candidates until the description they belong
+    to has been sent: a browser refuses earlier ones.
+
+    Args:
+        send: Sends a signal to the peer.
+    """
+
+    def __init__(self, send: Callable[[Signal], None], settings: Settings) -> None:
+        self._send = send
+        self._suspended_signals: deque[Signal] = deque(maxlen=settings.maximum_buffered_signals)
+        self._early_candidates: deque[CandidateSignal] = deque(maxlen=settings.maximum_candidates)
+        # Candidates sent after the last description, which does not list them.
+        self._trickled: deque[Signal] = deque(maxlen=settings.maximum_candidates)
+        self._last_sdp = ""
+        self.suspended = False
+        self.closed = False
+
+    def post(self, signal: Signal) -> None:
+        """Send a signal, or queue it while signaling is lost."""
+        if self.suspended:
+            self._suspended_signals.append(signal)
+        elif not self.closed:
+            self._send(signal)
+
+    def post_description(self, description: RTCSessionDescription, token: object) -> Signal:
+        """Send a description.
+
+        Args:
+            token: Identifies the offer for artico_sync peers; JavaScript ignores it.
+        """
+        data: dict[str, object] = {"type": description.type, "sdp": description.sdp}
+        if isinstance(token, str) and len(token) <= messages.LONGEST_TOKEN:
+            data["offer"] = token
+        signal: Signal = {"type": "sdp", "data": data}
+        self._last_sdp = description.sdp
+        self._trickled.clear()
+        self.post(signal)
+        return signal
+
+    def repeat_description(self, signal: Signal) -> None:
+        """Send a description again, with the candidates after it, which may be lost as well."""
+        self.post(signal)
+        for candidate in self._trickled:
+            self.post(candidate)
+
+    def post_candidate(self, candidate: CandidateSignal, *, hold: bool) -> None:
+        """Send a candidate, or hold it until `release_candidates`."""
+        if hold or not self._last_sdp:
+            self._early_candidates.append(candidate)
+        elif f"a={candidate['candidate']}\r\n" not in self._last_sdp:
+            signal: Signal = {"type": "candidate", "data": dict(candidate)}
+            self._trickled.append(signal)
+            self.post(signal)
+
+    def release_candidates(self) -> None:
+        """Send the held candidates: their description has been sent."""
+        early, self._early_candidates = (
+            self._early_candidates,
+            deque(maxlen=self._early_candidates.maxlen),
+        )
+        for candidate in early:
+            self.post_candidate(candidate, hold=False)
+
+    def resume(self, doubtful: Signal | None) -> None:
+        """Send the queued signals.
+
+        Args:
+            doubtful: A description that may have been lost. It is sent before the queued signals,
+                followed by its candidates.
+        """
+        self.suspended = False
+        queued = list(self._suspended_signals)
+        self._suspended_signals.clear()
+        if doubtful is not None and doubtful not in queued:
+            trickled = [signal for signal in self._trickled if signal not in queued]
+            queued = [doubtful, *trickled, *queued]
+        for signal in queued:
+            self._send(signal)
+
+    def is_queued(self, signal: Signal) -> bool:
+        """Return True if a signal waits for the return of signaling."""
+        return signal in self._suspended_signals
+
+
+class RemoteCandidateQueue:
+    """The peer's candidates, queued until the description they belong to has been applied.
+
+    Args:
+        connection: Receives the candidates.
+        maximum: Maximum number of candidates between two ICE restarts, and of queued ones.
+    """
+
+    def __init__(self, connection: PeerConnection, maximum: int) -> None:
+        self._connection = connection
+        self._maximum = maximum
+        self._ufrag: str | None = None
+        self._added = 0
+        self._early: deque[RemoteCandidate] = deque(maxlen=maximum)
+
+    async def add(self, candidate: RemoteCandidate) -> None:
+        """Add a candidate to the connection, or queue it for its description."""
+        current = self._connection.remote_username
+        if current is None or candidate.username not in (None, current):
+            self._early.append(candidate)
+            return
+        if current != self._ufrag:
+            self._ufrag, self._added = current, 0
+        if self._added >= self._maximum:
+            logger.debug("dropped a candidate: there were too many")
+            return
+        self._added += 1
+        await self._connection.add_candidate(candidate.candidate)
+
+    async def release(self) -> None:
+        """Add the queued candidates: a description has been applied."""
+        early, self._early = self._early, deque(maxlen=self._early.maxlen)
+        for candidate in early:
+            await self.add(candidate)
 
 
 class SignalSender(Protocol):

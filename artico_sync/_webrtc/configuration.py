@@ -1,6 +1,7 @@
-"""`rtc_config` as users give it, checked and turned into aiortc's; any thread.
+"""Validation of `rtc_config`, and its conversion to `aiortc.RTCConfiguration`.
 
-aiortc is imported only when it is needed: importing it takes longer than all of this library.
+Functions here may be called from any thread. aiortc is imported only when needed, because importing
+it takes longer than importing all of artico_sync.
 """
 
 from __future__ import annotations
@@ -13,10 +14,10 @@ from typing import TYPE_CHECKING, Any
 if TYPE_CHECKING:
     from aiortc import RTCConfiguration
 
-#: The STUN servers Artico's JavaScript client uses by itself.
+#: The default STUN servers of Artico's JavaScript client.
 DEFAULT_SERVERS: tuple[str, ...] = ("stun:stun.l.google.com:19302", "stun:stun1.l.google.com:19302")
 
-# RFC 7064 section 3.1 and RFC 7065 section 3.1; a host, or an IPv6 address in brackets.
+# RFC 7064 3.1 and RFC 7065 3.1, with a host or an IPv6 address in brackets.
 _URL = re.compile(
     r"(?P<scheme>stuns?|turns?):(?P<host>\[[0-9A-Fa-f:.]+\]|[^\s\[\]:?]+)(:(?P<port>\d{1,5}))?"
     r"(\?transport=(?P<transport>udp|tcp))?"
@@ -37,13 +38,13 @@ _SERVER_MEMBERS = frozenset({"urls", "url", "username", "credential", "credentia
 
 
 def check_configuration(value: object) -> Any:
-    """Return `value` if it can serve as `rtc_config`.
+    """Return `value`, normalized, if it is valid as `rtc_config`.
 
     Args:
         value: None, an `aiortc.RTCConfiguration`, or a mapping as in JavaScript.
 
     Raises:
-        TypeError: It is something else, or something in it is.
+        TypeError: The value or one of its members has the wrong type.
         ValueError: A member is unknown or malformed.
     """
     if value is None or _is_configuration(value):
@@ -67,7 +68,7 @@ def check_configuration(value: object) -> Any:
 
 
 def _is_configuration(value: object) -> bool:
-    # Whoever has one has imported aiortc.
+    # An instance exists only if aiortc has been imported.
     module = sys.modules.get("aiortc")
     return module is not None and isinstance(value, module.RTCConfiguration)
 
@@ -96,7 +97,7 @@ def _check_server(server: object) -> dict[str, Any]:
 
 
 def build_configuration(checked: Any) -> RTCConfiguration:
-    """Turn what `check_configuration` returned into aiortc's object; imports aiortc."""
+    """Convert the result of `check_configuration`; imports aiortc."""
     import aiortc
 
     if isinstance(checked, aiortc.RTCConfiguration):

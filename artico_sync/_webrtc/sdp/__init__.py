@@ -1,1 +1,1 @@
-"""Session descriptions, parsed, planned and written (RFC 8829)."""
+"""Session descriptions: parsing, planning and writing (RFC 8866, RFC 8829)."""
