@@ -5,7 +5,7 @@ from __future__ import annotations
 import asyncio
 import logging
 import random
-from collections import OrderedDict, deque
+from collections import deque
 from collections.abc import Callable
 from typing import Protocol
 
@@ -15,6 +15,7 @@ from artico_sync._engine.call_state import CallState, CloseReason
 from artico_sync._engine.session import Session, SessionListener
 from artico_sync._engine.signaling.transport import SignalingTransport, leave
 from artico_sync._protocol import messages
+from artico_sync._protocol.lru import LruDict
 from artico_sync._protocol.settings import Settings
 from artico_sync._protocol.token_bucket import TokenBuckets
 from artico_sync._webrtc.dtls.transport import Certificate
@@ -66,7 +67,9 @@ class Client:
             settings.signals_per_second, settings.signals_burst, RATE_LIMITED_PEERS
         )
         # The peer id and the bye message of each closed session.
-        self._finished: OrderedDict[str, tuple[str, dict[str, object]]] = OrderedDict()
+        self._finished: LruDict[str, tuple[str, dict[str, object]]] = LruDict(
+            settings.remembered_sessions
+        )
         self._unsent: deque[tuple[dict[str, object], OnReport]] = deque()
         self._state = "disconnected"
         self._reconnect_task: asyncio.Task[None] | None = None
@@ -355,8 +358,6 @@ class Client:
         if session is None:
             return
         self._finished[session_id] = session.target, session.signaling.bye
-        while len(self._finished) > self._settings.remembered_sessions:
-            self._finished.popitem(last=False)
         self._listener.on_session_ended(session_id)
 
 

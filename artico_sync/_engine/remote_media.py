@@ -4,12 +4,13 @@ from __future__ import annotations
 
 import asyncio
 import logging
-from collections import OrderedDict, deque
+from collections import deque
 from dataclasses import dataclass
 from typing import Any, Protocol
 
 from aiortc import MediaStreamTrack
 
+from artico_sync._protocol.lru import LruDict
 from artico_sync._webrtc.sdp.media_sections import (
     RemoteChange,
     RemoteTrackAdded,
@@ -59,7 +60,9 @@ class RemoteStreams:
 
     def __init__(self, listener: RemoteStreamListener) -> None:
         self._listener = listener
-        self._metadata: OrderedDict[str, str] = OrderedDict()
+        self._metadata: LruDict[str, str] = LruDict(
+            METADATA_MAXIMUM, lambda stream_id, _: self._described.discard(stream_id)
+        )
         # Streams whose metadata came after they were last added.
         self._described: set[str] = set()
         self._live: dict[str, _RemoteStream] = {}
@@ -76,10 +79,7 @@ class RemoteStreams:
             logger.warning("dropping malformed stream metadata")
             return
         self._metadata[stream_id] = metadata or ""
-        self._metadata.move_to_end(stream_id)
         self._described.add(stream_id)
-        if len(self._metadata) > METADATA_MAXIMUM:
-            self._described.discard(self._metadata.popitem(last=False)[0])
         if stream_id in self._live:
             self._describe(stream_id, metadata or None)
         if stream_id in self._awaited:

@@ -1,4 +1,4 @@
-"""The transports of a connection, one of each kind, and how they come up; loop thread."""
+"""The ICE, DTLS and SCTP transports of a connection, and their start."""
 
 from __future__ import annotations
 
@@ -20,22 +20,22 @@ from artico_sync._webrtc.sdp.parser import RemoteSection
 
 logger = logging.getLogger(__name__)
 
-#: What RFC 8841 and RFC 8831 say when the peer does not.
+#: Defaults if the peer does not announce the values (RFC 8841, RFC 8831).
 DEFAULT_SCTP_PORT = 5000
 DEFAULT_MESSAGE_SIZE = 65536
-#: Silence after which another path is looked for, as a fraction of that which ends a call: 2 s of
-#: 6. Chromium's peers end a call after 5.
-RESTART_AFTER = 1 / 3
-#: Seconds a browser is given to begin its checks when it has offered a restart. A check of ours
-#: that comes before our answer makes Chromium take the new path for worse than the old one, while
-#: that one is good, and never look at it again.
-ANSWER_DELAY = 0.5
+#: Silence after which ICE is restarted, as a fraction of the silence that ends a call: 2 s of 6.
+#: Chromium ends a call after 5 s.
+RESTART_FRACTION = 1 / 3
+#: Time to wait for the first check of a browser that has offered an ICE restart. If a local check
+#: arrives before the answer, Chromium rates the new path below the old one while that one works,
+#: and never reconsiders it.
+FIRST_CHECK_SECONDS = 0.5
 
 
 class Transports:
     """ICE, DTLS over it, and SCTP over that once there is a data channel.
 
-    Made and closed by the connection.
+    Created and closed by the connection.
     """
 
     def __init__(
@@ -50,12 +50,13 @@ class Transports:
         self.ice: IceTransport = create_ice_transport(configuration, settings, on_candidate)
         self.dtls = DtlsTransport(self.ice, certificates, accelerate=settings.accelerate)
         self.sctp: SctpTransport | None = None
-        #: The path to the peer, or the peer's end of the data transport, was given up.
+        #: True if the path to the peer or the peer's SCTP transport has been given up.
         self.lost = False
-        #: The path is gone or silent; another may be found.
+        #: Called when the path has failed or is silent: an ICE restart may find another.
         self.on_restart_needed: Callable[[], None] | None = None
-        # The machine's addresses as of the last search for another path; None before the first.
-        self._searched: list[str] | None = None
+        # The local addresses at the last restart because of silence; None before the first.
+        # They are compared so that it is repeated only on another network.
+        self._restart_addresses: list[str] | None = None
         self._data_parameters: tuple[int, int] | None = None
         self.ice.on("statechange", self._on_ice_state)
         self.ice.on("statechange", on_state_change)
@@ -68,7 +69,7 @@ class Transports:
 
     @property
     def username(self) -> str | None:
-        """The username fragment our descriptions carry now; a new one means a restart."""
+        """The username fragment in local descriptions; a new one restarts ICE."""
         return self.ice.iceGatherer.getLocalParameters().usernameFragment
 
     @property
@@ -76,13 +77,13 @@ class Transports:
         return self.ice._role_set
 
     def set_controlling(self, controlling: bool) -> None:
-        """Who nominates the pair is settled by the first offer."""
+        """Set the role unless it is set: the first offer determines it (RFC 8445 6.1.1)."""
         if not self.ice._role_set:
             self.ice._connection.ice_controlling = controlling
             self.ice._role_set = True
 
     def unset_role(self) -> None:
-        """The first offer was taken back."""
+        """Forget the role: the first offer was rolled back."""
         self.ice._role_set = False
 
     @property
@@ -92,19 +93,22 @@ class Transports:
     def finish_restart(
         self, remote: RTCIceParameters, *, offered: bool, with_browser: bool
     ) -> None:
-        """Move to the path of an ICE restart; when there is none, the old one goes on, and
-        another restart is asked for.
+        """Switch to the path of an ICE restart; if none is found, request another restart.
+
+        The old path is used until then.
 
         Args:
-            offered: By us, and answered now.
+            offered: True if the restart was offered by this end and is answered now.
         """
         if with_browser:
-            # Who offers the restart nominates: so have it Chromium and Safari, though RFC 8445
-            # section 6.1.1 keeps the roles. A peer that keeps them settles it by checks.
+            # In Chromium and Safari the side that offers the restart becomes controlling, although
+            # RFC 8445 6.1.1 keeps the roles. Checks resolve the conflict with a peer that does.
             self.ice.take_role(offered)
-        patience = ANSWER_DELAY if with_browser and not offered else 0.0
+        first_check_delay = FIRST_CHECK_SECONDS if with_browser and not offered else 0.0
         try:
-            self.ice.finish_restart(remote, patience).add_done_callback(self._on_restart_ended)
+            self.ice.finish_restart(remote, first_check_delay).add_done_callback(
+                self._on_restart_ended
+            )
         except InvalidStateError as error:
             self._on_restart_failed(error)
 
@@ -118,8 +122,8 @@ class Transports:
             self._on_path_change()
 
     def _on_restart_failed(self, error: BaseException) -> None:
-        # Both sides' descriptions tell of a path that does not exist.
-        logger.info("an ICE restart came to nothing: %s", error)
+        # The descriptions of both sides are about a path that does not exist.
+        logger.info("an ICE restart failed: %s", error)
         self._on_restart_needed()
 
     def _on_ice_state(self) -> None:
@@ -138,32 +142,32 @@ class Transports:
         self.lost = True
 
     def _on_silence(self, seconds: float) -> None:
-        """Look for another path when the peer falls silent, and again when our addresses change."""
-        if seconds < self._settings.silence_timeout * RESTART_AFTER:
-            self._searched = None
+        """Request a restart if the peer is silent, and again if the local addresses change."""
+        if seconds < self._settings.silence_timeout * RESTART_FRACTION:
+            self._restart_addresses = None
             return
         addresses = host_addresses()
-        if addresses != self._searched:
-            self._searched = addresses
+        if addresses != self._restart_addresses:
+            self._restart_addresses = addresses
             self._on_restart_needed()
 
     def _on_restart_needed(self) -> None:
-        # A socket that keeps failing says so again and again, while another path is being found.
+        # A socket that keeps failing reports it again and again during the restart.
         if self.on_restart_needed is not None and not self.ice.is_restarting:
-            logger.info("the path is silent or gone, looking for another")
+            logger.info("the path is silent or has failed, restarting ICE")
             self.on_restart_needed()
 
     # SCTP
 
     def data(self) -> SctpTransport:
-        """The transport of the data channels, made at the first need."""
+        """Return the transport of the data channels, created on first use."""
         if self.sctp is None:
             self.sctp = SctpTransport(self.dtls, self._settings)
             self.sctp.on_lost = self._on_lost
         return self.sctp
 
     def negotiate_data(self, remote: RemoteSection) -> None:
-        """Take down what the peer says about its end of the data transport."""
+        """Store the parameters of the peer's SCTP transport."""
         self.data()
         media = remote.media
         port = media.sctp_port or DEFAULT_SCTP_PORT
@@ -194,13 +198,13 @@ class Transports:
         return self.dtls.state == "connected"
 
     async def establish(self, ice: RTCIceParameters, dtls: RTCDtlsParameters) -> None:
-        """Connect to the peer; where that fails, the states of the transports tell."""
+        """Connect to the peer; the states of the transports show if that fails."""
         await self.ice.start(ice)
         if self.ice.state == "completed" and self.dtls.state == "new":
             await self.dtls.start(dtls)
 
     async def start_data(self) -> None:
-        """Start the data transport once it has been negotiated; harmless again."""
+        """Start the data transport once it is negotiated; has no effect after that."""
         if self.sctp is not None and self._data_parameters is not None and self.connected:
             await self.sctp.start(*self._data_parameters)
 
