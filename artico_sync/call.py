@@ -618,7 +618,7 @@ class Call(EventEmitter):
             `phase`; `messages_sent`, `bytes_sent` and the same received; `round_trip_time` in
             seconds, None while unknown; of the data channel, in bytes, `pending`, `unread`,
             `congestion_window` and `packet_size`, and `retransmissions`; `local` and `remote`: the
-            selected candidate pair, each with type, address, bridge and protocol; `streams`: a dict
+            selected candidate pair, each with type, address, port and protocol; `streams`: a dict
             for each RTP stream with its packets, losses, frames and codec. The names are those of
             W3C WebRTC Statistics, in snake_case.
 
