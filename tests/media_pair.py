@@ -115,7 +115,7 @@ class MediaPair:
 
         def disturb() -> None:
             ice: Any = self.senders()[0].transport.transport
-            send = ice._send
+            send = ice.send_datagram
             loop = asyncio.get_running_loop()
 
             async def faulty_send(data: bytes) -> None:
@@ -129,7 +129,7 @@ class MediaPair:
                 with contextlib.suppress(ConnectionError):
                     await send(data)
 
-            ice._send = faulty_send
+            ice.send_datagram = faulty_send
 
         self.run_on_loop(disturb)
 

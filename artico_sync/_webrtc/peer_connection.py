@@ -304,7 +304,7 @@ class PeerConnection(BundledConnection):
         self, plan: list[PlannedSection], answer: RemoteDescription
     ) -> list[RemoteChange]:
         if answer.dtls is not None:
-            self._transports.dtls.set_role("server" if answer.dtls.role == "client" else "client")
+            self._transports.dtls.role = "server" if answer.dtls.role == "client" else "client"
         self._pending_plan, self._stale_offer = [], StaleOffer()
         self._set_state("stable")
         return await self._apply_plan(plan, answer)
@@ -348,7 +348,7 @@ class PeerConnection(BundledConnection):
             raise
         self._transports.set_controlling(bool(offer.ice and offer.ice.iceLite))
         if dtls.role == "auto":
-            dtls.set_role("server" if offer.dtls and offer.dtls.role == "client" else "client")
+            dtls.role = "server" if offer.dtls and offer.dtls.role == "client" else "client"
         if fresh:
             self._stale_offer = StaleOffer()
             reject_unused_in_answer(plan, offer)

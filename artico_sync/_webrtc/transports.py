@@ -50,6 +50,7 @@ class Transports:
         self.ice: IceTransport = create_ice_transport(configuration, settings, on_candidate)
         self.dtls = DtlsTransport(self.ice, certificates, accelerate=settings.accelerate)
         self.sctp: SctpTransport | None = None
+        self._role_is_set = False
         #: True if the path to the peer or the peer's SCTP transport has been given up.
         self.lost = False
         #: Called when the path has failed or is silent: an ICE restart may find another.
@@ -72,19 +73,15 @@ class Transports:
         """The username fragment in local descriptions; a new one restarts ICE."""
         return self.ice.iceGatherer.getLocalParameters().usernameFragment
 
-    @property
-    def role_is_set(self) -> bool:
-        return self.ice._role_set
-
     def set_controlling(self, controlling: bool) -> None:
-        """Set the role unless it is set: the first offer determines it (RFC 8445 6.1.1)."""
-        if not self.ice._role_set:
-            self.ice._connection.ice_controlling = controlling
-            self.ice._role_set = True
+        """Take the ICE role that the first offer decides; has no effect later."""
+        if not self._role_is_set:
+            self.ice.agent.ice_controlling = controlling
+            self._role_is_set = True
 
     def unset_role(self) -> None:
-        """Forget the role: the first offer was rolled back."""
-        self.ice._role_set = False
+        """Let another offer decide the role, because the first was rolled back."""
+        self._role_is_set = False
 
     @property
     def controlling(self) -> bool:
@@ -132,7 +129,7 @@ class Transports:
             self._follow_path()
 
     def _follow_path(self) -> None:
-        self.ice._connection.path.on_change = self._on_path_change
+        self.ice.agent.path.on_change = self._on_path_change
 
     def _on_path_change(self) -> None:
         if self.sctp is not None:

@@ -203,8 +203,8 @@ def test_candidates() -> None:
         victim.check()
         session = victim.victims_call._bridge.engine
         assert session is not None and session.connection is not None
-        connection = session.connection.ice_transport._connection
-        assert len(connection._remote_candidates) <= 10
+        connection = session.connection.ice_transport.agent
+        assert len(connection.known_remote_candidates) <= 10
 
 
 def test_messages() -> None:

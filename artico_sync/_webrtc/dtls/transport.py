@@ -1,7 +1,7 @@
-"""DTLS of a call: aiortc's, with a data pump that is fast and hard to stop; loop thread.
+"""The DTLS transport: aiortc's handshake, and a faster, more robust way for all that follows it.
 
-aiortc awaits four times a datagram, asks OpenSSL for output that is not there (an exception each
-time), and ends the call at the first exception of whoever takes the data.
+aiortc awaits four times per datagram, asks OpenSSL for output that is not there (an exception each
+time), and ends the connection at the first exception of a receiver.
 """
 
 from __future__ import annotations
@@ -9,17 +9,20 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
-from collections.abc import Awaitable, Callable, Sequence
+from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pylibsrtp
-from aiortc import RTCDtlsTransport, RTCIceTransport, clock
-from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsFingerprint, State
+from aiortc import RTCIceTransport, clock
+from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsFingerprint
 from aiortc.rtcrtpparameters import RTCRtpReceiveParameters, RTCRtpSendParameters
 from aiortc.rtp import RtcpPacket, RtpPacket, is_rtcp
 from OpenSSL import SSL
 
-from artico_sync._webrtc.dtls.records import HEADER, RECORD_MAXIMUM, Records, records_of, runs
+from artico_sync._speedups.gil_held_dtls import RECORD_MAX_BYTES, Records, make_records
+from artico_sync._webrtc._aiortc.dtls import AiortcCertificate, AiortcDtlsTransport
+from artico_sync._webrtc._aiortc.openssl import handles_of
+from artico_sync._webrtc.dtls.records import HEADER_BYTES, gso_batches
 from artico_sync._webrtc.rtp.router import BoundedRouter, TolerantExtensionsMap
 
 if TYPE_CHECKING:
@@ -35,7 +38,7 @@ BATCH = 64
 _APPLICATION_DATA = 23
 
 
-class Certificate(RTCCertificate):
+class Certificate(AiortcCertificate):
     """A certificate for many calls: what is computed from it is computed once."""
 
     _context: SSL.Context | None = None
@@ -51,17 +54,17 @@ class Certificate(RTCCertificate):
             self._fingerprints = super().getFingerprints()
         return list(self._fingerprints)
 
-    def _create_ssl_context(self, srtp_profiles: list[SRTPProtectionProfile]) -> SSL.Context:
-        # aiortc always asks for the same profiles.
+    def make_context(self, srtp_profiles: list[SRTPProtectionProfile]) -> SSL.Context:
+        """Return one context for all connections; aiortc always asks for the same profiles."""
         if self._context is None:
-            self._context = super()._create_ssl_context(srtp_profiles)
+            self._context = super().make_context(srtp_profiles)
             # Nothing resumes a session; a context that lives long would only collect them.
             self._context.set_session_cache_mode(SSL.SESS_CACHE_OFF)
         return self._context
 
 
-class DtlsTransport(RTCDtlsTransport):
-    """Made by the peer connection, which starts and stops it."""
+class DtlsTransport(AiortcDtlsTransport):
+    """Encrypts SCTP packets and media; the peer connection starts and stops it."""
 
     _take_data: Callable[[bytes], None] | None = None
 
@@ -87,78 +90,73 @@ class DtlsTransport(RTCDtlsTransport):
 
     def send_packets(self, packets: Sequence[bytes]) -> None:
         """Encrypt packets and send each as a datagram, without awaiting. Raises ConnectionError."""
-        if self._state != State.CONNECTED or self._ssl is None:
+        if self.state != "connected" or self.openssl is None:
             raise ConnectionError("Cannot send encrypted data, not connected")
-        records = self._records or self._make_records(self._ssl)
+        records = self._records or self._make_records(self.openssl)
         send_run: Callable[[bytes | memoryview, int], None] = getattr(self.transport, "send_run")
-        for run in (packets,) if len(packets) == 1 else runs(packets):
+        for batch in (packets,) if len(packets) == 1 else gso_batches(packets):
             try:
-                data = records.encrypt(run)
+                data = records.encrypt(batch)
             except SSL.Error as exc:
                 raise ConnectionError(f"Cannot encrypt: {exc!r}") from exc
-            single = len(run) == 1
-            send_run(data, len(data) if single else HEADER + int.from_bytes(data[11:13], "big"))
+            single = len(batch) == 1
+            send_run(
+                data, len(data) if single else HEADER_BYTES + int.from_bytes(data[11:13], "big")
+            )
 
     def _make_records(self, connection: SSL.Connection) -> Records:
-        self._records = records = records_of(connection, accelerate=self._accelerate)
+        self._records = records = make_records(connection, handles_of, accelerate=self._accelerate)
         return records
-
-    @property
-    def role(self) -> str:
-        """ "auto", "client" or "server" (RFC 5763)."""
-        return self._role
-
-    def set_role(self, role: str) -> None:
-        """Take a role; possible until the handshake begins."""
-        self._set_role(role)
 
     @property
     def is_client(self) -> bool:
         """True if this end has the DTLS role of the client."""
-        return self._role == "client"
+        return self.role == "client"
 
     @property
     def packet_maximum(self) -> int:
         """The largest packet that fits into a record, in bytes."""
-        return RECORD_MAXIMUM
+        return RECORD_MAX_BYTES
 
     async def send_packet(self, packet: bytes) -> None:
         """Encrypt a packet and send it. Raises ConnectionError."""
-        await self._send_data(packet)
+        if self.state != "connected" or self.openssl is None:
+            raise ConnectionError("Cannot send encrypted data, not connected")
+        self.openssl.send(packet)
+        await self.flush_openssl()
 
     def set_packet_receiver(self, receive: Callable[[bytes], None] | None) -> None:
         """Hand each packet to this function once it is decrypted."""
         self._take_data = receive
 
-    async def _recv_next(self) -> None:
-        """Process one datagram during the handshake, which aiortc runs, or its timeout.
+    async def process_handshake_datagram(self) -> None:
+        """Process one datagram of the handshake, or its timeout.
 
         The last flight may have to be retransmitted after the handshake has completed, so this
         goes on until OpenSSL needs no timeout any more.
         """
-        assert self._ssl is not None
-        timeout = self._ssl.DTLSv1_get_timeout()
+        assert self.openssl is not None
+        timeout = self.openssl.DTLSv1_get_timeout()
         if timeout is None and self.encrypted:
             self._handshake_done = True
         try:
             async with asyncio.timeout(timeout):
-                datagram = await self.transport._recv()
+                datagram = await self.receive_datagram()
         except TimeoutError:
-            self._ssl.DTLSv1_handle_timeout()
-            await self._write_ssl()
+            self.openssl.DTLSv1_handle_timeout()
+            await self.flush_openssl()
             return
         await self._take(datagram)
 
-    async def _RTCDtlsTransport__run(self) -> None:
-        """Take in datagrams until the connection ends; started by `start`."""
+    async def run(self) -> None:
+        """Process datagrams until the connection ends."""
         try:
             while not self._handshake_done:
-                await self._recv_next()
-            receive: Callable[[], Awaitable[bytes]] = self.transport._recv
+                await self.process_handshake_datagram()
             take_waiting: Any = getattr(self.transport, "receive_now", None)
             self._consume(self._take_at_once)
             while True:
-                await self._take(await receive())
+                await self._take(await self.receive_datagram())
                 if take_waiting is not None:
                     for _ in range(BATCH):
                         datagram = take_waiting()
@@ -171,7 +169,7 @@ class DtlsTransport(RTCDtlsTransport):
                 receiver.handle_disconnect()
         finally:
             self._consume(None)
-            self._set_state(State.CLOSED)
+            self.set_closed()
 
     def _consume(self, consumer: Callable[[bytes], bool] | None) -> None:
         consume = getattr(self.transport, "consume", None)
@@ -181,20 +179,20 @@ class DtlsTransport(RTCDtlsTransport):
     def _take_at_once(self, datagram: bytes) -> bool:
         """Take in a datagram where it is read, if it is a single record of data."""
         if (
-            len(datagram) <= HEADER
+            len(datagram) <= HEADER_BYTES
             or datagram[0] != _APPLICATION_DATA
             or self._take_data is None
-            or self._ssl is None
-            or len(datagram) != HEADER + int.from_bytes(datagram[11:13], "big")
+            or self.openssl is None
+            or len(datagram) != HEADER_BYTES + int.from_bytes(datagram[11:13], "big")
         ):
             return False
-        records = self._records or self._make_records(self._ssl)
+        records = self._records or self._make_records(self.openssl)
         try:
             data = records.decrypt(datagram)
             self._take_data(data)
         except (SSL.Error, ConnectionError) as exc:
-            # Not authentic, or the path has just ended, which `_recv` tells.
-            logger.debug("a datagram led to nothing: %r", exc)
+            # Not authentic, or the path has just ended, which `receive_datagram` reports.
+            logger.debug("dropped a datagram: %r", exc)
         except Exception:
             logger.warning("a datagram was dropped", exc_info=True)
         return True
@@ -214,15 +212,16 @@ class DtlsTransport(RTCDtlsTransport):
 
     async def _take_records(self, datagram: bytes) -> None:
         """DTLS: usually one record with one SCTP packet."""
-        assert self._ssl is not None
-        self._ssl.bio_write(datagram)
+        openssl = self.openssl
+        assert openssl is not None
+        openssl.bio_write(datagram)
         plain = datagram[0] == _APPLICATION_DATA
-        single = plain and len(datagram) <= HEADER + int.from_bytes(datagram[11:13], "big")
+        single = plain and len(datagram) <= HEADER_BYTES + int.from_bytes(datagram[11:13], "big")
         while True:
             try:
-                data = self._ssl.recv(RECORD_MAXIMUM)
+                data = openssl.recv(RECORD_MAX_BYTES)
             except SSL.ZeroReturnError:
-                await self._write_ssl()
+                await self.flush_openssl()
                 logger.debug("DTLS was shut down by the peer")
                 raise ConnectionError from None
             except SSL.Error:
@@ -233,7 +232,7 @@ class DtlsTransport(RTCDtlsTransport):
                 return
         # Only what is not data makes OpenSSL answer.
         if not plain:
-            await self._write_ssl()
+            await self.flush_openssl()
 
     # RTP
 
@@ -262,10 +261,10 @@ class DtlsTransport(RTCDtlsTransport):
 
     async def send_rtp(self, data: bytes) -> None:
         """Encrypt and send an RTP or RTCP packet. Raises ConnectionError."""
-        if self._state != State.CONNECTED:
+        if self.state != "connected":
             raise ConnectionError("Cannot send encrypted RTP, not connected")
-        protect = self._tx_srtp.protect_rtcp if is_rtcp(data) else self._tx_srtp.protect
-        await self.transport._send(protect(data))
+        protect = self.srtp_out.protect_rtcp if is_rtcp(data) else self.srtp_out.protect
+        await self.send_datagram(protect(data))
 
     # aiortc's `_recv_next` decrypts the first datagram after the handshake and calls these two.
 
@@ -295,12 +294,12 @@ class DtlsTransport(RTCDtlsTransport):
         arrival_time_ms = clock.current_ms()
         try:
             if is_rtcp(datagram):
-                for report in RtcpPacket.parse(self._rx_srtp.unprotect_rtcp(datagram)):
+                for report in RtcpPacket.parse(self.srtp_in.unprotect_rtcp(datagram)):
                     recipient: Any
                     for recipient in self.router.route_rtcp(report):
                         await recipient.handle_rtcp_packet(report)
                 return
-            packet = RtpPacket.parse(self._rx_srtp.unprotect(datagram), self._header_extensions)
+            packet = RtpPacket.parse(self.srtp_in.unprotect(datagram), self._header_extensions)
         except (pylibsrtp.Error, ValueError) as exc:
             logger.debug("dropped an SRTP packet: %s", exc)
             return

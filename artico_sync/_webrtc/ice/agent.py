@@ -12,7 +12,7 @@ import time
 from collections.abc import Callable
 from typing import TYPE_CHECKING
 
-from aioice import Candidate, Connection, TransportPolicy, mdns, stun
+from aioice import Candidate, TransportPolicy, mdns, stun
 from aioice.ice import (
     ICE_COMPLETED,
     CandidatePair,
@@ -20,6 +20,7 @@ from aioice.ice import (
     candidate_pair_priority,
 )
 
+from artico_sync._webrtc._aiortc.ice import AioiceConnection, network_host
 from artico_sync._webrtc.ice import stun_binding as binding
 from artico_sync._webrtc.ice.check_scheduler import Pacer
 from artico_sync._webrtc.ice.gatherer import Gathering, IceServers
@@ -56,7 +57,7 @@ def _random_letters(octets: int) -> str:
     return base64.b64encode(os.urandom(octets)).decode()
 
 
-class IceAgent(Connection):
+class IceAgent(AioiceConnection):
     """An aioice connection that trickles, and never gives up by itself.
 
     It fails only when it is closed; how long to try is its owner's to decide.
@@ -93,6 +94,7 @@ class IceAgent(Connection):
             timeout=settings.gathering_timeout,
         )
         self._gather_lock = asyncio.Lock()
+        self._gathering_started = False
         self._pacer = Pacer(self._start_next_check)
         self._check_times: dict[CandidatePair, float] = {}
         self._check_patience: dict[CandidatePair, float] = {}
@@ -112,24 +114,24 @@ class IceAgent(Connection):
 
     async def gather_candidates(self) -> None:
         async with self._gather_lock:
-            if self._local_candidates_start or self._closing:
+            if self._gathering_started or self.is_closing:
                 return
-            self._local_candidates_start = True
+            self._gathering_started = True
             await self._gathering.gather()
 
     def add_local(self, protocol: StunProtocol | None, candidate: Candidate) -> None:
         """Take a candidate found; `protocol` is the socket to check from, if it has its own."""
         if any(
             known.host == candidate.host and known.port == candidate.port
-            for known in self._local_candidates
+            for known in self.found_candidates
         ):
             return
-        self._local_candidates.append(candidate)
+        self.found_candidates.append(candidate)
         if protocol is not None:
-            self._protocols.append(protocol)
-            if self._early_checks_done:
-                for remote in self._remote_candidates:
-                    self._pair_remote_candidate(remote)
+            self.sockets.append(protocol)
+            if self.early_checks_done:
+                for remote in self.known_remote_candidates:
+                    self.pair_remote_candidate(remote)
                 self.sort_check_list()
                 self._pacer.look()
         if candidate.type != "host":
@@ -137,7 +139,7 @@ class IceAgent(Connection):
 
     @property
     def is_gathered(self) -> bool:
-        return self._local_candidates_end
+        return self.gathering_done
 
     @property
     def is_outdated(self) -> bool:
@@ -147,11 +149,11 @@ class IceAgent(Connection):
     async def stop_gathering(self) -> None:
         """Look for no more local candidates; those found stay in use."""
         await self._gathering.close()
-        self._local_candidates_end = True
+        self.gathering_done = True
 
     def gathered(self) -> None:
         """No more local candidates will come."""
-        self._local_candidates_end = True
+        self.gathering_done = True
         self._on_gathered()
 
     # Remote candidates
@@ -161,9 +163,9 @@ class IceAgent(Connection):
 
         The end of candidates is not recorded: it would only let the checks fail.
         """
-        if remote_candidate is None or self._closing:
+        if remote_candidate is None or self.is_closing:
             return
-        if len(self._remote_candidates) + len(self._name_tasks) >= (
+        if len(self.known_remote_candidates) + len(self._name_tasks) >= (
             self._settings.maximum_candidates
         ):
             logger.warning("%s has enough remote candidates, one more is left out", self)
@@ -178,7 +180,7 @@ class IceAgent(Connection):
                 task.add_done_callback(self._name_tasks.discard)
         elif is_address(candidate.host):
             candidate.type = "srflx" if candidate.type == "prflx" else candidate.type
-            self._add_remote_candidate(candidate, candidate.host)
+            self.add_resolved_candidate(candidate, candidate.host)
             self._pacer.look()
         else:
             logger.info("%s cannot use the remote candidate %s", self, candidate)
@@ -199,29 +201,29 @@ class IceAgent(Connection):
         """Check until a pair is nominated. Raises ConnectionError when closed instead."""
         if self.remote_username is None or self.remote_password is None:
             raise ConnectionError("Remote username or password is missing")
-        if self._closing:
+        if self.is_closing:
             raise ConnectionError("The connection is closed")
-        for remote in self._remote_candidates:
-            self._pair_remote_candidate(remote)
+        for remote in self.known_remote_candidates:
+            self.pair_remote_candidate(remote)
         self.sort_check_list()
-        early, self._early_checks_done = list(self._early_checks), True
-        self._early_checks.clear()
+        early, self.early_checks_done = list(self.early_checks), True
+        self.early_checks.clear()
         for check in early:
             self.check_incoming(*check)
         self._pacer.run()
         try:
-            result = await self._check_list_state.get()
+            result = await self.check_results.get()
         finally:
             self._stop_checks()
-        if result != ICE_COMPLETED or self._closing:
+        if result != ICE_COMPLETED or self.is_closing:
             raise ConnectionError("ICE negotiation failed")
         self._gathering.connected()
 
     def _start_next_check(self) -> bool:
-        if self._closing:
+        if self.is_closing:
             return False
         for state in (CandidatePair.State.WAITING, CandidatePair.State.FROZEN):
-            for pair in self._check_list:
+            for pair in self.check_list:
                 if pair.state == state and pair.task is None:
                     self.check_start_task(pair)
                     return True
@@ -229,7 +231,7 @@ class IceAgent(Connection):
 
     def _stop_checks(self) -> None:
         self._pacer.stop()
-        for pair in self._check_list:
+        for pair in self.check_list:
             if pair.task is not None:
                 self._stop_check(pair)
 
@@ -242,24 +244,24 @@ class IceAgent(Connection):
 
     def end_search(self) -> None:
         """The pair in use is heard again."""
-        if self._pacer.running and self._check_list_done:
+        if self._pacer.running and self.checks_done:
             self._stop_checks()
 
     def search(self) -> None:
         """Check the pairs not in use again, because the one in use is silent."""
-        if self._pacer.running or self._closing:
+        if self._pacer.running or self.is_closing:
             return
-        for remote in self._remote_candidates:
-            self._pair_remote_candidate(remote)
+        for remote in self.known_remote_candidates:
+            self.pair_remote_candidate(remote)
         self.sort_check_list()
-        for pair in self._check_list:
+        for pair in self.check_list:
             if pair is not self.path.pair and pair.task is None:
                 pair.state = CandidatePair.State.FROZEN
                 pair.nominated = False
         self._pacer.run()
 
     def check_start_task(self, pair: CandidatePair) -> None:
-        if pair.task is None and not self._closing:
+        if pair.task is None and not self.is_closing:
             self._check_times[pair] = asyncio.get_running_loop().time()
             pair.task = asyncio.create_task(self.check_start(pair))
             self._check_tasks.add(pair.task)
@@ -267,13 +269,13 @@ class IceAgent(Connection):
 
     def check_complete(self, pair: CandidatePair) -> None:
         component = pair.component
-        before = self._nominated.get(component)
+        before = self.nominated_pairs.get(component)
         super().check_complete(pair)
-        after = self._nominated.get(component)
+        after = self.nominated_pairs.get(component)
         if before is not None and after is not before and after is not None:
             # Everything that succeeds is nominated, so the last is not the best.
             if self._is_better(before, after):
-                self._nominated[component] = after = before
+                self.nominated_pairs[component] = after = before
             else:
                 logger.info("%s goes on over %s", self, after)
                 self._stop_checks()
@@ -290,19 +292,19 @@ class IceAgent(Connection):
         )
         return priority >= other_priority
 
-    def _pair_remote_candidate(self, remote_candidate: Candidate) -> None:
-        # As aioice does, which parses the addresses of both for every pair, made or not.
+    def pair_remote_candidate(self, remote_candidate: Candidate) -> None:
+        # As aioice does, without parsing the addresses of both for every pair.
         is_name = mdns.is_mdns_hostname(remote_candidate.host)
-        is_ipv6 = ":" in remote_candidate._network_host
-        for protocol in self._protocols:
+        is_ipv6 = ":" in network_host(remote_candidate)
+        for protocol in self.sockets:
             local = protocol.local_candidate
             if (
                 (":" in local.host) is is_ipv6
                 and not (is_name and local.type == "relay")
-                and len(self._check_list) < PAIRS_MAXIMUM
-                and self._find_pair(protocol, remote_candidate) is None
+                and len(self.check_list) < PAIRS_MAXIMUM
+                and self.find_pair(protocol, remote_candidate) is None
             ):
-                self._check_list.append(CandidatePair(protocol, remote_candidate))
+                self.check_list.append(CandidatePair(protocol, remote_candidate))
 
     def switch_role(self, ice_controlling: bool) -> None:
         super().switch_role(ice_controlling)
@@ -313,7 +315,7 @@ class IceAgent(Connection):
     def share_role(self, other: IceAgent) -> None:
         """Be of one agent with `other` (RFC 8445 section 7.3.1.1): two that settle who nominates
         each for itself would have the peer change sides for ever."""
-        self.ice_controlling, self._tie_breaker = other.ice_controlling, other._tie_breaker
+        self.ice_controlling, self.tie_breaker = other.ice_controlling, other.tie_breaker
 
     def build_request(self, pair: CandidatePair, nominate: bool) -> stun.Message:
         request = super().build_request(pair, nominate)
@@ -342,20 +344,20 @@ class IceAgent(Connection):
         self, message: stun.Message, addr: tuple[str, int], protocol: StunProtocol
     ) -> None:
         if message.message_method == stun.Method.BINDING and "PRIORITY" not in message.attributes:
-            if not self._closing:
+            if not self.is_closing:
                 self.respond_error(message, addr, protocol, (400, "Bad Request"))
             return
         if not self._accepts(message):
             super().request_received(message, addr, protocol)  # it says why not, or changes roles
-            if self._early_checks:
+            if self.early_checks:
                 self._asked.set()
             return
         key = self.local_password.encode()
         protocol.transport.sendto(binding.make_response(message.transaction_id, addr, key), addr)
-        if self._early_checks_done:
+        if self.early_checks_done:
             self.check_incoming(message, addr, protocol)
         else:
-            self._early_checks.append((message, addr, protocol))
+            self.early_checks.append((message, addr, protocol))
             self._asked.set()
 
     def _accepts(self, message: stun.Message) -> bool:
@@ -363,10 +365,10 @@ class IceAgent(Connection):
         attributes = message.attributes
         return (
             message.message_method == stun.Method.BINDING
-            and not self._closing
+            and not self.is_closing
             and ("ICE-CONTROLLING" if self.ice_controlling else "ICE-CONTROLLED") not in attributes
             and "MESSAGE-INTEGRITY" in attributes
-            and self._valid_username(attributes.get("USERNAME", ""))
+            and self.is_valid_username(attributes.get("USERNAME", ""))
             and message.check_message_integrity(self.local_password.encode())
         )
 
@@ -383,13 +385,13 @@ class IceAgent(Connection):
     ) -> None:
         """Take an authentic request of the peer's."""
         known = next(
-            (c for c in self._remote_candidates if (c._network_host, c.port) == addr), None
+            (c for c in self.known_remote_candidates if (network_host(c), c.port) == addr), None
         )
         if known is None:
-            if len(self._remote_candidates) >= self._settings.maximum_candidates:
+            if len(self.known_remote_candidates) >= self._settings.maximum_candidates:
                 return
         else:
-            pair = self._find_pair(protocol, known)
+            pair = self.find_pair(protocol, known)
             if pair is not None and self._is_stuck(pair):
                 # Longer each time: a check ended sooner than its answer can come back, again and
                 # again on both sides, would never be answered on a slow path.
@@ -428,7 +430,7 @@ class IceAgent(Connection):
             self._broken(protocol, exc)
 
     def protocol_lost(self, protocol: StunProtocol) -> None:
-        if not self._closing:
+        if not self.is_closing:
             self._broken(protocol, None)
 
     def _broken(self, protocol: StunProtocol, exc: Exception | None) -> None:
@@ -443,7 +445,7 @@ class IceAgent(Connection):
     async def close(self) -> None:
         """Leave nothing behind; may be called at any moment, and again."""
         if self._close_task is None:
-            self._closing = True
+            self.is_closing = True
             self._close_task = asyncio.create_task(self._close())
         await asyncio.shield(self._close_task)
 

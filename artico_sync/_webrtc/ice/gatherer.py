@@ -17,6 +17,7 @@ from aioice.ice import get_host_addresses
 from aiortc import RTCIceServer
 from aiortc.rtcicetransport import parse_stun_turn_uri
 
+from artico_sync._webrtc._aiortc.ice import connect_turn
 from artico_sync._webrtc.ice.keep_alive import KeepAlive
 from artico_sync._webrtc.ice.resolver import get_resolver
 from artico_sync._webrtc.ice.socket import IceSocket
@@ -310,7 +311,7 @@ class Gathering:
         protocol, transport = IceSocket(self._connection), turn.TurnTransport(inner)
         await open_socket(inner, None, accelerate=self._accelerate, remote=address)
         try:
-            await transport._connect(protocol)
+            await connect_turn(transport, protocol)
         except BaseException:
             inner.transport.close()
             raise

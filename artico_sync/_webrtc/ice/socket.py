@@ -11,6 +11,8 @@ from aioice import stun
 from aioice.ice import StunProtocol
 from aioice.turn import TurnTransport
 
+from artico_sync._webrtc._aiortc.ice import unfinished_tasks_of
+
 if TYPE_CHECKING:
     from artico_sync._webrtc.ice.agent import IceAgent
 
@@ -29,7 +31,7 @@ class IceSocket(StunProtocol):
 
     def __init__(self, receiver: IceAgent) -> None:
         super().__init__(receiver)
-        self._closing: asyncio.Task[None] | None = None
+        self._close_task: asyncio.Task[None] | None = None
 
     def datagram_received(self, data: bytes | str, addr: tuple[Any, ...]) -> None:
         data = cast(bytes, data)
@@ -65,9 +67,9 @@ class IceSocket(StunProtocol):
 
     async def close(self) -> None:
         """Close the socket; with TURN, try for a short time to give the allocation back."""
-        if self._closing is None:
-            self._closing = asyncio.create_task(self._close())
-        await asyncio.shield(self._closing)
+        if self._close_task is None:
+            self._close_task = asyncio.create_task(self._close())
+        await asyncio.shield(self._close_task)
 
     async def _close(self) -> None:
         if not isinstance(self.transport, TurnTransport):
@@ -78,11 +80,6 @@ class IceSocket(StunProtocol):
         if not done:
             # A server that is gone would be asked for a minute. The attempt's own clean-up
             # closes the socket.
-            leftovers = [
-                getattr(self.transport, "_TurnTransport__close_task"),
-                *getattr(self.transport, "_TurnTransport__send_tasks"),
-            ]
-            for task in leftovers:
-                if task is not None:
-                    task.cancel()
+            for task in unfinished_tasks_of(self.transport):
+                task.cancel()
             await asyncio.wait([closed], timeout=TURN_DELETE_TIMEOUT)

@@ -17,13 +17,12 @@ from aiortc import InvalidStateError, RTCConfiguration
 from aiortc.rtcconfiguration import RTCIceTransportPolicy
 from aiortc.rtcicetransport import (
     RTCIceCandidate,
-    RTCIceGatherer,
     RTCIceParameters,
-    RTCIceTransport,
     candidate_from_aioice,
     candidate_to_aioice,
 )
 
+from artico_sync._webrtc._aiortc.ice import AiortcIceGatherer, AiortcIceTransport
 from artico_sync._webrtc.ice.agent import IceAgent
 from artico_sync._webrtc.ice.consent import Consent
 from artico_sync._webrtc.ice.gatherer import IceServers
@@ -63,10 +62,8 @@ def create_ice_transport(
     return IceTransport(gatherer, settings)
 
 
-class IceGatherer(RTCIceGatherer):
-    """Holds the connection that descriptions carry."""
-
-    _connection: IceAgent
+class IceGatherer(AiortcIceGatherer):
+    """Holds the agent whose parameters descriptions carry."""
 
     def __init__(
         self,
@@ -78,6 +75,7 @@ class IceGatherer(RTCIceGatherer):
     ) -> None:
         # aiortc's makes a connection at once, for which it would draw letters one by one.
         super().__init__(iceServers=[], local_username=NOBODY, local_password=NO_PASSWORD)
+        self._gathering_state = "new"
         servers = configuration.iceServers
         self._servers = IceServers.parse(
             self.getDefaultIceServers() if servers is None else servers
@@ -86,18 +84,18 @@ class IceGatherer(RTCIceGatherer):
         self._settings = settings
         self._on_candidate = on_candidate
         self.inbox = Inbox()
-        self._connection = self.new_connection(username, password)
+        self.agent = self.new_connection(username, password)
 
     def new_connection(self, username: str | None = None, password: str | None = None) -> IceAgent:
         """A connection that is not gathered yet; fresh credentials unless they are given."""
         connection: IceAgent
 
         def found(candidate: Candidate) -> None:
-            if connection is self._connection:
+            if connection is self.agent:
                 self._on_candidate(candidate_from_aioice(candidate))
 
         def gathered() -> None:
-            if connection is self._connection:
+            if connection is self.agent:
                 self.set_state("completed")
 
         connection = IceAgent(
@@ -119,28 +117,34 @@ class IceGatherer(RTCIceGatherer):
         """
         if self.state == "new":
             self.set_state("gathering")
-        await self._connection.gather_candidates()
+        await self.agent.gather_candidates()
 
     def present(self, connection: IceAgent) -> None:
         """Let descriptions carry `connection` from now on."""
-        self._connection = connection
+        self.agent = connection
         self.set_state("completed" if connection.is_gathered else "new")
 
+    @property
+    def state(self) -> str:
+        """ "new", "gathering" or "completed" (W3C RTCIceGathererState)."""
+        return self._gathering_state
+
     def set_state(self, state: str) -> None:
-        if state != self.state:
-            getattr(self, "_RTCIceGatherer__setState")(state)
+        """Enter a state."""
+        if state != self._gathering_state:
+            self._gathering_state = state
+            self.emit("statechange")
 
 
-class IceTransport(RTCIceTransport):
+class IceTransport(AiortcIceTransport):
     """Carries DTLS over whichever connection is the current one.
 
-    It owns its connections, the watch over the path in use, and the restart under way.
+    It owns its agents, the watch over the path in use, and the restart under way.
     """
-
-    _connection: IceAgent
 
     def __init__(self, gatherer: IceGatherer, settings: Settings) -> None:
         super().__init__(gatherer)
+        self._transport_state = "new"
         self._settings = settings
         self._gatherer = gatherer
         self._inbox = gatherer.inbox
@@ -154,9 +158,9 @@ class IceTransport(RTCIceTransport):
         self._consent = Consent(
             settings.silence_timeout, on_silence=self._silent, on_lost=self._lost
         )
-        self._connection.on_role = self.take_role
-        self._recv = self._inbox.get
-        self._send = self._transmit
+        self.agent.on_role = self.take_role
+        self.receive_datagram = self._inbox.get
+        self.send_datagram = self._transmit
         #: Called while nothing is heard of the peer, with the seconds it has lasted, and once
         #: with 0.0 when the peer is heard again.
         self.on_silence: Callable[[float], None] | None = None
@@ -175,7 +179,7 @@ class IceTransport(RTCIceTransport):
         """
         if candidate is None:
             return
-        for connection in (self._connection, self._next):
+        for connection in (self.agent, self._next):
             if connection is not None:
                 await connection.add_remote_candidate(candidate_to_aioice(candidate))
 
@@ -189,16 +193,16 @@ class IceTransport(RTCIceTransport):
             await self._started.wait()
             return
         self._started = asyncio.Event()
-        connection = self._connection
+        connection = self.agent
         self._set_state("checking")
         try:
             await _connect(connection, remoteParameters)
         except ConnectionError as exc:
-            if connection is self._connection and self.state != "closed":
+            if connection is self.agent and self.state != "closed":
                 logger.info("%s did not connect: %s", connection, exc)
                 self._set_state("failed")
         else:
-            if connection is self._connection:
+            if connection is self.agent:
                 self._established(connection)
         finally:
             self._started.set()
@@ -222,18 +226,18 @@ class IceTransport(RTCIceTransport):
 
     def _connections(self) -> list[IceAgent]:
         """All that are open."""
-        connections = [*self._retiring.values(), self._connection]
+        connections = [*self._retiring.values(), self.agent]
         return connections if self._next is None else [*connections, self._next]
 
     # Data
 
     async def _transmit(self, data: bytes) -> None:
-        self._connection.path.send(data)
+        self.agent.path.send(data)
 
     def send_run(self, data: bytes | memoryview, size: int) -> None:
         """Send datagrams of `size` bytes that stand one after another, of which the last may be
         smaller. Raises ConnectionError when there is no path."""
-        self._connection.path.send_run(data, size)
+        self.agent.path.send_run(data, size)
 
     def receive_now(self) -> bytes | None:
         """The next datagram if one has come."""
@@ -252,9 +256,15 @@ class IceTransport(RTCIceTransport):
         self._consent.watch(connection)
         self._set_state("completed")
 
+    @property
+    def state(self) -> str:
+        """ "new", "checking", "completed", "failed" or "closed" (W3C RTCIceTransportState)."""
+        return self._transport_state
+
     def _set_state(self, state: str) -> None:
-        if self.state != "closed":
-            getattr(self, "_RTCIceTransport__setState")(state)
+        if self._transport_state not in ("closed", state):
+            self._transport_state = state
+            self.emit("statechange")
 
     # What becomes of the path
 
@@ -275,12 +285,14 @@ class IceTransport(RTCIceTransport):
     def path_stats(self) -> dict[str, object]:
         """The pair in use (`local` and `remote`: type, address, port, protocol) and its
         `round_trip_time` in seconds; empty before there is one."""
-        return self._connection.path.stats()
+        stats: dict[str, object] = self.agent.path.stats()
+        return stats
 
     @property
     def receive_buffer(self) -> int:
         """Bytes the kernel grants the socket in use for what has not been read; 0 without one."""
-        return self._connection.path.receive_buffer
+        size: int = self.agent.path.receive_buffer
+        return size
 
     def take_role(self, controlling: bool) -> None:
         """Nominate the pairs from now on, or leave that to the peer, on every connection."""
@@ -292,7 +304,7 @@ class IceTransport(RTCIceTransport):
 
     def is_connected_to(self, remote: RTCIceParameters) -> bool:
         """Whether `remote` are the credentials the peer has on the path in use."""
-        used = self._connection.remote_username, self._connection.remote_password
+        used = self.agent.remote_username, self.agent.remote_password
         return used == (remote.usernameFragment, remote.password)
 
     @property
@@ -319,10 +331,10 @@ class IceTransport(RTCIceTransport):
         if self._restart is not None or self.restart_is_outdated:
             await self.cancel_restart()
         if self._next is None:
-            await self._connection.stop_gathering()
+            await self.agent.stop_gathering()
             self._restart_began = asyncio.get_running_loop().time()
             self._next = self._gatherer.new_connection()
-            self._next.share_role(self._connection)
+            self._next.share_role(self.agent)
             self._next.on_role = self.take_role
             self._gatherer.present(self._next)
         await self._gatherer.gather()
@@ -357,7 +369,7 @@ class IceTransport(RTCIceTransport):
             await asyncio.wait([restart])
         connection, self._next = self._next, None
         if connection is not None:
-            self._gatherer.present(self._connection)
+            self._gatherer.present(self.agent)
             await connection.close()
 
     async def _change_over(
@@ -370,10 +382,10 @@ class IceTransport(RTCIceTransport):
                 await _connect(connection, remote)
         except (ConnectionError, TimeoutError) as exc:
             self._next = self._restart = None
-            self._gatherer.present(self._connection)
+            self._gatherer.present(self.agent)
             await connection.close()
             raise ConnectionError(f"The ICE restart failed: {exc!r}") from exc
-        old, self._connection = self._connection, connection
+        old, self.agent = self.agent, connection
         self._next = self._restart = None
         self._established(connection)
         retiring = asyncio.create_task(self._retire(old))

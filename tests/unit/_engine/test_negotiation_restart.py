@@ -51,7 +51,7 @@ def test_a_path_told_to_be_gone_again_and_again_makes_one_restart(
 ) -> None:
     async def test(caller: End, callee: End) -> None:
         transport = caller.connection.ice_transport
-        first, offers = transport._connection, len(caller.descriptions("offer"))
+        first, offers = transport.agent, len(caller.descriptions("offer"))
         arrives = asyncio.Event()
         connect = IceAgent.connect
 
@@ -75,7 +75,7 @@ def test_a_path_told_to_be_gone_again_and_again_makes_one_restart(
             await until(lambda: len(caller.descriptions("offer")) == offers + 2)
         await settle(caller, callee)
         arrives.set()
-        await until(lambda: transport._connection is not first)
+        await until(lambda: transport.agent is not first)
 
     with_call(test, Settings(silence_timeout=60.0, offer_timeout=60.0))
 
@@ -108,7 +108,7 @@ def test_addresses_that_change_while_a_restart_is_offered_make_another(
 def test_restarts_of_both_sides_that_arrive_in_one_go_are_told_apart() -> None:
     async def test(caller: End, callee: End) -> None:
         transports = [end.connection.ice_transport for end in (caller, callee)]
-        first = [transport._connection for transport in transports]
+        first = [transport.agent for transport in transports]
         deliver, held = callee.deliver, list[Signal]()
         assert deliver is not None
         callee.deliver = held.append
@@ -116,16 +116,16 @@ def test_restarts_of_both_sides_that_arrive_in_one_go_are_told_apart() -> None:
         await until(lambda: any(signal["type"] == "sdp" for signal in held))
         callee.negotiation.restart_ice()
         await until(lambda: sum(signal["type"] == "sdp" for signal in held) == 2)
-        usernames = {first[0].local_username, transports[0].iceGatherer._connection.local_username}
+        usernames = {first[0].local_username, transports[0]._gatherer.agent.local_username}
         callee.deliver = deliver
         for signal in held:
             deliver(signal)
         await settle(caller, callee)
         # The answer to the callee's offer restarts as well, with credentials of its own.
         assert callee.connection.remote_username not in usernames
-        await until(lambda: all(t._connection not in first for t in transports))
+        await until(lambda: all(t.agent not in first for t in transports))
         await until(lambda: all(t._restart is None for t in transports))
-        used = [transport._connection for transport in transports]
+        used = [transport.agent for transport in transports]
         assert used[0].remote_username == used[1].local_username
 
     with_call(test)
@@ -139,7 +139,7 @@ def test_data_transports_are_told_of_another_path(monkeypatch: pytest.MonkeyPatc
         transports = [end.connection.sctp_transport for end in (caller, callee)]
         for _ in range(2):
             for end in (caller, callee):
-                moved = end.connection.ice_transport._connection.path.on_change
+                moved = end.connection.ice_transport.agent.path.on_change
                 assert moved is not None
                 moved()
             assert all(transport in told for transport in transports)
@@ -157,7 +157,7 @@ def test_a_restart_that_came_to_nothing_leaves_no_trace(again: bool) -> None:
     async def test(caller: End, callee: End) -> None:
         ends = (caller, callee)
         transports = [end.connection.ice_transport for end in ends]
-        first = [transport._connection for transport in transports]
+        first = [transport.agent for transport in transports]
         carriers = caller.deliver, callee.deliver
         caller.deliver, callee.deliver = [without_candidates(end) for end in (callee, caller)]
         if not again:
@@ -167,7 +167,7 @@ def test_a_restart_that_came_to_nothing_leaves_no_trace(again: bool) -> None:
         await until(lambda: all(transport._next is None for transport in transports) or again)
         caller.deliver, callee.deliver = carriers
         if again:
-            await until(lambda: all(t._connection not in first for t in transports))
+            await until(lambda: all(t.agent not in first for t in transports))
         for count in range(1, 4):
             caller.negotiation.add_track(Still("audio"), f"caller-{count}")
             await until(lambda: len(callee.streams) == count)
@@ -176,7 +176,7 @@ def test_a_restart_that_came_to_nothing_leaves_no_trace(again: bool) -> None:
             await until(lambda: len(caller.streams) == count)
             await settle(*ends)
         assert caller.errors == callee.errors == []
-        assert again or [transport._connection for transport in transports] == first
+        assert again or [transport.agent for transport in transports] == first
 
     with_call(test, Settings(connect_timeout=0.5 if again else 3.0))
 
@@ -197,12 +197,12 @@ def test_a_restart_that_came_to_nothing_for_one_side_only_is_made_again(
 ) -> None:
     async def test(caller: End, callee: End) -> None:
         transports = [end.connection.ice_transport for end in (caller, callee)]
-        first = [transport._connection for transport in transports]
+        first = [transport.agent for transport in transports]
         connect = IceAgent.connect
 
         async def connect_for_one(connection: IceAgent) -> None:
             if connection is transports[1]._next:
-                await until(lambda: transports[0]._connection is not first[0])
+                await until(lambda: transports[0].agent is not first[0])
                 raise ConnectionError("not this one")
             await connect(connection)
 
@@ -210,11 +210,11 @@ def test_a_restart_that_came_to_nothing_for_one_side_only_is_made_again(
             meanwhile.setattr(IceAgent, "connect", connect_for_one)
             meanwhile.setattr(callee.connection, "on_restart_needed", None)
             caller.negotiation.restart_ice()
-            await until(lambda: transports[0]._connection is not first[0])
+            await until(lambda: transports[0].agent is not first[0])
             await until(lambda: transports[1]._next is None)
         caller.negotiation.add_track(Still("audio"), "one")
         await settle(caller, callee)
-        await until(lambda: transports[1]._connection is not first[1])
+        await until(lambda: transports[1].agent is not first[1])
         assert list(callee.streams.values()) == ["one"] and caller.errors == []
 
     with_call(test, Settings(offer_timeout=60.0))

@@ -86,15 +86,15 @@ class Peer:
         await self.transport.start(other.gatherer.getLocalParameters())
 
     async def send(self, data: bytes) -> None:
-        await self.transport._send(data)
+        await self.transport.send_datagram(data)
 
     async def receive(self) -> bytes:
-        return await asyncio.wait_for(self.transport._recv(), LIMIT)
+        return await asyncio.wait_for(self.transport.receive_datagram(), LIMIT)
 
 
 def controlling(settings: Settings = QUICK, configuration: RTCConfiguration = NO_SERVERS) -> Peer:
     peer = Peer(settings, configuration)
-    peer.transport._connection.ice_controlling = True
+    peer.transport.agent.ice_controlling = True
     return peer
 
 
@@ -178,7 +178,7 @@ def test_candidate_that_comes_late_connects_without_idle_work() -> None:
         await asyncio.gather(one.gather(), other.gather())
         both = asyncio.gather(one.start(other), other.start(one))
         await asyncio.sleep(0.05)
-        assert one.transport._connection._pacer._timer is None
+        assert one.transport.agent._pacer._timer is None
         await one.learn(other)
         await asyncio.wait_for(both, LIMIT)
         await round_trip(one, other)
@@ -519,7 +519,7 @@ def test_stop_at_any_moment(passes: int, accelerate: bool) -> None:
             assert isinstance(running.exception(), InvalidStateError | AssertionError | None)
         await one.transport.stop()
         with pytest.raises(ConnectionError):
-            await one.transport._recv()
+            await one.transport.receive_datagram()
         await stop(one, other)
 
     with silent_server() as port:
@@ -529,7 +529,7 @@ def test_stop_at_any_moment(passes: int, accelerate: bool) -> None:
 def test_stop_ends_a_pending_receive() -> None:
     async def main() -> None:
         async with connected() as (one, _):
-            receiving = asyncio.ensure_future(one.transport._recv())
+            receiving = asyncio.ensure_future(one.transport.receive_datagram())
             await asyncio.sleep(0)
             await one.transport.stop()
             with pytest.raises(ConnectionError):
@@ -650,7 +650,7 @@ def test_another_path_takes_over() -> None:
             used = before[0]
             changes: list[Peer] = []
             for peer in (one, other):
-                peer.transport._connection.path.on_change = partial(changes.append, peer)
+                peer.transport.agent.path.on_change = partial(changes.append, peer)
             for path in (first, second):
                 path.cut = isinstance(used, dict) and used["port"] == path.port
             assert first.cut or second.cut
@@ -670,7 +670,7 @@ def test_a_path_the_system_refuses_is_told() -> None:
         async with connected() as (one, other):
             told: list[int] = []
             one.transport.on_restart_needed = lambda: told.append(1)
-            protocol = one.transport._connection._protocols[0]
+            protocol = one.transport.agent.sockets[0]
             protocol.error_received(OSError(errno.EMSGSIZE, "too large"))
             assert not told
             for _ in range(3):
@@ -761,7 +761,7 @@ def test_a_restart_after_which_both_have_the_same_role(both_nominate: bool) -> N
                 for peer in (one, other):
                     peer.transport.take_role(both_nominate)
                 await asyncio.wait_for(restart(one, other), LIMIT)
-                roles = {peer.transport._connection.ice_controlling for peer in (one, other)}
+                roles = {peer.transport.agent.ice_controlling for peer in (one, other)}
                 assert roles == {True, False}
                 await round_trip(one, other)
 
@@ -772,9 +772,9 @@ def test_all_connections_of_a_transport_change_their_role_together() -> None:
     async def main() -> None:
         async with connected() as (one, _):
             transport = one.transport
-            old = transport._connection
+            old = transport.agent
             await transport.prepare_restart()
-            new = one.gatherer._connection
+            new = one.gatherer.agent
             assert new is not old
             for controlling in (False, True):
                 new.switch_role(controlling)
@@ -802,7 +802,7 @@ def test_a_restart_waits_for_the_check_of_who_asked_for_it() -> None:
         async with connected() as (one, other):
             mine, theirs = await prepare_restarts(one, other)
             answering = asyncio.ensure_future(other.transport.finish_restart(mine, LIMIT))
-            checked = other.gatherer._connection
+            checked = other.gatherer.agent
             await asyncio.sleep(0.1)  # nothing happens, which has no event
             assert not checked._check_times
             await asyncio.wait_for(one.transport.finish_restart(theirs), LIMIT / 2)
