@@ -266,29 +266,6 @@ class DtlsTransport(AiortcDtlsTransport):
         protect = self.srtp_out.protect_rtcp if is_rtcp(data) else self.srtp_out.protect
         await self.send_datagram(protect(data))
 
-    # aiortc's `_recv_next` decrypts the first datagram after the handshake and calls these two.
-
-    async def _handle_rtp_data(self, data: bytes, arrival_time_ms: int) -> None:
-        try:
-            packet = RtpPacket.parse(data, self._header_extensions)
-        except ValueError as exc:
-            logger.debug("dropped an RTP packet: %s", exc)
-            return
-        receiver: Any = self.router.route_rtp(packet)
-        if receiver is not None:
-            await receiver.handle_rtp_packet(packet, arrival_time_ms)
-
-    async def _handle_rtcp_data(self, data: bytes) -> None:
-        try:
-            reports = RtcpPacket.parse(data)
-        except ValueError as exc:
-            logger.debug("dropped an RTCP packet: %s", exc)
-            return
-        for report in reports:
-            recipient: Any
-            for recipient in self.router.route_rtcp(report):
-                await recipient.handle_rtcp_packet(report)
-
     async def _take_media(self, datagram: bytes) -> None:
         """Decrypt an SRTP or SRTCP packet and route it."""
         arrival_time_ms = clock.current_ms()
