@@ -1,4 +1,4 @@
-"""Descriptions as a browser writes them, to put together, and what ours have in them."""
+"""Parts of descriptions as browsers write them, and functions to read descriptions."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Two ends that negotiate in memory, over real aiortc on loopback; test loop only."""
+"""Two ends that exchange signals in memory and connect over loopback."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ Signal = dict[str, Any]
 
 
 class Still(MediaStreamTrack):
-    """A track that costs next to nothing: a small grey picture, or silence, ten times a second."""
+    """A track that needs little CPU: a small gray picture, or silence, ten times a second."""
 
     def __init__(self, kind: str) -> None:
         super().__init__()
@@ -51,10 +51,10 @@ class Still(MediaStreamTrack):
 
 
 class End:
-    """One end: its connection, its negotiation, and what they reported."""
+    """One end: its connection, its negotiation, and their reports."""
 
     def __init__(self, *, polite: bool, settings: Settings | None = None) -> None:
-        # An end that stood still for a while must not look for another path.
+        # A busy machine must not make an end restart ICE.
         self.settings = dataclasses.replace(settings or Settings(), silence_timeout=60.0)
         self.connection = PeerConnection(RTCConfiguration(iceServers=[]), self.settings)
         self.changes: list[RemoteChange] = []
@@ -63,7 +63,7 @@ class End:
         self.sent: list[Signal] = []
         self.inbox: asyncio.Queue[Signal] = asyncio.Queue()
         self.channel: Channel | None = None
-        #: Where signals go; None drops them.
+        #: Delivers signals to the peer; None drops them.
         self.deliver: Callable[[Signal], None] | None = None
         self.negotiation = Negotiation(
             self.connection,
@@ -105,7 +105,7 @@ class End:
 
     @property
     def settled(self) -> bool:
-        """Nothing is wanted, under way or on its way."""
+        """True if no offer is wanted or pending, and no signal is queued."""
         negotiation = self.negotiation
         return (
             self.connection.signaling_state == "stable"
@@ -128,7 +128,7 @@ class End:
         return shared
 
     def descriptions(self, kind: str) -> list[str]:
-        """The offers or answers sent so far."""
+        """Return the offers or answers sent so far."""
         return [
             signal["data"]["sdp"]
             for signal in self.sent
@@ -143,7 +143,7 @@ class End:
 
 
 async def until(condition: Callable[[], object], limit: float = LIMIT) -> None:
-    """Wait until something holds, looking at every pass of the loop that does something."""
+    """Wait until a condition is true, which is checked every 2 ms."""
     async with asyncio.timeout(limit):
         while not condition():
             await asyncio.sleep(0.002)
@@ -158,7 +158,7 @@ def as_javascript(signal: Signal) -> Signal:
 
 
 def join(first: End, second: End, *, javascript: bool = False) -> None:
-    """Carry signals both ways.
+    """Deliver signals in both directions.
 
     Args:
         javascript: Each takes the other for a browser.
@@ -172,7 +172,7 @@ def join(first: End, second: End, *, javascript: bool = False) -> None:
 
 
 async def settle(*ends: End) -> None:
-    """Wait until nobody has anything left to negotiate."""
+    """Wait until no end has anything left to negotiate."""
     quiet = 0
 
     def still() -> bool:
@@ -184,7 +184,7 @@ async def settle(*ends: End) -> None:
 
 
 async def call(settings: Settings | None = None, *, javascript: bool = False) -> tuple[End, End]:
-    """A caller and a callee with an open data channel."""
+    """Return a caller and a callee with an open data channel."""
     caller, callee = End(polite=False, settings=settings), End(polite=True, settings=settings)
     join(caller, callee, javascript=javascript)
     caller.open_channel()
@@ -194,7 +194,7 @@ async def call(settings: Settings | None = None, *, javascript: bool = False) ->
 
 
 def run(test: Callable[[], Coroutine[Any, Any, None]]) -> None:
-    """Run an asynchronous test on a loop of its own."""
+    """Run an asynchronous test on a new event loop."""
     asyncio.run(asyncio.wait_for(test(), 100))
 
 
@@ -204,7 +204,7 @@ def with_call(
     *,
     javascript: bool = False,
 ) -> None:
-    """Run a test with an open call, and end the call."""
+    """Run a test with an open call, and close it."""
 
     async def body() -> None:
         caller, callee = await call(settings, javascript=javascript)

@@ -21,7 +21,7 @@ from artico_sync._webrtc.stats import connection_stats
 logger = logging.getLogger(__name__)
 
 
-class ConnectionListener(Protocol):
+class CallConnectionListener(Protocol):
     """Receives the messages and media of a call."""
 
     @property
@@ -30,7 +30,7 @@ class ConnectionListener(Protocol):
     def on_delivered(self, delivered: int) -> None: ...
 
 
-class ConnectionOwner(Protocol):
+class CallConnectionOwner(Protocol):
     """The session that a connection reports its state to."""
 
     def on_channel_open(self) -> None:
@@ -68,8 +68,8 @@ class CallConnection:
         self,
         connection: PeerConnection,
         inbox: SignalInbox,
-        owner: ConnectionOwner,
-        listener: ConnectionListener,
+        owner: CallConnectionOwner,
+        listener: CallConnectionListener,
         *,
         send_signal: Callable[[dict[str, Any]], None],
         initiator: bool,

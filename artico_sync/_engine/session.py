@@ -6,7 +6,7 @@ import asyncio
 import logging
 from typing import Any, Protocol
 
-from artico_sync._engine.call_connection import CallConnection, ConnectionListener
+from artico_sync._engine.call_connection import CallConnection, CallConnectionListener
 from artico_sync._engine.call_state import BYE_REASONS, CallState, CallStateMachine, CloseReason
 from artico_sync._engine.data_channel import DataChannel
 from artico_sync._engine.graceful_close import deliver_and_close
@@ -21,7 +21,7 @@ from artico_sync.errors import ArticoError, ArticoTimeoutError, CallError, Media
 logger = logging.getLogger(__name__)
 
 
-class SessionListener(ConnectionListener, Protocol):
+class SessionListener(CallConnectionListener, Protocol):
     """Receives the events of a session."""
 
     def on_call_state(

@@ -33,6 +33,7 @@ from artico_sync._webrtc.sdp.offer_answer import (
     Outcome,
     StaleOffer,
     apply_answer,
+    has_unoffered_tracks,
     plan_answer,
     rtp_ids_in_use,
 )
@@ -233,7 +234,7 @@ class PeerConnection(BundledConnection):
         return outcome
 
     async def _apply_to_pending(self, answer: RemoteDescription, *, may_be_stale: bool) -> Outcome:
-        offer_again = self._has_unoffered_tracks(answer) or may_be_stale
+        offer_again = has_unoffered_tracks(self._pending_plan, answer) or may_be_stale
         try:
             self._assert_state("have-local-offer")
             self._check_transport(answer)
@@ -246,18 +247,6 @@ class PeerConnection(BundledConnection):
             return Outcome(restart_ice=self._restarts_ice(answer), error=error)
         changes = await self._accept(plan, answer)
         return Outcome(AnswerTo.PENDING, changes, offer_again=offer_again)
-
-    def _has_unoffered_tracks(self, answer: RemoteDescription) -> bool:
-        """Return True if the peer has put tracks on m-sections that asked for none.
-
-        A browser does so with tracks added while it answers, and takes its answer, which only
-        names them, for the end of the matter: it needs another offer to send them.
-        """
-        return any(
-            planned.sends and planned.section.transceiver is None and section.stream_ids
-            for planned, section in zip(self._pending_plan, answer.sections, strict=False)
-            if planned.section.is_media and not section.sends
-        )
 
     async def _apply_to_stale(self, answer: RemoteDescription, *, restart_ice: bool) -> Outcome:
         """Apply a late answer.

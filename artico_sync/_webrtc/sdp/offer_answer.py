@@ -92,6 +92,19 @@ def apply_answer(plan: Sequence[PlannedSection], answer: RemoteDescription) -> N
             intersect_capabilities(planned, remote, offered=set(payload_types(planned.codecs)))
 
 
+def has_unoffered_tracks(plan: Sequence[PlannedSection], answer: RemoteDescription) -> bool:
+    """Return True if the peer has put tracks on m-sections that asked for none.
+
+    A browser does so with tracks added while it answers. It needs another offer to send them, but
+    does not ask for one, because its answer names them.
+    """
+    return any(
+        planned.sends and planned.section.transceiver is None and section.stream_ids
+        for planned, section in zip(plan, answer.sections, strict=False)
+        if planned.section.is_media and not section.sends
+    )
+
+
 def intersect_capabilities(
     planned: PlannedSection, remote: RemoteSection, *, offered: set[int] | None
 ) -> None:

@@ -1,4 +1,4 @@
-"""Perfect negotiation between two ends of ours, and with peers that behave as browsers do."""
+"""Perfect negotiation between two artico_sync ends, and with peers that behave like browsers."""
 
 from __future__ import annotations
 
@@ -117,7 +117,7 @@ def test_what_is_shared_or_offered_as_the_peer_goes_is_no_fault(
         others = dtls.listeners("statechange")
 
         def share() -> None:
-            # The very moment the goodbye arrives, before the connection begins to close.
+            # As soon as the DTLS close alert arrives, before the connection begins to close.
             if dtls.state == "closed":
                 callee.negotiation.add_track(Still("video"), "ours")
                 callee.inbox.put_nowait(caller.sent[-1])
@@ -129,7 +129,7 @@ def test_what_is_shared_or_offered_as_the_peer_goes_is_no_fault(
 
         await caller.connection.close()
         await asyncio.wait_for(closed.wait(), LIMIT)
-        for _ in range(100):  # passes of the loop, more than the making of an offer takes
+        for _ in range(100):  # passes of the loop, more than making an offer takes
             await asyncio.sleep(0)
         assert not callee.errors
         assert not callee.descriptions("offer")
@@ -211,7 +211,7 @@ def test_replacing_a_track_negotiates_nothing() -> None:
         assert len(caller.descriptions("offer")) == offers
         caller.negotiation.add_track(Still("audio"), "one")
         await settle(caller, callee)
-        # The peer goes on knowing the track by its first id.
+        # The peer still knows the track by its first id.
         assert old.id in callee.streams and len(callee.streams) == 2
         caller.negotiation.remove_track(new)
         await settle(caller, callee)
@@ -289,7 +289,7 @@ def test_a_single_lost_offer_is_made_good() -> None:
 
 
 def test_a_peer_that_is_away_is_waited_for() -> None:
-    """Its server says so; it would take longer than the attempts made at one that is there."""
+    """The server reports it as absent; the attempts for a connected peer would be used up first."""
 
     async def test(caller: End, callee: End) -> None:
         deliver = caller.deliver
@@ -332,12 +332,12 @@ def test_ringing_is_no_reason_to_offer_again() -> None:
 
 @pytest.mark.parametrize("javascript", [False, True])
 def test_the_ignored_offer_is_answered_when_ours_stays_unanswered(javascript: bool) -> None:
-    """Chromium may refuse our offer while it waits for an answer to its own."""
+    """Chromium may refuse an offer while it waits for an answer to its own."""
 
     async def test(caller: End, callee: End) -> None:
         deliver = caller.deliver
         assert deliver is not None
-        # The callee never sees the first offer, and so waits for the answer to its own.
+        # The callee never sees the first offer, so it waits for the answer to its own.
         caller.deliver = None
         ours, theirs = Still("audio"), Still("video")
         caller.negotiation.add_track(ours, "ours")
@@ -353,7 +353,7 @@ def test_the_ignored_offer_is_answered_when_ours_stays_unanswered(javascript: bo
 
 
 def test_a_browser_that_is_slow_goes_on_from_our_offer() -> None:
-    """Our offer stands against its own, and its answer comes after the usual time."""
+    """The peer's offer is ignored in glare, and its answer comes after the usual time."""
 
     async def test(caller: End, callee: End) -> None:
         held: list[Signal] = []
@@ -364,14 +364,14 @@ def test_a_browser_that_is_slow_goes_on_from_our_offer() -> None:
         callee.negotiation.add_track(theirs, "theirs")
         caller.negotiation.add_track(ours, "ours")
         await until(lambda: caller.descriptions("offer")[1:])
-        await asyncio.sleep(2 * caller.settings.offer_timeout)  # how late it comes is the point
+        await asyncio.sleep(2 * caller.settings.offer_timeout)  # the test is about this delay
         caller.deliver = to_callee
         for signal in held:
             to_callee(signal)
         await until(lambda: ours.id in callee.streams and theirs.id in caller.streams)
         await settle(caller, callee)
         offers = caller.descriptions("offer")
-        # Neither again nor taken back, or the browser would refuse the answer to its own.
+        # Neither repeated nor rolled back, or the browser would refuse the answer to its own.
         assert offers.count(offers[1]) == 1
         assert len(caller.descriptions("answer")) <= 1
         assert caller.errors == callee.errors == []
@@ -380,7 +380,7 @@ def test_a_browser_that_is_slow_goes_on_from_our_offer() -> None:
 
 
 def test_a_browser_that_refuses_our_answer_is_not_left_waiting() -> None:
-    """A copy of our offer, late, takes back the offer that we have answered in the meantime."""
+    """A late copy of the local offer rolls back the peer's offer, which is answered already."""
 
     async def test(caller: End, callee: End) -> None:
         to_caller, to_callee = callee.deliver, caller.deliver
@@ -399,10 +399,10 @@ def test_a_browser_that_refuses_our_answer_is_not_left_waiting() -> None:
             to_caller(signal)
         await until(lambda: caller.connection.signaling_state == "stable")
         callee.negotiation.add_track(theirs, "theirs")
-        # No answer to the copy comes in time: theirs is answered.
+        # No answer to the copy comes in time, so the peer's offer is answered.
         await until(lambda: theirs.id in caller.streams)
         await until(lambda: caller.descriptions("answer"))
-        # A browser may have said all it has to say in its answer to the copy: no offer follows.
+        # A browser may have announced everything in its answer to the copy: no offer follows.
         callee.deliver = lambda signal: None if is_offer(signal) else to_caller(signal)
         offers = len(caller.descriptions("offer"))
         caller.deliver = to_callee
@@ -421,19 +421,19 @@ def test_a_browser_that_refuses_our_answer_is_not_left_waiting() -> None:
 
 @pytest.mark.parametrize("copies", [0, 1], ids=["", "after a copy"])
 def test_a_late_answer_undoes_what_was_taken_in_its_place(copies: int) -> None:
-    """A slow polite peer gives way, and its answer comes after we have given way to it."""
+    """A slow polite peer rolls back, and its answer comes after the impolite end did so too."""
 
     async def test(caller: End, callee: End) -> None:
         held: list[Signal] = []
         to_callee = caller.deliver
         assert to_callee is not None
         ours, theirs = Still("audio"), Still("video")
-        # Both offer; the callee's answer to ours is long on its way.
+        # Both offer; the callee's answer is delayed for long.
         caller.deliver = held.append
         callee.negotiation.add_track(theirs, "theirs")
         caller.negotiation.add_track(ours, "ours")
         await until(lambda: caller.descriptions("answer"))
-        # By now the caller took its offer back and answered the callee's, which is not there yet.
+        # By now the caller has rolled back and answered the callee's offer; that is not there yet.
         assert theirs.id in caller.streams
         sdp = callee.descriptions("offer")[-1]
         offer = {"type": "sdp", "data": {"type": "offer", "sdp": sdp}}
@@ -452,7 +452,7 @@ def test_a_late_answer_undoes_what_was_taken_in_its_place(copies: int) -> None:
 
 
 def test_a_browser_that_answers_no_copy_is_not_misunderstood() -> None:
-    """An impolite one drops a copy that comes while it answers the offer."""
+    """An impolite peer drops a copy that arrives while it answers the offer."""
 
     async def test(caller: End, callee: End) -> None:
         held: list[Signal] = []
@@ -472,7 +472,7 @@ def test_a_browser_that_answers_no_copy_is_not_misunderstood() -> None:
         caller.negotiation.add_track(theirs, "theirs")
         await until(lambda: theirs.id in callee.streams)
         await settle(caller, callee)
-        # Its answer to the second offer was not taken for one to the copy: nothing came twice.
+        # Its answer to the second offer was not applied to the copy: no track is added twice.
         assert kinds(caller) == [("added", "audio")] * 2
         assert caller.errors == callee.errors == []
 
@@ -507,7 +507,7 @@ def test_a_slow_answer_counts_for_the_offer_made_again(javascript: bool) -> None
 
 @pytest.mark.parametrize("slow", ["caller", "callee", "both"])
 def test_signals_that_take_longer_than_an_offer_waits_wedge_nothing(slow: str) -> None:
-    """Each side gave up what the other one was about to answer, and then neither followed."""
+    """Each side withdrew the offer that the other was about to answer, and then neither offered."""
 
     async def test(caller: End, callee: End) -> None:
         loop, chance = asyncio.get_running_loop(), random.Random(3)
@@ -563,7 +563,7 @@ def test_stale_answers_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
     assert "Traceback" not in caplog.text
 
 
-# Signalling lost and back
+# Loss and return of signaling
 
 
 def test_what_was_asked_for_while_signalling_was_lost_happens_after_its_return() -> None:

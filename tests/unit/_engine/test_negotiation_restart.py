@@ -1,4 +1,4 @@
-"""ICE restarts, as negotiation makes them."""
+"""ICE restarts by negotiation."""
 
 from __future__ import annotations
 
@@ -69,7 +69,7 @@ def test_a_path_told_to_be_gone_again_and_again_makes_one_restart(
             await settle(caller, callee)
         assert len(caller.descriptions("offer")) == offers + 1
         with monkeypatch.context() as elsewhere:
-            # The addresses that one was offered with are gone: it cannot come to anything.
+            # The addresses offered for that restart are gone, so it cannot succeed.
             elsewhere.setattr(IceAgent, "is_outdated", True)
             first.on_broken()
             await until(lambda: len(caller.descriptions("offer")) == offers + 2)
@@ -182,7 +182,7 @@ def test_a_restart_that_came_to_nothing_leaves_no_trace(again: bool) -> None:
 
 
 def without_candidates(end: End) -> Callable[[Signal], None]:
-    """Carry signals to an end, but no candidates."""
+    """Deliver signals to an end, but no candidates."""
 
     def carry(signal: Signal) -> None:
         if signal["type"] == "sdp":

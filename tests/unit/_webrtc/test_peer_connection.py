@@ -1,4 +1,4 @@
-"""The peer connection against descriptions of every kind, and the numbers in its own."""
+"""The peer connection with remote descriptions of all kinds, and the numbers in local ones."""
 
 from __future__ import annotations
 
@@ -52,7 +52,7 @@ def test_a_browsers_numbers_are_kept_for_every_m_line() -> None:
         assert len(again) == 5
         types = payload_types_of(offered)
         assert types["opus"] == {111} and types["VP8"] == {39} and types["G722"] == {9}
-        # 40 is the peer's retransmission of 39; 45 and 63 are its own and mean nothing else.
+        # 40 is the peer's RTX for 39; 45 and 63 are unknown codecs and stay reserved.
         assert 40 in types["rtx"]
         taken = [number for numbers in types.values() for number in numbers]
         assert len(taken) == len(set(taken)) and not {45, 63} & set(taken)
@@ -95,7 +95,7 @@ def test_mids_are_never_used_twice() -> None:
     alone(test)
 
 
-# Weird but valid offers
+# Unusual but valid offers
 
 
 @pytest.mark.parametrize(
@@ -155,11 +155,11 @@ def test_every_valid_offer_is_answered_line_by_line(sections: list[str], ports: 
             assert re.findall(r"a=mid:\S+", line) == re.findall(r"a=mid:\S+", asked)
             assert line.split()[0] == asked.split()[0]
         assert connection.signaling_state == "stable"
-        # And negotiation goes on from there.
+        # Negotiation continues from there.
         connection.add_local_track(Still("audio"), "s")
         again = lines_of((await connection.create_offer()).sdp)
         for line, asked, used in zip(again, sections, ports, strict=False):
-            # A rejected m-line may have made room for another.
+            # A rejected m-section may have been recycled.
             if re.findall(r"a=mid:\S+", line) == re.findall(r"a=mid:\S+", asked):
                 assert (line.split()[1] != "0") == used
             else:
@@ -240,7 +240,7 @@ def test_another_track_on_the_same_line_is_another_track() -> None:
     alone(test)
 
 
-# What must not be applied
+# Descriptions that must not be applied
 
 
 GOOD = offer_of(section(DATA, "0"), section(AUDIO, "1"))
@@ -438,7 +438,7 @@ def test_damaged_offers_are_applied_whole_or_not_at_all(seed: int) -> None:
                 pass
             assert connection.signaling_state == "stable"
         connection.add_local_track(Still("audio"), "s")
-        # Whatever was applied, what we say next is well formed.
+        # The next local description is valid, whatever was applied.
         parse_description("offer", (await connection.create_offer()).sdp, SETTINGS)
 
     alone(test)

@@ -1,4 +1,4 @@
-"""M-lines that carry nothing any more are given up and used again, whatever gets lost meanwhile."""
+"""Recycling of m-sections that are not used any more, with signals lost in between."""
 
 from __future__ import annotations
 
@@ -25,7 +25,7 @@ from tests.descriptions import (
 from tests.negotiating import End, Signal, Still, settle, until, with_call
 
 HASTY = Settings(offer_timeout=0.3, offer_attempts=10)
-#: What a call may use at most in these tests: more would be dropped, and never arrive.
+#: Few m-sections: tracks that need more would be dropped, and never arrive.
 NARROW = dataclasses.replace(HASTY, maximum_media_lines=8)
 
 
@@ -102,7 +102,7 @@ def test_what_is_lost_while_a_line_is_used_again_is_made_good(lost: str) -> None
 
 
 def test_a_late_answer_to_an_offer_that_used_a_line_again() -> None:
-    """Both sides put a track on the same rejected m-line; the answer to ours comes late."""
+    """Both sides put a track on the same rejected m-section; the answer to the caller is late."""
 
     async def test(caller: End, callee: End) -> None:
         await share_and_unshare(caller, callee, ("audio", "audio"))
@@ -157,17 +157,17 @@ def test_what_the_peer_unshared_is_rejected_and_used_again() -> None:
         left = await answer(connection, offer_of(data, section(AUDIO, "1"), gone(VIDEO, "2")))
         assert ports(left) == [True, True, False]
         assert "a=group:BUNDLE 0 1\r" in left
-        # An offer of ours leaves it rejected, or puts a track of ours there.
+        # A local offer leaves it rejected, or puts a local track there.
         assert ports((await connection.create_offer()).sdp) == [True, True, False]
         await connection.rollback()
         connection.add_local_track(Still("video"), "s")
         offered = (await connection.create_offer()).sdp
         assert ports(offered) == [True, True, True] and mids(offered)[:2] == ["0", "1"]
         assert mids(offered)[2] != "2"
-        # A payload type keeps its meaning, although no m-line that is in use gives it one.
+        # A payload type keeps its meaning, although no m-section in use has it.
         assert payload_types_of(offered)["VP8"] == {39}
         await connection.rollback()
-        # The peer may use it again just as well, for anything.
+        # The peer may recycle it as well, for any kind.
         again = offer_of(data, section(AUDIO, "1"), section(AUDIO, "3"))
         assert ports(await answer(connection, again)) == [True, True, True]
 

@@ -1,4 +1,4 @@
-"""Payload types and header-extension ids: which are remembered, and how many at most."""
+"""Payload types and header extension ids: reservation, and its limits."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_what_had_a_meaning_first_keeps_it() -> None:
     rtp_ids.reserve([codec(96, "second")], [extension(5, "second"), extension(7, MID_URI)])
     assert rtp_ids._codecs[96].mimeType == "video/first"
     assert rtp_ids._extensions == {"first": 5, MID_URI: 6}
-    # Seven was refused, so it is still free.
+    # 7 was refused, so it is still free.
     rtp_ids.reserve([], [extension(7, "third")])
     assert rtp_ids.copy()._extensions == {"first": 5, MID_URI: 6, "third": 7}
 
