@@ -198,14 +198,14 @@ def _check_signaling(url: str, token: str | None) -> str:
 
 def _check_unavailable_peer(rtco: Artico) -> str:
     # An id that no peer has, because it derives from a random one.
-    call = rtco.call(f"{rtco.id}-nobody")
+    call = rtco.call(f"{rtco.id}-unused")
     try:
         call.wait_open(UNAVAILABLE_SECONDS)
     except PeerUnavailableError:
         return "it says when a peer is not there"
     except ArticoError:
         return "it does not say when a peer is not there, so such calls run into --timeout"
-    return "and somebody answers to an id nobody has"
+    return "and a peer answers to an id that no peer has"
 
 
 def _check_call(url: str, token: str | None, rtc_config: dict[str, Any], advice: str) -> str:

@@ -1,4 +1,4 @@
-"""A Flask application that answers calls of its own page, and places calls for whoever asks.
+"""A Flask application that answers calls of its own page, and places calls for its requests.
 
     artico-sync serve &
     flask --app app run            # or: gunicorn -c gunicorn.conf.py 'app:create_app()'
@@ -49,14 +49,14 @@ def create_app(config: dict[str, Any] | None = None) -> Flask:
 
 
 def index() -> str:
-    """The page, told whom to call: the process that serves it."""
+    """Serve the page, with the id of the process that serves it."""
     return render_template(
         "index.html", peer=current_artico.id, signaling=current_app.config["ARTICO_URL"]
     )
 
 
 def ask() -> ResponseReturnValue:
-    """Call a peer, say something, and answer what it says."""
+    """Call a peer, send a text, and respond with its reply."""
     wanted = request.get_json()
     peer, text = str(wanted["peer"]), str(wanted["text"])
     timeout = min(float(wanted.get("timeout", 5)), LONGEST_WAIT)

@@ -92,10 +92,10 @@ class Caller:
     def __init__(self, name: str, function: Callable[[Connection], None]) -> None:
         context = multiprocessing.get_context("spawn")
         self._name = name
-        self._orders, theirs = context.Pipe()
-        self._process = context.Process(target=function, args=(theirs,), daemon=True)
+        self._orders, child_end = context.Pipe()
+        self._process = context.Process(target=function, args=(child_end,), daemon=True)
         self._process.start()
-        theirs.close()
+        child_end.close()
         self.result()
 
     def begin(self, order: int | str) -> None:

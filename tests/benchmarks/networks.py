@@ -33,7 +33,7 @@ def measure(scale: Scale) -> list[Row]:
                 for number in range(1, rounds(scale) + 1)
             ]
             name = f"{2000 * delay:.0f} ms round trip, {100 * loss:.0f} % loss"
-            speeds = [(theirs, mine) for theirs, mine in found]
+            speeds = [(reference, measured) for reference, measured in found]
             rows.append(compare(PART, name, "MB/s", speeds, 1.0, more=True))
     return rows + bottleneck(scale)
 

@@ -15,7 +15,7 @@ from tests.datagram_relay import Relay
 
 BARE, OURS = KINDS = ("bare", "ours")
 #: Seconds an order may take; bare aiortc stalls for several.
-PATIENCE = 120.0
+LIMIT = 120.0
 ENDING = 10.0
 
 _CANDIDATE = re.compile(r"(candidate:\S+ \d+ udp \d+ )(\S+) (\d+)( typ)", re.IGNORECASE)
@@ -26,13 +26,13 @@ class End:
     """One of the processes."""
 
     def __init__(self, kind: str, name: str, signals: Connection, options: dict[str, Any]) -> None:
-        self._orders, theirs = _SPAWN.Pipe()
+        self._orders, child_end = _SPAWN.Pipe()
         self._name = f"{kind} {name}"
         self._process = _SPAWN.Process(
-            target=run_end, args=(kind, name, theirs, signals, options), daemon=True
+            target=run_end, args=(kind, name, child_end, signals, options), daemon=True
         )
         self._process.start()
-        theirs.close()
+        child_end.close()
         signals.close()
 
     def wait_ready(self) -> None:
@@ -42,14 +42,14 @@ class End:
         """Give an order; `result` waits for its end."""
         self._orders.send((function, arguments))
 
-    def result(self, patience: float = PATIENCE) -> Any:
+    def result(self, limit: float = LIMIT) -> Any:
         """Return the result of the order.
 
         Raises:
             RuntimeError: It failed, or took too long.
         """
-        if not self._orders.poll(patience):
-            raise RuntimeError(f"{self._name}: nothing within {patience:g} s")
+        if not self._orders.poll(limit):
+            raise RuntimeError(f"{self._name}: nothing within {limit:g} s")
         try:
             done, result = self._orders.recv()
         except EOFError:

@@ -27,10 +27,10 @@ def measure(scale: Scale) -> list[Row]:
         bare.caller.run(bare_open)
         ours.caller.run(sync_open)
         for _ in range(4 * scale.rounds):
-            theirs = bare.caller.run(bare_trips, TRIPS)
-            mine = ours.caller.run(sync_trips, TRIPS)
-            middle.append((theirs[0], mine[0]))
-            late.append((theirs[1], mine[1]))
+            reference = bare.caller.run(bare_trips, TRIPS)
+            measured = ours.caller.run(sync_trips, TRIPS)
+            middle.append((reference[0], measured[0]))
+            late.append((reference[1], measured[1]))
     return [
         compare(PART, "p50", "ms", middle, 0.9),
         compare(PART, "p99", "ms", late, 1.0),

@@ -41,10 +41,10 @@ def measure(scale: Scale) -> list[Row]:
             found: list[tuple[Flow, Flow]] = []
             against: list[tuple[float, float]] = []
             for _ in range(scale.rounds):
-                theirs, mine = (flow(one, size, scale.seconds) for one in (bare, ours))
-                found.append((theirs, mine))
+                reference, measured = (flow(one, size, scale.seconds) for one in (bare, ours))
+                found.append((reference, measured))
                 if browser is not None:
-                    against.append((browser.flow(size, scale.seconds), mine[0]))
+                    against.append((browser.flow(size, scale.seconds), measured[0]))
             rows += rows_of(PART, f"{size} B messages", found, target)
             if browser is not None:
                 name = f"{size} B messages, two Chromium peers"

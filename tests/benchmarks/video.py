@@ -45,7 +45,7 @@ def measure(scale: Scale) -> list[Row]:
     many = [(sending_cost(1, seconds), sending_cost(CALLS, seconds)) for _ in range(rounds)]
 
     def column(found: list[Any], index: int) -> list[tuple[float, float]]:
-        return [(theirs[index], mine[index]) for theirs, mine in found]
+        return [(reference[index], measured[index]) for reference, measured in found]
 
     return [
         compare(PART, "camera to decoded, p50", "ms", column(near, 0), 0.3),

@@ -171,14 +171,16 @@ async def read(end: End, stream_id: str) -> None:
                 await asyncio.wait_for(change.track.recv(), LIMIT)
 
 
-async def agree(tab: Tab, end: End, ours: dict[str, list[Still]], theirs: dict[str, Any]) -> None:
+async def agree(
+    tab: Tab, end: End, local_streams: dict[str, list[Still]], page_streams: dict[str, Any]
+) -> None:
     """Check that each side has what the other one shares."""
     remote = await tab.evaluate("() => peer.remote()")
-    assert remote == {name: len(tracks) for name, tracks in ours.items()}
+    assert remote == {name: len(tracks) for name, tracks in local_streams.items()}
     counts: dict[str, int] = {}
     for stream in end.streams.values():
         counts[stream] = counts.get(stream, 0) + 1
-    wanted = dict(theirs.values())
+    wanted = dict(page_streams.values())
     described: dict[str, int] = await tab.evaluate("() => peer.described()")
     assert counts == described
     if counts != wanted and sum(counts.values()) == sum(wanted.values()):

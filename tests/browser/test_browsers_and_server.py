@@ -13,19 +13,19 @@ def test_two_pages_call_each_other_through_our_server(make_browser_peer: MakeBro
     callee = make_browser_peer("callee", answer=True, echo=True)
     caller = make_browser_peer("caller")
     call = caller.call("callee", "hi").wait_open()
-    theirs = callee.wait_call().wait_open()
+    page_call = callee.wait_call().wait_open()
     assert call.properties == {
-        "session": theirs.session,
+        "session": page_call.session,
         "metadata": "hi",
         "target": "callee",
         "initiator": True,
         "ready": True,
     }
-    assert theirs.properties["metadata"] == "hi"
+    assert page_call.properties["metadata"] == "hi"
     call.send("one", "two")
     assert call.receive(2) == ["one", "two"]
     call.hangup()
-    theirs.wait_closed()
+    page_call.wait_closed()
 
 
 def test_the_page_is_known_to_the_server_while_it_is_there(

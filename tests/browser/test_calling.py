@@ -21,15 +21,15 @@ def test_python_calls_a_page(
 ) -> None:
     page = make_browser_peer("page")
     call = make_artico("python").call("page", metadata)
-    theirs = page.wait_call()
+    page_call = page.wait_call()
     assert (call.open, call.closed, call.close_reason) == (False, False, None)
-    theirs.answer()
+    page_call.answer()
     with call:
         assert call.open
         assert (call.session[:5], call.initiator) == ("call:", True)
         assert (call.target, call.metadata) == ("page", metadata)
-        theirs.wait_open()
-        assert theirs.properties == {
+        page_call.wait_open()
+        assert page_call.properties == {
             "session": call.session,
             "metadata": metadata,
             "target": "python",
@@ -44,17 +44,17 @@ def test_a_page_calls_python(
 ) -> None:
     rtco = make_artico("python")
     page = make_browser_peer("page")
-    theirs = page.call("python", metadata)
+    page_call = page.call("python", metadata)
     call = rtco.wait_for("call", timeout=10)
     assert (call.open, call.closed, call.close_reason) == (False, False, None)
-    assert (call.session, call.initiator) == (theirs.session, False)
+    assert (call.session, call.initiator) == (page_call.session, False)
     assert (call.target, call.metadata) == ("page", metadata)
     assert rtco.calls == (call,)
     with call.answer():
         assert call.open
-        theirs.wait_open()
-        assert theirs.properties["ready"] is True
-        assert theirs.properties["target"] == "python"
+        page_call.wait_open()
+        assert page_call.properties["ready"] is True
+        assert page_call.properties["target"] == "python"
 
 
 def test_a_page_calls_python_which_answers_in_a_handler(
@@ -72,10 +72,10 @@ def test_a_page_calls_python_which_answers_in_a_handler(
         call.answer()
 
     rtco.connect()
-    theirs = make_browser_peer("page").call("python", "hello").wait_open()
-    theirs.send("how", "are you?")
-    assert theirs.receive(2) == ["HOW", "ARE YOU?"]
-    theirs.hangup()
+    page_call = make_browser_peer("page").call("python", "hello").wait_open()
+    page_call.send("how", "are you?")
+    assert page_call.receive(2) == ["HOW", "ARE YOU?"]
+    page_call.hangup()
     assert [seen.get(timeout=10) for _ in range(3)] == [("call", "hello"), ("open",), ("close",)]
 
 
@@ -90,33 +90,33 @@ def test_a_handler_may_wait_for_its_call_to_open(
             call.send("one")
             call.send("two")
 
-    theirs = make_browser_peer("page").call("python")
-    theirs.wait_closed()
-    assert theirs.received == ["one", "two"]
+    page_call = make_browser_peer("page").call("python")
+    page_call.wait_closed()
+    assert page_call.received == ["one", "two"]
     # Where a busy page confirms the close too late, it hears of an error just before.
-    assert [name for name in theirs.events() if name != "error"] == ["open", "close"]
+    assert [name for name in page_call.events() if name != "error"] == ["open", "close"]
 
 
 def test_a_page_answers_late(make_artico: MakeArtico, make_browser_peer: MakeBrowserPeer) -> None:
     page = make_browser_peer("page")
     rtco = make_artico("python")
     call = rtco.call("page")
-    theirs = page.wait_call()
+    page_call = page.wait_call()
     # By the time a whole second call has come and gone, all signals of the first are there.
     second = rtco.call("page")
     page.wait_call(2).answer()
     second.wait_open().hangup()
     assert not call.open
-    theirs.answer()
+    page_call.answer()
     with call:
         call.send("at last")
-        assert theirs.receive(1) == ["at last"]
+        assert page_call.receive(1) == ["at last"]
 
 
 def test_python_answers_late(make_artico: MakeArtico, make_browser_peer: MakeBrowserPeer) -> None:
     rtco = make_artico("python")
     page = make_browser_peer("page")
-    theirs = page.call("python")
+    page_call = page.call("python")
     call = rtco.wait_for("call", timeout=10)
     second = page.call("python")
     with rtco.wait_for("call", timeout=10).answer():
@@ -124,7 +124,7 @@ def test_python_answers_late(make_artico: MakeArtico, make_browser_peer: MakeBro
     assert not call.open
     with call.answer():
         call.send("at last")
-        assert theirs.receive(1) == ["at last"]
+        assert page_call.receive(1) == ["at last"]
 
 
 def test_a_page_is_called_from_a_thread_that_runs_an_event_loop(
@@ -147,14 +147,14 @@ def test_python_and_a_page_call_each_other_at_once(
     page = make_browser_peer("page", answer=True, echo=True)
     rtco = make_artico("python")
     placed = rtco.call("page")
-    theirs = page.call("python")
+    page_call = page.call("python")
     came = rtco.wait_for("call", timeout=10)
     with placed, came.answer():
         placed.send("from the caller")
         came.send("from the callee")
         assert placed.recv(timeout=10) == "from the caller"
         assert came.recv(timeout=10) == "from the callee"
-        assert (placed.session, came.session) == (page.wait_call().session, theirs.session)
+        assert (placed.session, came.session) == (page.wait_call().session, page_call.session)
 
 
 def test_calling_an_unknown_id_fails_at_once(

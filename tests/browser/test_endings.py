@@ -31,21 +31,21 @@ def test_python_hangs_up(
     rtco, page = make_artico("python"), make_browser_peer("page", answer=True)
     if caller == "python":
         call = rtco.call("page").wait_open()
-        theirs = page.wait_call().wait_open()
+        page_call = page.wait_call().wait_open()
     else:
-        theirs = page.call("python")
+        page_call = page.call("python")
         call = rtco.wait_for("call", timeout=10).answer().wait_open()
-        theirs.wait_open()
+        page_call.wait_open()
     begun = time.monotonic()
     call.hangup()
-    theirs.wait_closed()
+    page_call.wait_closed()
     assert time.monotonic() - begun < 2 * TIME_UNIT
     assert_over(call, "hangup")
     assert rtco.calls == ()
     # A call of its own after it: whatever the first had left to say has come by then.
     with rtco.call("page"):
         assert page.incoming == (2 if caller == "python" else 1)
-    assert [name for name in theirs.events() if name != "error"] == ["open", "close"]
+    assert [name for name in page_call.events() if name != "error"] == ["open", "close"]
 
 
 @pytest.mark.parametrize("caller", ["python", "page"])
@@ -55,15 +55,15 @@ def test_a_page_hangs_up(
     rtco, page = make_artico("python"), make_browser_peer("page", answer=True)
     if caller == "python":
         call = rtco.call("page").wait_open()
-        theirs = page.wait_call().wait_open()
+        page_call = page.wait_call().wait_open()
     else:
-        theirs = page.call("python")
+        page_call = page.call("python")
         call = rtco.wait_for("call", timeout=10).answer().wait_open()
-        theirs.wait_open()
-    theirs.send("last words")
+        page_call.wait_open()
+    page_call.send("last words")
     assert call.recv(timeout=10) == "last words"
     begun = time.monotonic()
-    theirs.hangup()
+    page_call.hangup()
     call.wait_closed(timeout=5)
     assert time.monotonic() - begun < 2 * TIME_UNIT
     assert_over(call, "remote")
@@ -79,37 +79,37 @@ def test_what_was_sent_before_hanging_up_arrives(
     page = make_browser_peer("page", answer=True)
     texts = [f"{number} {'x' * 4000}" for number in range(300)]
     with make_artico("python").call("page") as call:
-        theirs = page.wait_call().wait_open()
+        page_call = page.wait_call().wait_open()
         for text in texts:
             call.send(text)
         call.hangup(60)
-    theirs.wait_closed()
-    assert theirs.received == texts
+    page_call.wait_closed()
+    assert page_call.received == texts
 
 
 def test_reading_goes_on_after_a_page_hung_up(
     make_artico: MakeArtico, make_browser_peer: MakeBrowserPeer
 ) -> None:
     rtco, page = make_artico("python"), make_browser_peer("page", echo=True)
-    theirs = page.call("python")
+    page_call = page.call("python")
     call = rtco.wait_for("call", timeout=10).answer().wait_open()
-    theirs.wait_open()
-    theirs.send("one", "two", "three")
+    page_call.wait_open()
+    page_call.send("one", "two", "three")
     call.send("ping")
     # It comes back behind the others, so that all have arrived.
-    assert theirs.receive(1) == ["ping"]
+    assert page_call.receive(1) == ["ping"]
     assert call.recv(timeout=10) == "one"
     call.on("close", lambda: None)
-    theirs.send("four")
+    page_call.send("four")
     assert [call.recv(timeout=10) for _ in range(4)] == ["two", "three", "ping", "four"]
-    theirs.hangup()
+    page_call.hangup()
     assert list(call) == []
     assert call.close_reason == "remote"
 
 
 def test_python_rejects_a_page(make_artico: MakeArtico, make_browser_peer: MakeBrowserPeer) -> None:
     rtco, page = make_artico("python"), make_browser_peer("page", answer=True)
-    theirs = page.call("python")
+    page_call = page.call("python")
     call = rtco.wait_for("call", timeout=10)
     call.hangup()
     assert_over(call, "hangup")
@@ -122,7 +122,7 @@ def test_python_rejects_a_page(make_artico: MakeArtico, make_browser_peer: MakeB
         with pytest.raises(artico_sync.ArticoTimeoutError):
             rtco.wait_for("call", timeout=0)
     assert page.incoming == 1
-    assert "open" not in theirs.events()
+    assert "open" not in page_call.events()
 
 
 def test_python_gives_up_a_call_that_a_page_answers_too_late(
@@ -130,12 +130,12 @@ def test_python_gives_up_a_call_that_a_page_answers_too_late(
 ) -> None:
     rtco, page = make_artico("python"), make_browser_peer("page")
     call = rtco.call("page")
-    theirs = page.wait_call()
+    page_call = page.wait_call()
     with pytest.raises(artico_sync.ArticoTimeoutError):
         call.wait_open(timeout=0.2)
     call.hangup()
     assert_over(call, "hangup")
-    theirs.answer()
+    page_call.answer()
     call = rtco.call("page")
     page.wait_call(2).answer()
     with call:
@@ -143,7 +143,7 @@ def test_python_gives_up_a_call_that_a_page_answers_too_late(
             rtco.wait_for("call", timeout=0)
         assert rtco.calls == (call,)
     assert page.incoming == 2
-    assert "open" not in theirs.events()
+    assert "open" not in page_call.events()
 
 
 def test_a_page_declines_silently(
@@ -170,9 +170,9 @@ def test_leaving_ends_all_calls(
         call.send("bye")
     rtco.close()
     for count in (1, 2, 3):
-        theirs = page.wait_call(count)
-        theirs.wait_closed()
-        assert theirs.received == ["bye"]
+        page_call = page.wait_call(count)
+        page_call.wait_closed()
+        assert page_call.received == ["bye"]
     assert [call.close_reason for call in calls] == ["hangup"] * 3
 
 
@@ -229,7 +229,7 @@ def test_a_call_outlives_the_signalling_server(
     page = make_browser_peer("page", answer=True, echo=True)
     rtco = make_artico("python")
     call = rtco.call("page").wait_open()
-    theirs = page.wait_call().wait_open()
+    page_call = page.wait_call().wait_open()
     server.stop()
     page.wait_event("close")
     rtco.wait_for("reconnecting", timeout=10)
@@ -238,4 +238,4 @@ def test_a_call_outlives_the_signalling_server(
     call.send("who needs a server?")
     assert call.recv(timeout=10) == "who needs a server?"
     call.hangup()
-    theirs.wait_closed()
+    page_call.wait_closed()

@@ -22,13 +22,13 @@ def test_a_page_that_floods_is_held(
     """Unread messages stay in the page; the memory of this process does not grow."""
     rtco = make_artico("python", receive_buffer=BUFFER)
     page = make_browser_peer("page")
-    theirs = page.call("python")
+    page_call = page.call("python")
     call = rtco.wait_for("call", timeout=LIMIT).answer().wait_open(LIMIT)
-    theirs.wait_open()
+    page_call.wait_open()
     before = resident_memory()
     # Less than what a page may queue before its `send` throws (16 MB).
     count, size = 120, 100_000
-    theirs.send_numbered(count, size)
+    page_call.send_numbered(count, size)
     # The window is full when not one more message fits into it.
     wait_until(lambda: call.stats()["unread"] > BUFFER - 2 * size, "a full window", LIMIT)
     with pytest.raises(ArticoTimeoutError):
@@ -39,7 +39,7 @@ def test_a_page_that_floods_is_held(
     assert resident_memory() - before < BUFFER + 32 * MIB
     for number in range(count):
         assert call.recv(LIMIT) == f"{number} ".ljust(size, "x")
-    theirs.send("after")
+    page_call.send("after")
     assert call.recv(LIMIT) == "after"
 
 
@@ -50,10 +50,10 @@ def test_megabytes_in_flight_reach_a_page_before_the_hangup(
     page = make_browser_peer("page", answer=True)
     rtco = make_artico("python", send_buffer=32 * MIB)
     call = rtco.call("page").wait_open(LIMIT)
-    theirs = page.wait_call().wait_open()
+    page_call = page.wait_call().wait_open()
     texts = [f"{number} ".ljust(50_000, "x") for number in range(100)]
     for text in texts:
         call.send(text, timeout=0)
     call.hangup(LIMIT)
-    theirs.wait_closed()
-    assert theirs.received == texts
+    page_call.wait_closed()
+    assert page_call.received == texts

@@ -1,5 +1,5 @@
-"""ICE restarts in calls with a page, asked for by the page or by us: the call goes on in place, and
-nothing of what flows is lost."""
+"""ICE restarts in calls with a page, requested by either side: the call goes on in place, and no
+message is lost."""
 
 from __future__ import annotations
 
@@ -42,19 +42,19 @@ def connect(
     if caller == "python":
         call = rtco.call("page").wait_open(LIMIT)
         return call, page.wait_call().wait_open()
-    theirs = page.call("python")
+    page_call = page.call("python")
     call = rtco.wait_for("call", LIMIT).answer().wait_open(LIMIT)
-    return call, theirs.wait_open()
+    return call, page_call.wait_open()
 
 
 class Flow:
     """Numbers and video both ways, all the time; use as a context manager, which checks at its end
     that every number came, in order, and that the video goes on."""
 
-    def __init__(self, call: Call, theirs: BrowserCall) -> None:
+    def __init__(self, call: Call, page_call: BrowserCall) -> None:
         self._call = call
-        self._theirs = theirs
-        self._page = PageMedia(theirs)
+        self._page_call = page_call
+        self._page = PageMedia(page_call)
         self._over = threading.Event()
         self._sent = 0
         self._sender = threading.Thread(target=self._send, name="sender")
@@ -65,11 +65,11 @@ class Flow:
         self._camera = pictures(RED)
         self._call.add_stream(MediaStream([self._camera]), "from Python")
         self._page.see(self._camera.id, RED)
-        shown = page_stream(self._theirs.peer, GREEN)
+        shown = page_stream(self._page_call.peer, GREEN)
         self._page.add_stream(shown, "from the page")
         self._video: RemoteTrack = remote_track(self._call, shown.id, "video")
         wait_for_color(self._video, GREEN)
-        self._theirs.peer.invoke("count", self._theirs.session, 1000 * INTERVAL)
+        self._page_call.peer.invoke("count", self._page_call.session, 1000 * INTERVAL)
         self._sender.start()
         return self
 
@@ -81,31 +81,31 @@ class Flow:
     def __exit__(self, kind: type[BaseException] | None, *_exception: Any) -> None:
         self._over.set()
         self._sender.join()
-        counted = self._theirs.peer.invoke("stopCounting", self._theirs.session)
+        counted = self._page_call.peer.invoke("stopCounting", self._page_call.session)
         if kind is not None:
             return
         wanted = [f"{number}" for number in range(counted)]
         assert counted and [self._call.recv(LIMIT) for _ in wanted] == wanted
         wanted = [f"{number}" for number in range(self._sent)]
-        assert self._theirs.receive(len(wanted), LIMIT) == wanted
+        assert self._page_call.receive(len(wanted), LIMIT) == wanted
         for _ in range(FPS):
             self._video.read(LIMIT)
         self._call.replace_track(self._camera, pictures(BLUE))
         self._page.see(self._camera.id, BLUE)
         assert (self._errors, self._page.errors) == ([], [])
-        events = [event for event in self._theirs.events() if event in ("open", "close")]
+        events = [event for event in self._page_call.events() if event in ("open", "close")]
         assert (self._call.close_reason, events) == (None, ["open"])
 
 
 class Ice:
     """The page's view of its network path."""
 
-    def __init__(self, theirs: BrowserCall) -> None:
-        self._theirs = theirs
+    def __init__(self, page_call: BrowserCall) -> None:
+        self._page_call = page_call
         self._before = self._invoke("usernames")
 
     def _invoke(self, method: str, *arguments: Any) -> Any:
-        return self._theirs.peer.invoke(method, self._theirs.session, *arguments)
+        return self._page_call.peer.invoke(method, self._page_call.session, *arguments)
 
     def restart(self) -> None:
         """Restart ICE in the page."""
@@ -126,14 +126,14 @@ class Ice:
 def test_a_page_restarts_ice_on_a_healthy_call(
     make_artico: MakeArtico, make_browser_peer: MakeBrowserPeer, caller: str
 ) -> None:
-    call, theirs = connect(make_artico("python"), make_browser_peer, caller)
-    ice = Ice(theirs)
-    with Flow(call, theirs):
+    call, page_call = connect(make_artico("python"), make_browser_peer, caller)
+    ice = Ice(page_call)
+    with Flow(call, page_call):
         for _ in range(3):
             ice.restart()
             ice.wait_restarted()
     call.hangup()
-    theirs.wait_closed()
+    page_call.wait_closed()
 
 
 @CALLERS
@@ -141,17 +141,17 @@ def test_a_page_restarts_ice_while_both_share(
     make_artico: MakeArtico, make_browser_peer: MakeBrowserPeer, caller: str
 ) -> None:
     """The restart joins offers of both sides that are under way."""
-    call, theirs = connect(make_artico("python"), make_browser_peer, caller)
-    ice, page = Ice(theirs), PageMedia(theirs)
-    with Flow(call, theirs):
-        ours, shown = pictures(BLUE), page_stream(theirs.peer, BLUE)
-        call.add_stream(MediaStream([ours]))
+    call, page_call = connect(make_artico("python"), make_browser_peer, caller)
+    ice, page = Ice(page_call), PageMedia(page_call)
+    with Flow(call, page_call):
+        sent, shown = pictures(BLUE), page_stream(page_call.peer, BLUE)
+        call.add_stream(MediaStream([sent]))
         page.add_stream(shown)
         ice.restart()
         ice.wait_restarted()
         # Chromium, when it had to take its offer back just then, may decode a track and yet give
         # its video element nothing.
-        ice.wait_decoded(ours.id, 20)
+        ice.wait_decoded(sent.id, 20)
         wait_for_color(remote_track(call, shown.id, "video"), BLUE)
 
 
@@ -177,11 +177,11 @@ def test_the_path_dies_and_a_restart_finds_another(
 ) -> None:
     """Before the page ends the call, which it does after five seconds without a path."""
     first, second = network.relay(), network.relay()
-    # So patient that only the page looks for another path; ours does after a third of it.
-    patience = {"silence_timeout": 24.0} if restarted_by == "page" else {}
-    with relayed(server, first, **patience) as (rtco, signaling):
-        call, theirs = connect(rtco, make_browser_peer, caller)
-        ice = Ice(theirs)
+    # Only the page searches for another path: Python does after a third of this timeout.
+    timeouts = {"silence_timeout": 24.0} if restarted_by == "page" else {}
+    with relayed(server, first, **timeouts) as (rtco, signaling):
+        call, page_call = connect(rtco, make_browser_peer, caller)
+        ice = Ice(page_call)
         offers: list[Message] = []
         offering, go_on = threading.Event(), threading.Event()
 
@@ -192,7 +192,7 @@ def test_the_path_dies_and_a_restart_finds_another(
                 assert go_on.wait(LIMIT)
             return message
 
-        with Flow(call, theirs):
+        with Flow(call, page_call):
             before = call.stats()["remote"]["port"]
             signaling.filter = note
             signaling.relay = second
@@ -210,4 +210,4 @@ def test_the_path_dies_and_a_restart_finds_another(
         assert call.stats()["remote"]["port"] != before
         assert second.directions["a"].forwarded and second.directions["b"].forwarded
         call.hangup()
-        theirs.wait_closed()
+        page_call.wait_closed()

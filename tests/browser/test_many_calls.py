@@ -17,23 +17,23 @@ def test_twenty_calls_one_after_another(
     for number in range(1, 21):
         if number % 2:
             call = rtco.call("page", str(number)).wait_open()
-            theirs = page.wait_call((number + 1) // 2).wait_open()
+            page_call = page.wait_call((number + 1) // 2).wait_open()
         else:
-            theirs = page.call("python", str(number))
+            page_call = page.call("python", str(number))
             call = rtco.wait_for("call", timeout=10).answer().wait_open()
-            theirs.wait_open()
-        assert call.session == theirs.session
-        assert call.metadata == theirs.properties["metadata"] == str(number)
+            page_call.wait_open()
+        assert call.session == page_call.session
+        assert call.metadata == page_call.properties["metadata"] == str(number)
         call.send(f"message {number}")
         assert call.recv(timeout=10) == f"message {number}"
         if number % 4 < 2:
             call.hangup()
-            theirs.wait_closed()
+            page_call.wait_closed()
         else:
-            theirs.hangup()
+            page_call.hangup()
             call.wait_closed(timeout=5)
-        assert theirs.received == [f"message {number}"]
-        assert [name for name in theirs.events() if name != "error"] == ["open", "close"]
+        assert page_call.received == [f"message {number}"]
+        assert [name for name in page_call.events() if name != "error"] == ["open", "close"]
     assert rtco.calls == ()
     assert page.incoming == 10
 

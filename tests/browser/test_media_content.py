@@ -37,11 +37,11 @@ def ends(
     page = make_browser_peer("page", answer=True)
     if request.param == "python":
         call = rtco.call("page").wait_open(LIMIT)
-        theirs = page.wait_call()
+        page_call = page.wait_call()
     else:
-        theirs = page.call("python")
+        page_call = page.call("python")
         call = rtco.wait_for("call", LIMIT).answer().wait_open(LIMIT)
-    return call, PageMedia(theirs.wait_open())
+    return call, PageMedia(page_call.wait_open())
 
 
 def test_a_page_sees_and_hears_python(ends: tuple[Call, PageMedia]) -> None:
@@ -53,7 +53,7 @@ def test_a_page_sees_and_hears_python(ends: tuple[Call, PageMedia]) -> None:
     page.hear(audio.id, 440)
     tracks = sorted((track.kind, track.id) for track in stream.tracks)
     assert page.streams == [(stream.id, "of Python", tracks)]
-    # The page may be told of a stream with each of its tracks; of a track once.
+    # The page may get a `stream` event with each track, but one `track` event for each.
     assert [entry for entry in page.events() if entry[0] == "track"] == [
         ("track", track.kind, track.id, stream.id, "of Python") for track in stream.tracks
     ]
@@ -74,10 +74,10 @@ def test_python_sees_and_hears_a_page(ends: tuple[Call, PageMedia]) -> None:
     stream = page_stream(page.call.peer, GREEN, 660)
     page.add_stream(stream, "of the page")
     wait_until(lambda: len(log.entries) == 3, "the stream", LIMIT)
-    told = [("track", kind, stream.tracks[kind], stream.id) for kind in ("audio", "video")]
+    expected = [("track", kind, stream.tracks[kind], stream.id) for kind in ("audio", "video")]
     # What it is comes by another way than the stream, on a busy machine after it.
     assert log.entries[0][:2] == ("stream", stream.id)
-    assert [entry[:4] for entry in sorted(log.entries[1:], key=str)] == told
+    assert [entry[:4] for entry in sorted(log.entries[1:], key=str)] == expected
     wait_metadata(call, "of the page")
     wait_for_color(remote_track(call, stream.id, "video"), GREEN)
     wait_for_tone(remote_track(call, stream.id, "audio"), 660)
@@ -95,20 +95,20 @@ def test_python_sees_and_hears_a_page(ends: tuple[Call, PageMedia]) -> None:
 def test_both_ways_at_once_and_again(ends: tuple[Call, PageMedia]) -> None:
     call, page = ends
     log = MediaLog(call)
-    mine, theirs = film(RED, 440), page_stream(page.call.peer, BLUE, 880)
+    mine, from_page = film(RED, 440), page_stream(page.call.peer, BLUE, 880)
     for round in range(3):
         call.add_stream(mine, f"python {round}")
-        page.add_stream(theirs, f"page {round}")
+        page.add_stream(from_page, f"page {round}")
         log.wait_for_any("stream", round + 1)
         wait_metadata(call, f"page {round}")
         page.see(mine.tracks[0].id, RED)
-        wait_for_color(remote_track(call, theirs.id, "video"), BLUE)
+        wait_for_color(remote_track(call, from_page.id, "video"), BLUE)
         page.hear(mine.tracks[1].id, 440)
-        wait_for_tone(remote_track(call, theirs.id, "audio"), 880)
+        wait_for_tone(remote_track(call, from_page.id, "audio"), 880)
         assert page.streams[0][:2] == (mine.id, f"python {round}")
-        page.remove_stream(theirs)
+        page.remove_stream(from_page)
         call.remove_stream(mine)
-        log.wait_for(("removestream", theirs.id, f"page {round}"))
+        log.wait_for(("removestream", from_page.id, f"page {round}"))
         wait_until(lambda: page.streams == [], "no stream in the page", LIMIT)
     assert log.errors == []
 
@@ -117,11 +117,11 @@ def test_a_page_adds_a_stream_while_it_answers_an_offer(
     ends: tuple[Call, PageMedia],
 ) -> None:
     call, page = ends
-    mine, theirs = film(RED, 440), page_stream(page.call.peer, BLUE, 880)
-    page.add_stream_before_answer(theirs, "of the page")
+    mine, from_page = film(RED, 440), page_stream(page.call.peer, BLUE, 880)
+    page.add_stream_before_answer(from_page, "of the page")
     call.add_stream(mine, "of Python")
-    wait_for_color(remote_track(call, theirs.id, "video"), BLUE)
-    wait_for_tone(remote_track(call, theirs.id, "audio"), 880)
+    wait_for_color(remote_track(call, from_page.id, "video"), BLUE)
+    wait_for_tone(remote_track(call, from_page.id, "audio"), 880)
     page.see(mine.tracks[0].id, RED)
     page.hear(mine.tracks[1].id, 440)
     assert [stream.metadata for stream in call.streams] == ["of the page"]
@@ -176,18 +176,18 @@ def test_a_second_stream_beside_the_first(ends: tuple[Call, PageMedia]) -> None:
     call.add_stream(second, "second")
     page.see(second.tracks[0].id, BLUE)
     page.see(first.tracks[0].id, RED)
-    ours, other = (
+    shared, other = (
         page_stream(page.call.peer, GREEN),
         page_stream(page.call.peer, YELLOW, 550),
     )
-    page.add_stream(ours, "green")
+    page.add_stream(shared, "green")
     page.add_stream(other, "yellow")
-    wait_for_color(remote_track(call, ours.id, "video"), GREEN)
+    wait_for_color(remote_track(call, shared.id, "video"), GREEN)
     wait_for_color(remote_track(call, other.id, "video"), YELLOW)
     wait_for_tone(remote_track(call, other.id, "audio"), 550)
     call.remove_stream(first)
-    page.remove_stream(ours)
-    log.wait_for(("removestream", ours.id, "green"))
+    page.remove_stream(shared)
+    log.wait_for(("removestream", shared.id, "green"))
     wait_until(lambda: len(page.streams) == 1, "one stream in the page", LIMIT)
     page.see(second.tracks[0].id, BLUE)
     wait_for_color(remote_track(call, other.id, "video"), YELLOW)
@@ -202,12 +202,12 @@ def test_what_is_shared_before_the_call_opens(
     call = rtco.call("page")
     stream = film(BLUE, 440)
     call.add_stream(stream, "early")
-    theirs = PageMedia(page.wait_call())
-    theirs.see(stream.tracks[0].id, BLUE)
-    theirs.hear(stream.tracks[1].id, 440)
-    assert theirs.streams[0][:2] == (stream.id, "early")
+    page_media = PageMedia(page.wait_call())
+    page_media.see(stream.tracks[0].id, BLUE)
+    page_media.hear(stream.tracks[1].id, 440)
+    assert page_media.streams[0][:2] == (stream.id, "early")
     call.hangup()
-    theirs.call.wait_closed()
+    page_media.call.wait_closed()
 
 
 def test_a_track_added_to_a_stream_that_is_there(ends: tuple[Call, PageMedia]) -> None:
@@ -220,11 +220,11 @@ def test_a_track_added_to_a_stream_that_is_there(ends: tuple[Call, PageMedia]) -
     tracks = sorted([("video", stream.tracks[0].id), ("audio", tone.id)])
     assert page.streams == [(stream.id, "growing", tracks)]
     assert page.events()[-1] == ("track", "audio", tone.id, stream.id, "growing")
-    theirs = page_stream(page.call.peer, GREEN, 660)
-    page.add_track(theirs, "video")
-    wait_for_color(remote_track(call, theirs.id, "video"), GREEN)
-    page.add_track(theirs, "audio")
-    wait_for_tone(remote_track(call, theirs.id, "audio"), 660)
+    from_page = page_stream(page.call.peer, GREEN, 660)
+    page.add_track(from_page, "video")
+    wait_for_color(remote_track(call, from_page.id, "video"), GREEN)
+    page.add_track(from_page, "audio")
+    wait_for_tone(remote_track(call, from_page.id, "audio"), 660)
     assert len(call.streams) == 1
     assert [kind for kind, _ in describe_streams(call)[0][2]] == ["audio", "video"]
 

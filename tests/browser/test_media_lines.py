@@ -82,31 +82,31 @@ def test_an_end_of_ours_shares_again_and_again(browser: Chromium, browser_calls:
 def test_both_share_again_and_again(browser: Chromium, browser_calls: bool) -> None:
     async def test(tab: Tab, end: End) -> None:
         chance = random.Random(11)
-        ours: dict[str, list[Still]] = {}
-        theirs: dict[str, tuple[str, int]] = {}
+        local_streams: dict[str, list[Still]] = {}
+        page_streams: dict[str, tuple[str, int]] = {}
         for number in range(ROUNDS):
-            if len(theirs) > 2 or (theirs and chance.random() < 0.5):
-                name = chance.choice(list(theirs))
-                del theirs[name]
+            if len(page_streams) > 2 or (page_streams and chance.random() < 0.5):
+                name = chance.choice(list(page_streams))
+                del page_streams[name]
                 await tab.evaluate("(name) => peer.remove(name)", name)
-            if len(ours) > 2 or (ours and chance.random() < 0.5):
-                for track in ours.pop(chance.choice(list(ours))):
+            if len(local_streams) > 2 or (local_streams and chance.random() < 0.5):
+                for track in local_streams.pop(chance.choice(list(local_streams))):
                     end.negotiation.remove_track(track)
-            ours[f"o{number}"] = [Still(kind) for kind in chance.choice(KINDS)]
-            for track in ours[f"o{number}"]:
+            local_streams[f"o{number}"] = [Still(kind) for kind in chance.choice(KINDS)]
+            for track in local_streams[f"o{number}"]:
                 end.negotiation.add_track(track, f"o{number}")
             kinds = chance.choice(KINDS)
             stream = await tab.evaluate(
                 "([name, kinds]) => peer.share(name, kinds)", [f"t{number}", kinds]
             )
-            theirs[f"t{number}"] = stream, len(kinds)
+            page_streams[f"t{number}"] = stream, len(kinds)
             if number % 3:
                 await tab.settle()
-                await agree(tab, end, ours, theirs)
+                await agree(tab, end, local_streams, page_streams)
                 assert await media_lines(tab) <= MOST
         await tab.settle()
-        await agree(tab, end, ours, theirs)
-        for tracks in ours.values():
+        await agree(tab, end, local_streams, page_streams)
+        for tracks in local_streams.values():
             for track in tracks:
                 await tab.decodes(track)
 

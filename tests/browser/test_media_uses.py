@@ -21,9 +21,9 @@ from tests.media_content import BLUE, GREEN, RED, Film, frequency_of, loudness, 
 def ends(make_artico: MakeArtico, make_browser_peer: MakeBrowserPeer) -> tuple[Call, PageMedia]:
     """Both ends of a call that a page places."""
     rtco = make_artico("python")
-    theirs = make_browser_peer("page").call("python")
+    page_call = make_browser_peer("page").call("python")
     call = rtco.wait_for("call", LIMIT).answer().wait_open(LIMIT)
-    return call, PageMedia(theirs.wait_open())
+    return call, PageMedia(page_call.wait_open())
 
 
 def test_the_camera_and_microphone_of_a_page(ends: tuple[Call, PageMedia]) -> None:

@@ -70,66 +70,66 @@ def ends(
     page = make_browser_peer("page", answer=True)
     if request.param == "python calls":
         call = rtco.call("page").wait_open()
-        theirs = page.wait_call().wait_open()
+        page_call = page.wait_call().wait_open()
     else:
-        theirs = page.call("python")
+        page_call = page.call("python")
         call = rtco.wait_for("call", timeout=10).answer().wait_open()
-        theirs.wait_open()
-    yield call, theirs
+        page_call.wait_open()
+    yield call, page_call
     call.hangup()
 
 
 def test_awkward_texts_arrive_unchanged(ends: tuple[artico_sync.Call, BrowserCall]) -> None:
-    call, theirs = ends
+    call, page_call = ends
     for text in AWKWARD:
         call.send(text)
-    assert theirs.receive(len(AWKWARD)) == AWKWARD
-    theirs.send(*AWKWARD)
+    assert page_call.receive(len(AWKWARD)) == AWKWARD
+    page_call.send(*AWKWARD)
     assert [call.recv(timeout=10) for _ in AWKWARD] == AWKWARD
 
 
 def test_control_messages_never_reach_the_user(ends: tuple[artico_sync.Call, BrowserCall]) -> None:
-    call, theirs = ends
-    theirs.send(*CONTROL, "from the page")
+    call, page_call = ends
+    page_call.send(*CONTROL, "from the page")
     assert call.recv(timeout=10) == "from the page"
     for text in CONTROL:
         call.send(text)
     call.send("from python")
-    assert theirs.receive(1) == ["from python"]
-    assert theirs.events() == ["open"]
+    assert page_call.receive(1) == ["from python"]
+    assert page_call.events() == ["open"]
 
 
 @pytest.mark.parametrize(("unit", "times"), [("x", LARGEST), (CLEF, LARGEST // 4)])
 def test_the_largest_message(
     ends: tuple[artico_sync.Call, BrowserCall], unit: str, times: int
 ) -> None:
-    call, theirs = ends
+    call, page_call = ends
     call.send(unit * times)
-    assert theirs.receive(1) == [unit * times]
-    theirs.send_built(unit, times)
+    assert page_call.receive(1) == [unit * times]
+    page_call.send_built(unit, times)
     assert call.recv(timeout=10) == unit * times
 
 
 def test_larger_messages_are_refused_by_the_sender(
     ends: tuple[artico_sync.Call, BrowserCall],
 ) -> None:
-    call, theirs = ends
+    call, page_call = ends
     with pytest.raises(artico_sync.MessageTooLargeError):
         call.send("x" * (LARGEST + 1))
     with pytest.raises(ValueError):
         call.send(CLEF * (LARGEST // 4) + "x")
     with pytest.raises(PlaywrightError):
-        theirs.send_built("x", LARGEST + 1)
+        page_call.send_built("x", LARGEST + 1)
     call.send("from python")
-    theirs.send("from the page")
-    assert theirs.receive(1) == ["from python"]
+    page_call.send("from the page")
+    assert page_call.receive(1) == ["from python"]
     assert call.recv(timeout=10) == "from the page"
 
 
 def test_hundreds_of_messages_both_ways_keep_their_order(
     ends: tuple[artico_sync.Call, BrowserCall],
 ) -> None:
-    call, theirs = ends
+    call, page_call = ends
     from_python = [f"p{number} {'x' * (number * 37 % 3000)}" for number in range(500)]
     from_page = [f"j{number} {'y' * (number * 53 % 3000)}" for number in range(500)]
 
@@ -139,17 +139,17 @@ def test_hundreds_of_messages_both_ways_keep_their_order(
 
     sender = threading.Thread(target=send_all, name="sender")
     sender.start()
-    theirs.send(*from_page)
+    page_call.send(*from_page)
     assert [call.recv(timeout=10) for _ in from_page] == from_page
-    assert theirs.receive(len(from_python)) == from_python
+    assert page_call.receive(len(from_python)) == from_python
     sender.join()
 
 
 def test_messages_before_any_handler_are_kept(
     ends: tuple[artico_sync.Call, BrowserCall],
 ) -> None:
-    call, theirs = ends
-    theirs.send("one", "two")
+    call, page_call = ends
+    page_call.send("one", "two")
     assert call.recv(timeout=10) == "one"
     seen: list[object] = []
     last = threading.Event()
@@ -160,21 +160,21 @@ def test_messages_before_any_handler_are_kept(
         if text == "three":
             last.set()
 
-    theirs.send("three")
+    page_call.send("three")
     assert last.wait(10)
     assert seen == ["two", "three"]
 
 
 def test_bytes_do_not_disturb_a_page(ends: tuple[artico_sync.Call, BrowserCall]) -> None:
-    call, theirs = ends
+    call, page_call = ends
     call.send(b"\x00\x01")
     call.send(b"")
     call.send("text")
-    assert theirs.receive(1) == ["text"]
+    assert page_call.receive(1) == ["text"]
 
 
 def test_megabytes_both_ways(ends: tuple[artico_sync.Call, BrowserCall]) -> None:
-    call, theirs = ends
+    call, page_call = ends
     count, size = 24, 128 * 1024
 
     def send_all() -> None:
@@ -184,10 +184,10 @@ def test_megabytes_both_ways(ends: tuple[artico_sync.Call, BrowserCall]) -> None
     sender = threading.Thread(target=send_all, name="sender")
     sender.start()
     for number in range(count):
-        theirs.send_built(str(number % 10), size)
+        page_call.send_built(str(number % 10), size)
     for number in range(count):
         assert call.recv(timeout=20) == str(number % 10) * size
-    received = theirs.receive(count, timeout=20)
+    received = page_call.receive(count, timeout=20)
     assert [(text[0], len(text)) for text in received] == [
         (str(number % 10), size) for number in range(count)
     ]

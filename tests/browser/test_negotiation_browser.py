@@ -33,10 +33,10 @@ def test_sharing_unsharing_and_sharing_again(browser: Chromium, browser_calls: b
         await tab.decodes(video)
         await tab.decodes(audio)
 
-        theirs = await tab.evaluate("() => peer.share('x', ['audio', 'video'])")
+        page_stream = await tab.evaluate("() => peer.share('x', ['audio', 'video'])")
         await tab.settle()
-        assert sorted(end.streams.values()) == [theirs, theirs]
-        await read(end, theirs)
+        assert sorted(end.streams.values()) == [page_stream, page_stream]
+        await read(end, page_stream)
 
         # The description that follows once crashed the tab.
         end.negotiation.remove_track(video)
@@ -53,8 +53,8 @@ def test_sharing_unsharing_and_sharing_again(browser: Chromium, browser_calls: b
         events = await tab.evaluate("() => peer.events")
         assert events.count(["track", "video", video.id, "ours"]) == 2
         await tab.decodes(video)
-        assert sorted(end.streams.values()) == [theirs, theirs]
-        await read(end, theirs)
+        assert sorted(end.streams.values()) == [page_stream, page_stream]
+        await read(end, page_stream)
 
     with_browser(browser, browser_calls, test)
 
@@ -64,31 +64,31 @@ def test_sharing_unsharing_and_sharing_again(browser: Chromium, browser_calls: b
 def test_both_sides_share_and_unshare_at_once(browser: Chromium, browser_calls: bool) -> None:
     async def test(tab: Tab, end: End) -> None:
         chance = random.Random(3)
-        ours: dict[str, list[Still]] = {}
-        theirs: dict[str, tuple[str, int]] = {}
+        local_streams: dict[str, list[Still]] = {}
+        page_streams: dict[str, tuple[str, int]] = {}
         for number in range(ROUNDS):
             kinds = [["audio"], ["video"], ["audio", "video"]]
             tracks = [Still(kind) for kind in chance.choice(kinds)]
             chosen = chance.choice(kinds)
             for track in tracks:
                 end.negotiation.add_track(track, f"o{number}")
-            ours[f"o{number}"] = tracks
+            local_streams[f"o{number}"] = tracks
             stream = await tab.evaluate(
                 "([name, kinds]) => peer.share(name, kinds)", [f"t{number}", chosen]
             )
-            theirs[f"t{number}"] = stream, len(chosen)
+            page_streams[f"t{number}"] = stream, len(chosen)
             if number % 2:
                 # Not settled yet: the removals join the negotiation under way.
-                name = chance.choice(list(ours))
-                for track in ours.pop(name):
+                name = chance.choice(list(local_streams))
+                for track in local_streams.pop(name):
                     end.negotiation.remove_track(track)
-                name = chance.choice(list(theirs))
-                del theirs[name]
+                name = chance.choice(list(page_streams))
+                del page_streams[name]
                 await tab.evaluate("(name) => peer.remove(name)", name)
             if number % 3:
                 await tab.settle()
         await tab.settle()
-        await agree(tab, end, ours, theirs)
+        await agree(tab, end, local_streams, page_streams)
 
     with_browser(browser, browser_calls, test)
 
@@ -122,8 +122,8 @@ def test_both_share_while_signals_take_longer_than_an_offer_is_held(
         assert end.deliver is not None
         end.deliver = slow(end.deliver)
         setattr(end.inbox, "put_nowait", slow(end.inbox.put_nowait))
-        ours: dict[str, int] = {}
-        theirs: dict[str, int] = {}
+        local_streams: dict[str, int] = {}
+        page_streams: dict[str, int] = {}
 
         async def agreed() -> bool:
             counts: dict[str, int] = {}
@@ -132,7 +132,10 @@ def test_both_share_while_signals_take_longer_than_an_offer_is_held(
             # A page that takes a track back before it was answered may keep its old name.
             if under_way or not await tab.evaluate("() => peer.settled()"):
                 return False
-            return counts == theirs and await tab.evaluate("() => peer.remote()") == ours
+            return (
+                counts == page_streams
+                and await tab.evaluate("() => peer.remote()") == local_streams
+            )
 
         kept: list[Still] = []
         for number in range(SLOW_ROUNDS):
@@ -149,7 +152,7 @@ def test_both_share_while_signals_take_longer_than_an_offer_is_held(
             stream = await tab.evaluate(
                 "([name, kinds]) => peer.share(name, kinds)", [f"t{number}", their]
             )
-            ours, theirs = {f"o{number}": len(kept)}, {stream: len(their)}
+            local_streams, page_streams = {f"o{number}": len(kept)}, {stream: len(their)}
             await tab.until(agreed, f"agreement in round {number}")
         for track in kept:
             await tab.decodes(track)

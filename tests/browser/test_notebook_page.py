@@ -48,7 +48,7 @@ def page(browser: Chromium, page_url: str, server: ArticoServer) -> Iterator[Pag
 def run_with_page(
     name: str, folder: Path, url: str, browser: Chromium, visit: Callable[[], None]
 ) -> list[Any]:
-    """Run a notebook while somebody uses the page; its code cells."""
+    """Run a notebook while a user types into the page; return its code cells."""
 
     async def scenario() -> list[Any]:
         async with asyncio.TaskGroup() as both:

@@ -17,7 +17,7 @@ import pytest
 
 from tests.faults.peer_process import ROOT
 
-#: Where the server is on a network apart from the one the calls use, and where it is on theirs.
+#: The server's address on a network apart from that of the calls, and on the same network.
 SERVER_APART = "10.198.0.1"
 SERVER = "10.199.0.1"
 
@@ -27,7 +27,7 @@ class Host:
 
     def __init__(self, switch: str, number: int) -> None:
         self.name = f"{switch}-{number}"
-        #: Put before a command, it runs there.
+        #: A command with this prefix runs on the host.
         self.prefix = ("ip", "netns", "exec", self.name)
         ip("netns", "add", self.name)
         self.ip("link", "set", "lo", "up")

@@ -159,14 +159,14 @@ class Network:
         """
         hub = MemoryHub()
         alices = RelayedSignaling(hub, "alice", "a", relay)
-        theirs = RelayedSignaling(hub, "bob", "b", relay)
+        bobs_signaling = RelayedSignaling(hub, "bob", "b", relay)
         alice, bob = (
             self._closing.enter_context(
                 Artico(signaling=signaling, rtc_config=dict(RTC_CONFIG), **own)
             )
-            for signaling, own in ((alices, options), (theirs, {**options, **(bobs or {})}))
+            for signaling, own in ((alices, options), (bobs_signaling, {**options, **(bobs or {})}))
         )
-        return alice, bob, Signals(hub, alices, theirs)
+        return alice, bob, Signals(hub, alices, bobs_signaling)
 
     def connect(self, relay: Relay | None = None, **options: Any) -> Ends:
         """An open call over a relay; without one, over the plain loopback. Alice calls bob; the

@@ -130,11 +130,11 @@ def test_a_hangup_that_cannot_deliver_says_so_and_closes(network: Network, leavi
     relay = network.relay(delay=0.02)
     ends = network.connect(relay)
     errors: list[Exception] = []
-    told = threading.Event()
+    reported = threading.Event()
 
     def note(error: Exception) -> None:
         errors.append(error)
-        told.set()
+        reported.set()
 
     ends.caller.on("error", note)
     relay.cut()
@@ -151,7 +151,7 @@ def test_a_hangup_that_cannot_deliver_says_so_and_closes(network: Network, leavi
                 ends.caller.send("lost, too")
     assert time.monotonic() - begun < 5 + 3 * TIME_UNIT
     assert ends.caller.closed and ends.caller.close_reason == "hangup"
-    assert told.wait(LIMIT)
+    assert reported.wait(LIMIT)
     assert len(errors) == 1 and isinstance(errors[0], ArticoTimeoutError)
 
 

@@ -175,7 +175,7 @@ def test_characters_of_a_call_that_rings(caplog: pytest.LogCaptureFixture) -> No
 
 
 def test_a_call_that_rings_long_and_offers_much_is_answered() -> None:
-    """Room for what a browser with many tracks and networks says until somebody answers."""
+    """Room for the signals of a browser with many tracks and networks before the answer."""
     sdp = CHROMIUM + "a=x-more:0123456789\r\n" * 500
     text = "candidate:1 1 udp 1 127.0.0.1 {} typ host generation 0 ufrag aBcD network-id 1"
     with Victim(ring_timeout=60.0) as victim:

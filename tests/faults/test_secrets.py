@@ -24,7 +24,7 @@ LIMIT = 30.0 * TIME_UNIT
 OURS = "artico_sync"
 
 
-def ours(caplog: pytest.LogCaptureFixture) -> str:
+def own_log(caplog: pytest.LogCaptureFixture) -> str:
     """All that this library logged, as text."""
     formatter = logging.Formatter("%(message)s")
     return "\n".join(
@@ -49,7 +49,7 @@ def test_ice_passwords_are_shown_nowhere(
     call = alice.call("bob")
     incoming = bob.wait_for("call", LIMIT).answer().wait_open(LIMIT)
     call.wait_open(LIMIT)
-    # A restart, signals nobody can use, and an end, each of which is logged.
+    # A restart, invalid signals, and an end, each of which is logged.
     signals.use(second)
     first.cut()
     call.send("moved")
@@ -66,7 +66,7 @@ def test_ice_passwords_are_shown_nowhere(
     call.hangup()
     incoming.wait_closed(LIMIT)
     assert len(secrets) >= 4
-    log = ours(caplog)
+    log = own_log(caplog)
     assert "restart" in log or "another" in log
     for secret in secrets:
         assert secret not in log
@@ -96,7 +96,7 @@ def test_tokens_and_turn_passwords_are_shown_nowhere(caplog: pytest.LogCaptureFi
         with pytest.raises(SignalingError) as refused:
             Artico(server.url, token=f"not {token}", rtc_config=dict(RTC_CONFIG)).connect()
         shown.append(str(refused.value))
-    log = ours(caplog)
+    log = own_log(caplog)
     assert log
     for secret in (token, credential):
         assert secret not in log
@@ -142,7 +142,7 @@ def test_a_failed_connect_tells_neither_query_nor_token(
     while error is not None:
         shown.append(repr(error))
         error = error.__cause__ or error.__context__
-    shown += [ours(caplog), repr(rtco)]
+    shown += [own_log(caplog), repr(rtco)]
     assert not [text for text in shown if query in text or token in text]
 
 
@@ -178,4 +178,4 @@ def test_a_failing_call_tells_no_password_in_its_errors(
         call.wait_open(LIMIT)
     assert secrets
     for secret in secrets:
-        assert secret not in ours(caplog) + str(failed.value)
+        assert secret not in own_log(caplog) + str(failed.value)

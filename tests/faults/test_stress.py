@@ -66,7 +66,7 @@ class Stage:
             peer.connect()
 
     def _on_call(self, call: Call) -> None:
-        # One in four rings until somebody answers or rejects it.
+        # One in four rings until another thread answers or rejects it.
         if random.random() < 0.75:
             self._keep(call)
             try:

@@ -91,7 +91,7 @@ def _count_arguments(handler: Callable[..., Any]) -> int:
         TypeError: The handler cannot be called with them.
     """
     if inspect.iscoroutinefunction(handler):
-        raise TypeError("it is a coroutine function, which nobody would await")
+        raise TypeError("it is a coroutine function; it must be a plain function, which may block")
     signature = inspect.signature(handler)
     for count in (2, 1):
         try:

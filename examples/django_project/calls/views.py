@@ -25,7 +25,7 @@ def whoami(request: HttpRequest) -> JsonResponse:
 @csrf_exempt  # for curl and scripts; leave it out for forms
 @require_POST
 def ask(request: HttpRequest) -> JsonResponse:
-    """Call a peer, say something, and answer what it says."""
+    """Call a peer, send a text, and respond with its reply."""
     peer, text = request.POST["peer"], request.POST["text"]
     timeout = min(float(request.POST.get("timeout", "5")), LONGEST_WAIT)
     try:
