@@ -28,7 +28,7 @@ from tests.unit.server.raw_peer import WAIT, RawPeer, eventually
 
 
 class Recorder:
-    """A listener that keeps what it is told."""
+    """A listener that records its notifications."""
 
     def __init__(self) -> None:
         self.heard: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()

@@ -24,7 +24,7 @@ LIMIT = 20.0
 
 
 class IceEnd(AsyncIOEventEmitter):
-    """As much of an ICE transport as DTLS sees; with `fast`, as much of ours."""
+    """The part of an ICE transport that DTLS uses; with `fast`, with the additions for it."""
 
     def __init__(self, role: str, fast: bool) -> None:
         super().__init__()

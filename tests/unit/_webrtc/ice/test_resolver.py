@@ -16,7 +16,7 @@ LIMIT = 10.0
 
 
 class Names:
-    """Stands for the system's resolver, which answers when it is told to."""
+    """A fake of the system's resolver, which answers when the test says so."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[str] = []

@@ -687,7 +687,7 @@ def test_a_path_the_system_refuses_is_told() -> None:
 
 
 async def restart(asking: Peer, answering: Peer) -> None:
-    """What an offer and an answer do, without the descriptions."""
+    """Restart both transports as an offer and an answer do, without descriptions."""
     await asking.transport.prepare_restart()
     offered = asking.gatherer.getLocalParameters(), asking.gatherer.getLocalCandidates()
     await answering.transport.prepare_restart()

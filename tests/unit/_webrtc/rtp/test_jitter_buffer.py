@@ -30,7 +30,7 @@ Sent = tuple[int, int, bool, bool]
 
 
 def packets(frames: int, size: int, start: int = 65530, keys: tuple[int, ...] = (0,)) -> list[Sent]:
-    """The packets of so many frames of `size` packets each."""
+    """Return the packets of `frames` frames of `size` packets each."""
     sent: list[Sent] = []
     for frame in range(frames):
         for part in range(size):

@@ -44,7 +44,7 @@ def endless(colour: tuple[int, int, int], fps: float = 30, **options: Any) -> Vi
     return VideoTrack.from_frames(itertools.repeat(plain(colour)), fps, **options)
 
 
-#: So many shades can be told apart.
+#: The number of shades that can be distinguished.
 COUNTED = 200
 
 
@@ -108,7 +108,7 @@ def test_a_slow_reader_gets_fresh_pictures_in_order() -> None:
         for _ in range(4):
             pause(1.2)
             seen.append(number_of(remote.read(timeout=10)))
-            # The short buffer behind, and what is on its way; not all that was made meanwhile.
+            # Only the short buffer and the frames in flight are behind, not all frames made so far.
             assert (pictures.number - seen[-1]) % COUNTED < 120
     seen = list(np.unwrap(seen, period=COUNTED))
     assert seen == sorted(seen)

@@ -31,7 +31,7 @@ def test_sources_nobody_announced_are_forgotten_in_the_end() -> None:
         assert taker(router, packet(ssrc, AUDIO)) is audio
         assert taker(router, packet(ssrc, SHARED)) is audio
     assert len(router.ssrc_table) <= LEARNED_MAX + 2
-    # What was announced is known for ever, and what was forgotten is learnt again.
+    # An announced SSRC is never forgotten, and a forgotten one is learned again.
     assert taker(router, packet(1, SHARED)) is audio
     assert taker(router, packet(2, SHARED)) is video
     assert taker(router, packet(3, SHARED)) is None
