@@ -155,6 +155,7 @@ def test_both_sides_share_at_the_same_moment() -> None:
     with_call(test)
 
 
+@pytest.mark.slow
 def test_many_rounds_of_everything_at_once() -> None:
     async def test(caller: End, callee: End) -> None:
         chance = random.Random(7)
@@ -451,6 +452,7 @@ def test_a_late_answer_undoes_what_was_taken_in_its_place(copies: int) -> None:
     with_call(test, settings, javascript=True)
 
 
+@pytest.mark.slow
 def test_a_browser_that_answers_no_copy_is_not_misunderstood() -> None:
     """An impolite peer drops a copy that arrives while it answers the offer."""
 
@@ -505,6 +507,7 @@ def test_a_slow_answer_counts_for_the_offer_made_again(javascript: bool) -> None
     with_call(test, settings, javascript=javascript)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("slow", ["caller", "callee", "both"])
 def test_signals_that_take_longer_than_an_offer_waits_wedge_nothing(slow: str) -> None:
     """Each side withdrew the offer that the other was about to answer, and then neither offered."""

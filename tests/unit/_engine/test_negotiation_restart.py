@@ -152,6 +152,7 @@ def test_data_transports_are_told_of_another_path(monkeypatch: pytest.MonkeyPatc
     with_call(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("again", [True, False])
 def test_a_restart_that_came_to_nothing_leaves_no_trace(again: bool) -> None:
     async def test(caller: End, callee: End) -> None:

@@ -128,6 +128,7 @@ def test_the_digest_cache_is_bounded(inbox: Path, monkeypatch: pytest.MonkeyPatc
     assert reading == [4, 3, 0, 4, 0, 4]
 
 
+@pytest.mark.slow
 @given(st.text() | st.text("aé大😀. ", min_size=60))
 def test_every_name_becomes_a_safe_one(name: str) -> None:
     safe = safe_name(name)

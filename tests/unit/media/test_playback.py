@@ -46,6 +46,7 @@ def test_a_file_not_shared_starts_no_thread(tmp_path: Path) -> None:
     assert all(track.ended for track in stream.tracks)  # type: ignore[union-attr]
 
 
+@pytest.mark.slow
 def test_a_file_pauses_while_no_call_shares_it(tmp_path: Path) -> None:
     film = make_film(tmp_path / "film.mp4", 6.0, sound=False)
     stream = MediaStream.from_file(film)

@@ -35,6 +35,7 @@ from tests.media_pair import MediaPair
 from tests.polling import wait_until
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
 def test_a_file_played_and_recorded_keeps_length_picture_tone_and_lip_sync(
     tmp_path: Path, suffix: str
@@ -65,6 +66,7 @@ def test_a_file_played_and_recorded_keeps_length_picture_tone_and_lip_sync(
     assert [path.name for path in tmp_path.iterdir() if path.name.startswith(".")] == []
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".wav", ".ogg"])
 def test_sound_alone_is_recorded_by_suffix(tmp_path: Path, suffix: str) -> None:
     track = AudioTrack.from_chunks(itertools.repeat(tone(1000, 0.1)))
@@ -110,6 +112,7 @@ def test_a_forked_child_leaves_the_recording_of_its_parent_alone(tmp_path: Path)
     )
 
 
+@pytest.mark.slow
 def test_late_and_short_tracks_are_recorded_at_their_place_in_time(
     tmp_path: Path,
 ) -> None:
@@ -137,6 +140,7 @@ def test_late_and_short_tracks_are_recorded_at_their_place_in_time(
     assert film.duration > len(film.sound) / 48000 + 0.3
 
 
+@pytest.mark.slow
 def test_pictures_that_change_size_are_fitted(tmp_path: Path) -> None:
     out = tmp_path / "out.mp4"
     pictures = itertools.chain([plain(RED, 160, 120)] * 60, itertools.repeat(plain(BLUE, 120, 160)))

@@ -28,6 +28,7 @@ def decode_picture(data: bytes) -> Any:
         return next(container.decode(video=0)).to_ndarray(format="rgb24")
 
 
+@pytest.mark.slow
 def test_a_notebook_shows_the_picture_of_a_track() -> None:
     track = VideoTrack.from_frames(itertools.repeat(plain(GREEN)))
     with MediaPair() as pair:

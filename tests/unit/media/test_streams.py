@@ -99,6 +99,7 @@ def test_any_aiortc_track_can_be_shared() -> None:
         assert remote.read(timeout=10).shape == (480, 640, 3)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("decode", [True, False])
 def test_a_media_player_of_aiortc_can_be_shared(tmp_path: Path, decode: bool) -> None:
     path = tmp_path / "film.webm"

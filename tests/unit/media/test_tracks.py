@@ -222,6 +222,7 @@ def test_system_exit_in_a_function_ends_its_track_only() -> None:
     assert track.ended and "SystemExit(3)" in str(pair.errors[0])
 
 
+@pytest.mark.slow
 def test_an_iterable_that_ends_ends_the_track() -> None:
     track = VideoTrack.from_frames([plain(RED)] * 150, fps=50)
     with MediaPair() as pair:
@@ -264,6 +265,7 @@ def test_a_map_function_runs_on_a_worker_and_its_results_are_sent() -> None:
     assert names == {"artico_sync-map"}
 
 
+@pytest.mark.slow
 def test_sound_can_be_mapped() -> None:
     source = AudioTrack.from_chunks(itertools.repeat(tone(1000, 0.1)))
     with MediaPair() as there, MediaPair() as back:

@@ -130,6 +130,7 @@ def test_stop_does_not_wait_for_auth() -> None:
         go_on.set()
 
 
+@pytest.mark.slow
 def test_auth_that_never_decides_refuses() -> None:
     go_on = threading.Event()
 
@@ -366,6 +367,7 @@ def test_serves_https_with_certificate_files(tmp_path: Path) -> None:
         asyncio.run(visit(server))
 
 
+@pytest.mark.slow
 def test_a_call_over_https_with_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     certfile, keyfile = make_certificate(tmp_path)
     # Read when a program starts; what users with a certificate authority of their own do.

@@ -247,6 +247,7 @@ def test_a_description_of_a_large_call_passes(server: ArticoServer) -> None:
     asyncio.run(visit())
 
 
+@pytest.mark.slow
 def test_a_connection_that_says_nothing_is_dropped() -> None:
     async def visit(server: ArticoServer) -> None:
         async with RawPeer(server.url, "mute") as mute:

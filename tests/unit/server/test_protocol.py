@@ -172,6 +172,7 @@ def test_a_peer_that_says_good_bye_is_gone_at_once(server: ArticoServer) -> None
     asyncio.run(visit())
 
 
+@pytest.mark.slow
 def test_a_dead_connection_gives_its_id_back() -> None:
     async def visit(server: ArticoServer) -> float:
         loop = asyncio.get_running_loop()
@@ -186,6 +187,7 @@ def test_a_dead_connection_gives_its_id_back() -> None:
         assert asyncio.run(visit(server)) < WAIT
 
 
+@pytest.mark.slow
 def test_a_living_connection_is_kept() -> None:
     async def visit(server: ArticoServer) -> None:
         async with two_peers(server) as (alice, bob):

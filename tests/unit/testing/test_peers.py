@@ -59,6 +59,7 @@ def test_a_fake_peer_of_anything_else_raises() -> None:
         FakePeer(5)  # type: ignore[arg-type]
 
 
+@pytest.mark.slow
 def test_it_answers_late() -> None:
     with Hub() as hub, FakePeer(hub, "bob", scripts.answers_late(4)):
         rtco = hub.make_artico()

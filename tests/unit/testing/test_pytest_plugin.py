@@ -7,6 +7,8 @@ import sys
 import textwrap
 from pathlib import Path
 
+import pytest
+
 TIMEOUT = 10
 
 
@@ -37,6 +39,7 @@ PYTEST_FILE = """
 """
 
 
+@pytest.mark.slow
 def test_fixtures_for_pytest(tmp_path: Path) -> None:
     path = tmp_path / "test_program.py"
     path.write_text(textwrap.dedent(PYTEST_FILE), encoding="utf-8")

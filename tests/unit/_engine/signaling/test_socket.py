@@ -288,6 +288,7 @@ def test_cancelling_open_leaves_nothing(server: ArticoServer, passes: int) -> No
     run(scenario)
 
 
+@pytest.mark.slow
 def test_acknowledgements_outstanding_at_the_loss_are_settled() -> None:
     async def scenario() -> None:
         async with dropping_proxy(server.url) as (url, proxy):
@@ -336,6 +337,7 @@ def test_what_waits_for_a_stuck_server_is_bounded(
     assert "does not read any more" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_silent_server_is_noticed() -> None:
     async def scenario() -> None:
         async with dropping_proxy(server.url) as (url, proxy):
@@ -647,6 +649,7 @@ def test_a_websocket_server_that_is_no_signalling_server(words: list[str]) -> No
     run(scenario)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("stage", ["accepts", "upgrades", "opens", "connects"])
 def test_a_server_that_falls_silent(stage: str, monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(socket_connection, "HANDSHAKE_SECONDS", 0.3)

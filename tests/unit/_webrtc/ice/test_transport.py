@@ -704,6 +704,7 @@ async def restart(asking: Peer, answering: Peer) -> None:
     )
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("by_controlling", [True, False])
 @pytest.mark.parametrize("dead", [True, False])
 def test_restart_under_dtls(by_controlling: bool, dead: bool) -> None:
@@ -860,6 +861,7 @@ def test_restart_taken_back() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_restart_keeps_others_waiting_for_a_time_only() -> None:
     async def main() -> None:
         async with connected(dataclasses.replace(QUICK, silence_timeout=3.0)) as (one, _):

@@ -287,6 +287,7 @@ def _hostile() -> st.SearchStrategy[bytes]:
     return message | st.binary(max_size=120)
 
 
+@pytest.mark.slow
 @settings(max_examples=300, deadline=None)
 @given(st.lists(_hostile(), max_size=10), st.booleans())
 def test_hostile_datagrams_are_survived(datagrams: list[bytes], authentic: bool) -> None:

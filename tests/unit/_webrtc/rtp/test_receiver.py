@@ -100,6 +100,7 @@ def test_decoding_stops_when_nobody_reads_any_more(monkeypatch: pytest.MonkeyPat
         assert shows(remote.read(timeout=10), RED)
 
 
+@pytest.mark.slow
 def test_a_slow_reader_gets_fresh_pictures_in_order() -> None:
     with MediaPair() as pair:
         pictures = Counting()
@@ -172,6 +173,7 @@ def bytes_in_a_second(bitrate: int) -> int:
         return sender.reports.bytes_sent - before
 
 
+@pytest.mark.slow
 def test_the_bitrate_wished_for_is_kept_to() -> None:
     low, high = bytes_in_a_second(200_000), bytes_in_a_second(2_500_000)
     assert high > 2 * low
@@ -244,6 +246,7 @@ def test_asyncio_readers_are_served_as_well() -> None:
         assert len(pair.run(read)) == 5
 
 
+@pytest.mark.slow
 def test_video_survives_loss_and_reordering() -> None:
     chance = random.Random(7)
     with MediaPair() as pair:

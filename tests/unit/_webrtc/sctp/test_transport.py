@@ -95,6 +95,7 @@ def test_messages_of_every_kind_arrive_in_order(
 EVERYTHING = {"loss": 0.03, "reorder": 0.1, "duplicate": 0.1, "delay": 0.002}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("make_a", "make_b", "network"),
     [
@@ -126,6 +127,7 @@ def test_everything_arrives_over_a_bad_network(
     run(test)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(("make_a", "make_b"), SIDES, ids=IDS)
 @pytest.mark.parametrize("loss", [0.0, 0.1])
 def test_closing_a_channel_reaches_the_other_side(
@@ -151,6 +153,7 @@ def test_closing_a_channel_reaches_the_other_side(
     run(test)
 
 
+@pytest.mark.slow
 def test_drained_tells_when_everything_was_acknowledged() -> None:
     async def test() -> None:
         network = Network(loss=0.05, delay=0.001)
@@ -250,6 +253,7 @@ def test_a_receiver_that_does_not_read_holds_the_sender() -> None:
     run(test)
 
 
+@pytest.mark.slow
 def test_a_shut_window_is_probed_for_ever() -> None:
     async def test() -> None:
         settings = Settings(receive_buffer=200_000, maximum_message=65536)
@@ -662,6 +666,7 @@ def test_unordered_channels_work() -> None:
     run(test)
 
 
+@pytest.mark.slow
 def test_forward_tsn_of_an_unreliable_sender() -> None:
     async def test() -> None:
         async with Pair(Network(loss=0.1, delay=0.001), bare) as pair:

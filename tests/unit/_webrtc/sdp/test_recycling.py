@@ -53,6 +53,7 @@ def test_one_side_shares_again_and_again(side: str) -> None:
     with_call(test, dataclasses.replace(HASTY, maximum_media_lines=3))
 
 
+@pytest.mark.slow
 def test_both_sides_share_again_and_again() -> None:
     async def test(caller: End, callee: End) -> None:
         chance = random.Random(5)

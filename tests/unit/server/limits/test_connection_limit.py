@@ -64,6 +64,7 @@ def test_a_connection_without_a_tls_handshake_is_closed(tmp_path: Path) -> None:
             assert seconds_until_closed(connection) < WAIT
 
 
+@pytest.mark.slow
 def test_a_peer_outlives_the_time_for_its_request() -> None:
     async def visit(server: ArticoServer) -> None:
         async with RawPeer(server.url, "alice") as alice:

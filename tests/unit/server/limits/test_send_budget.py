@@ -53,6 +53,7 @@ async def fill(sender: RawPeer, target: str, size: int, text: str = "x" * 400_00
     return sent
 
 
+@pytest.mark.slow
 @pytest.mark.timeout(120)
 def test_acknowledgements_count() -> None:
     async def test(server: ArticoServer) -> None:
