@@ -401,6 +401,7 @@ def test_flush_returns_when_everything_is_acknowledged(pair: tuple[Call, Call]) 
     caller.flush(TIMEOUT)
 
 
+@pytest.mark.slow
 def test_send_blocks_while_the_receiver_does_not_read(make_artico: MakeArtico) -> None:
     alice = make_artico(send_buffer=256 * 1024)
     bob = make_artico(receive_buffer=512 * 1024)

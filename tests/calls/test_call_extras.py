@@ -65,6 +65,7 @@ def test_rejecting_wrongly(make_artico: MakeArtico) -> None:
     assert call.open
 
 
+@pytest.mark.slow
 def test_ringing_ends_at_the_callers_limit(make_artico: MakeArtico) -> None:
     alice, bob = make_artico(ring_timeout=2.0), make_artico()
     call = alice.call(bob.id)
@@ -75,12 +76,14 @@ def test_ringing_ends_at_the_callers_limit(make_artico: MakeArtico) -> None:
     assert (call.close_reason, incoming.close_reason) == ("unavailable", "remote")
 
 
+@pytest.mark.slow
 def test_ringing_ends_at_the_callees_limit(make_artico: MakeArtico) -> None:
     alice, bob = make_artico(), make_artico(ring_timeout=2.0)
     with pytest.raises(CallRejectedError, match="nobody answered"):
         alice.call(bob.id).wait_open(TIMEOUT)
 
 
+@pytest.mark.slow
 def test_an_answered_call_outlives_the_ringing_limit(make_artico: MakeArtico) -> None:
     alice, bob = make_artico(ring_timeout=4.0), make_artico(ring_timeout=4.0)
     call = alice.call(bob.id)

@@ -49,6 +49,7 @@ def play_and_record(sender: Call, receiver: Call, film: Path, out: Path) -> floa
     return recorded - begun
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("suffix", [".mp4", ".webm"])
 def test_a_file_sent_and_recorded_is_the_same_film(
     make_artico: MakeArtico, tmp_path: Path, suffix: str
@@ -62,6 +63,7 @@ def test_a_file_sent_and_recorded_is_the_same_film(
     check_film(Film(out), tolerance=0.15 + SLACK + late)
 
 
+@pytest.mark.slow
 def test_a_film_survives_a_bad_network(tmp_path: Path) -> None:
     film, out = make_film(tmp_path / "film.mp4", SECONDS), tmp_path / "out.mp4"
     with Network() as network:
@@ -72,6 +74,7 @@ def test_a_film_survives_a_bad_network(tmp_path: Path) -> None:
     check_film(Film(out), tolerance=0.4 + SLACK + late)
 
 
+@pytest.mark.slow
 def test_losses_are_told() -> None:
     with Network() as network:
         ends = network.connect(network.relay(loss=0.1))

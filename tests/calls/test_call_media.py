@@ -262,6 +262,7 @@ def test_bad_requests_are_refused_before_anything_is_sent(pair: tuple[Call, Call
     assert (alice.streams, bob.streams) == ((), ())
 
 
+@pytest.mark.slow
 def test_the_end_of_a_track_ends_its_readers_and_then_its_stream(pair: tuple[Call, Call]) -> None:
     alice, bob = pair
     log = MediaLog(bob)
@@ -325,6 +326,7 @@ def test_what_is_unshared_as_the_call_ends_is_no_news(
     assert bob.streams == ()
 
 
+@pytest.mark.slow
 def test_one_track_in_several_calls_is_produced_once(make_artico: MakeArtico) -> None:
     produced = 0
 
@@ -458,6 +460,7 @@ def test_the_codec_wished_for_is_on_the_wire(
     assert rtp_streams(receiver, "inbound", "video")[0]["codec"] == codec
 
 
+@pytest.mark.slow
 def test_the_bitrate_wished_for_is_on_the_wire(pair: tuple[Call, Call]) -> None:
     alice, bob = pair
     log = MediaLog(bob)
@@ -605,6 +608,7 @@ def shares(call: Call, wanted: list[Any]) -> bool:
     return describe_streams(call) == wanted
 
 
+@pytest.mark.slow
 def test_a_slow_reader_gets_fresh_pictures(pair: tuple[Call, Call]) -> None:
     alice, bob = pair
     log = MediaLog(bob)

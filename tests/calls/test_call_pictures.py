@@ -156,6 +156,7 @@ print("done")
 """
 
 
+@pytest.mark.slow
 def test_a_call_without_numpy() -> None:
     with running(["-c", WITHOUT_NUMPY]) as program:
         assert program.wait() == 0, program.err.all()

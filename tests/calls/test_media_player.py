@@ -138,6 +138,7 @@ def test_threads_that_stop_a_player_at_once_do_not_disturb_each_other(
         assert "media-player" not in {thread.name for thread in threading.enumerate()}
 
 
+@pytest.mark.slow
 def test_a_player_that_comes_to_its_end_may_be_stopped_at_that_moment(
     film_path: Path, make_artico: MakeArtico
 ) -> None:

@@ -270,6 +270,7 @@ FORGETFUL = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("ending", "code"),
     [("", 0), ("sys.exit(7)", 7), ("import os; os._exit(3)", 3)],
@@ -282,6 +283,7 @@ def test_a_script_that_forgets_to_close_exits_at_once(ending: str, code: int) ->
     assert ended - float(done.stdout) < 15
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(signal, "SIGSTOP"), reason="needs POSIX signals")
 def test_a_script_leaves_a_server_that_hangs_at_once_and_silently() -> None:
     with running(["-m", "artico_sync", "serve", "--port", "0"]) as server:
@@ -304,6 +306,7 @@ def test_a_script_leaves_a_server_that_hangs_at_once_and_silently() -> None:
         assert ended - float(done.stdout) < 15
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "wait", ["recv()", "wait_for('stream')", "wait_for('close') or call.recv()"]
 )
@@ -338,6 +341,7 @@ LATE = """
     """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "way",
     ["late += [bob.close, server.stop, signaling.disconnect, user.close]", "last = Closing()", ""],
@@ -406,6 +410,7 @@ def test_a_script_that_raises_exits_with_its_own_traceback() -> None:
     assert done.stderr.count("Traceback") == 1 and done.stderr.endswith("KeyError: 'mine'\n")
 
 
+@pytest.mark.slow
 def test_peers_hear_of_a_script_that_forgot_to_close(
     make_artico: MakeArtico, server: ArticoServer
 ) -> None:

@@ -38,6 +38,7 @@ def examples() -> list[doctest.DocTest]:
 
 
 # On Python 3.12 and later a fork beside threads is warned of.
+@pytest.mark.slow
 @pytest.mark.filterwarnings("ignore:.*fork:DeprecationWarning")
 @pytest.mark.parametrize("example", examples(), ids=lambda example: str(example.name))
 def test_example(

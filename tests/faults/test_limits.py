@@ -55,6 +55,7 @@ def test_by_default_a_peer_rings_64_times_at_most() -> None:
         assert ring(victim, 200) == 64
 
 
+@pytest.mark.slow
 def test_a_call_nobody_answers_ends() -> None:
     with Victim(ring_timeout=3.0) as victim:
         assert ring(victim, 3) == 3

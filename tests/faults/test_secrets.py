@@ -32,6 +32,7 @@ def own_log(caplog: pytest.LogCaptureFixture) -> str:
     )
 
 
+@pytest.mark.slow
 def test_ice_passwords_are_shown_nowhere(
     network: Network, caplog: pytest.LogCaptureFixture
 ) -> None:

@@ -96,6 +96,7 @@ def test_serve_as_json() -> None:
         assert json.loads(serve.out.all()[-1]) == {"event": "stopped"}
 
 
+@pytest.mark.slow
 def test_serve_with_a_token() -> None:
     with artico_sync("serve", "--port", "0", "--token", "sesame") as serve:
         url = serve.out.wait_for("serving at ").split()[-1]

@@ -102,6 +102,7 @@ def test_a_symmetric_nat(server: ArticoServer, examine: Examine) -> None:
     assert "TURN" in report.checks["STUN"]["advice"]
 
 
+@pytest.mark.slow
 def test_stun_and_turn_that_do_not_answer(
     server: ArticoServer, examine: Examine, monkeypatch: pytest.MonkeyPatch
 ) -> None:

@@ -299,7 +299,7 @@ def test_an_alias_is_of_a_name_its_base_has(kind: type, name: str) -> None:
 
 
 def hooks() -> Iterator[tuple[type, str, str]]:
-    """The methods of ours that a foreign base calls under a private name."""
+    """Yield the methods of artico_sync that a foreign base calls under a private name."""
     for module in home_modules():
         for node in ast.parse(inspect.getsource(module)).body:
             if not isinstance(node, ast.ClassDef):
