@@ -168,8 +168,8 @@ class PeerConnection(BundledConnection):
     def _new_mid(self) -> str:
         """Return a mid that no m-section has had, and that the peer does not assign either.
 
-        Browsers count 0, 1, 2. If both sides gave one mid to different m-sections, the side that
-        rolls back would find the other's RTP ids on its own, which Chromium refuses.
+        Browsers count 0, 1, 2. With the same mid on different m-sections, the side that rolls back
+        would find the other's RTP ids on its own, which Chromium refuses.
         """
         prefix = "a" if self._transports.controlling else "b"
         taken = {section.mid for section in self._sections}
@@ -215,8 +215,7 @@ class PeerConnection(BundledConnection):
                 offer may be to one of them only.
 
         Returns:
-            The outcome. An answer that cannot be applied leaves the connection as it was, and its
-            `error` says why.
+            The outcome. If the answer cannot be applied, nothing has changed; `error` says why.
 
         Raises:
             InvalidStateError: The connection is closed.
@@ -243,16 +242,14 @@ class PeerConnection(BundledConnection):
             plan = [dataclasses.replace(planned) for planned in self._pending_plan]
             apply_answer(plan, answer)
         except (DescriptionError, InvalidStateError) as error:
-            # The peer may be in an ICE restart that this end does not know, or back from one.
             return Outcome(restart_ice=self._restarts_ice(answer), error=error)
         changes = await self._accept(plan, answer)
         return Outcome(AnswerTo.PENDING, changes, offer_again=offer_again)
 
     async def _apply_to_stale(self, answer: RemoteDescription, *, restart_ice: bool) -> Outcome:
-        """Apply a late answer.
+        """Apply a late answer, and undo the peer's offer applied since, which it has rolled back.
 
-        An offer of the peer applied since, which it has rolled back, is undone. A local offer made
-        since stays pending if the peer can apply it.
+        A local offer made since stays pending if the peer can apply it.
         """
         stale = self._stale_offer
         missed_restart = self._restarts_ice(answer) and stale.username != self._transports.username

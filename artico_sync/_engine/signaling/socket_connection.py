@@ -53,7 +53,7 @@ def _on_malformed(reason: str) -> None:
 _Packet = strict_packet_class(_PACKET_TYPES, _EVENTS, _on_malformed)
 
 
-class ConnectionOwner(Protocol):
+class SocketConnectionOwner(Protocol):
     """The transport that opens a connection."""
 
     id: str
@@ -71,7 +71,7 @@ class ConnectionOwner(Protocol):
 class SocketConnection:
     """One Socket.IO connection, used once; `close()` ends everything it has started."""
 
-    def __init__(self, owner: ConnectionOwner, listener: SignalingListener) -> None:
+    def __init__(self, owner: SocketConnectionOwner, listener: SignalingListener) -> None:
         self._owner = owner
         self._listener = listener
         self._loop = asyncio.get_running_loop()

@@ -9,7 +9,7 @@ from __future__ import annotations
 import asyncio
 import datetime
 import logging
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Iterator, Sequence
 from typing import TYPE_CHECKING, Any
 
 import pylibsrtp
@@ -19,10 +19,15 @@ from aiortc.rtcrtpparameters import RTCRtpReceiveParameters, RTCRtpSendParameter
 from aiortc.rtp import RtcpPacket, RtpPacket, is_rtcp
 from OpenSSL import SSL
 
-from artico_sync._speedups.gil_held_dtls import RECORD_MAX_BYTES, Records, make_records
+from artico_sync._speedups.gil_held_dtls import (
+    RECORD_MAX_BYTES,
+    RECORD_OVERHEAD_BYTES,
+    Records,
+    make_records,
+)
+from artico_sync._speedups.gso import RUN_LENGTH_MAXIMUM, RUN_MAXIMUM
 from artico_sync._webrtc._aiortc.dtls import AiortcCertificate, AiortcDtlsTransport
 from artico_sync._webrtc._aiortc.openssl import handles_of
-from artico_sync._webrtc.dtls.records import HEADER_BYTES, gso_batches
 from artico_sync._webrtc.rtp.router import BoundedRouter, TolerantExtensionsMap
 
 if TYPE_CHECKING:
@@ -30,12 +35,30 @@ if TYPE_CHECKING:
 
 logger = logging.getLogger(__name__)
 
+#: Bytes of the header of a record (RFC 6347 4.1).
+HEADER_BYTES = 13
 #: A certificate lives for 30 days; with no more than this left it is used for no new call.
 REMAINING_LIFE = datetime.timedelta(days=29)
 #: Datagrams taken in before the loop gets its turn.
 BATCH = 64
 
 _APPLICATION_DATA = 23
+
+
+def gso_batches(packets: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
+    """Yield the packets in batches for UDP_SEGMENT: of equal size, the last may be smaller."""
+    begin = size = 0
+    for index, packet in enumerate(packets):
+        needed = len(packet) + RECORD_OVERHEAD_BYTES
+        if index > begin and (
+            index - begin == RUN_LENGTH_MAXIMUM
+            or size + needed > RUN_MAXIMUM
+            or not len(packets[index - 1]) == len(packets[begin]) >= len(packet)
+        ):
+            yield packets[begin:index]
+            begin, size = index, 0
+        size += needed
+    yield packets[begin:]
 
 
 class Certificate(AiortcCertificate):

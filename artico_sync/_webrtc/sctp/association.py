@@ -18,7 +18,6 @@ from __future__ import annotations
 import logging
 
 from artico_sync._webrtc.sctp.congestion import cwnd_cap
-from artico_sync._webrtc.sctp.events import AssociationOwner
 from artico_sync._webrtc.sctp.handshake import (
     HANDSHAKE_CHUNKS,
     Handshake,
@@ -26,7 +25,7 @@ from artico_sync._webrtc.sctp.handshake import (
     PeerParameters,
     State,
 )
-from artico_sync._webrtc.sctp.packet_reader import PacketReader
+from artico_sync._webrtc.sctp.packet_reader import AssociationOwner, PacketReader
 from artico_sync._webrtc.sctp.packets import (
     ABORT,
     CAUSE_STALE_COOKIE,

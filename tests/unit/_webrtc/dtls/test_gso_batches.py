@@ -7,7 +7,7 @@ from hypothesis import strategies as st
 
 from artico_sync._speedups.gil_held_dtls import RECORD_OVERHEAD_BYTES
 from artico_sync._speedups.gso import RUN_LENGTH_MAXIMUM, RUN_MAXIMUM
-from artico_sync._webrtc.dtls.records import gso_batches
+from artico_sync._webrtc.dtls.transport import gso_batches
 
 
 @given(st.lists(st.sampled_from([1, 60, 1200, 16384]).map(bytes), min_size=1, max_size=200))
