@@ -23,7 +23,7 @@ from artico_sync._bridge.waiting.deadline import Deadline, wait_until
 from artico_sync._bridge.waiting.interrupt_safe import Condition
 from artico_sync._engine.call_state import CallState, CloseReason, closed_error
 from artico_sync._protocol.settings import KIB, Settings
-from artico_sync._protocol.sizes import OVERHEAD, message_size
+from artico_sync._protocol.sizes import footprint
 from artico_sync._speedups.switch_interval import switch_interval
 from artico_sync.errors import (
     ArticoTimeoutError,
@@ -363,7 +363,7 @@ class ReadAccount:
     def on_read(self, data: str | bytes) -> None:
         """Count a message a user thread has read; any thread."""
         # Reported in steps: a wake-up of the loop for each message would cost more than it.
-        size = message_size(data) + OVERHEAD
+        size = footprint(data)
         with self._lock:
             before = self._read
             self._read += size

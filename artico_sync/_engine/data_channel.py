@@ -8,7 +8,7 @@ from collections import deque
 from typing import Any, Protocol
 
 from artico_sync._protocol.messages import parse_control
-from artico_sync._protocol.sizes import OVERHEAD, message_size
+from artico_sync._protocol.sizes import OVERHEAD, footprint, message_size
 from artico_sync._webrtc.sctp.channels import Channel
 from artico_sync._webrtc.sctp.transport import SctpTransport
 
@@ -159,7 +159,7 @@ class DataChannel:
         if channel is not self._channel:
             # Artico's JavaScript replaces its channel by a second one; this side ignores it.
             logger.warning("dropping messages on a second data channel %r", channel.label)
-            self._transport.release(sum(message_size(data) + OVERHEAD for data in messages))
+            self._transport.release(sum(footprint(data) for data in messages))
             return
         user_messages: list[str | bytes] = []
         for data in messages:
@@ -167,7 +167,7 @@ class DataChannel:
                 # In order: the user messages before it are delivered first.
                 self._deliver_messages(user_messages)
                 user_messages = []
-                self._transport.release(message_size(data) + OVERHEAD)
+                self._transport.release(footprint(data))
                 self._listener.on_channel_control(command)
             else:
                 user_messages.append(data)

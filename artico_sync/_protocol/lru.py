@@ -21,7 +21,7 @@ class LruDict(OrderedDict[K, V]):
         on_evict: Called with the key and the value of each entry that is dropped.
     """
 
-    def __init__(self, capacity: int, on_evict: Callable[[K, V], None] | None = None) -> None:
+    def __init__(self, capacity: int, on_evict: Callable[[K, V], object] | None = None) -> None:
         super().__init__()
         self._capacity = capacity
         self._on_evict = on_evict

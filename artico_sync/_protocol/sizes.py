@@ -20,4 +20,6 @@ def message_size(data: str | bytes) -> int:
 
 def footprint(data: str | bytes) -> int:
     """Return the bytes a message counts for in buffers: its content and the overhead."""
-    return message_size(data) + OVERHEAD
+    if isinstance(data, str) and not data.isascii():
+        return len(data.encode()) + OVERHEAD
+    return len(data) + OVERHEAD

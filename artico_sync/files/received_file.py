@@ -13,6 +13,8 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
+from artico_sync._protocol.lru import LruDict
+
 # Windows forbids these characters, and names that begin like its devices.
 _FORBIDDEN_CHARACTERS = re.compile(r'[<>:"|?*]')
 _DEVICE_NAME = re.compile(r"(con|prn|aux|nul|com\d|lpt\d)(\.|$)", re.IGNORECASE)
@@ -65,7 +67,8 @@ class DigestCache:
 
     def __init__(self) -> None:
         # Device and inode -> size and times of the file when it was hashed, and its digest.
-        self._entries: dict[tuple[int, int], tuple[tuple[int, int, int], hashlib._Hash]] = {}
+        self._entries: LruDict[tuple[int, int], tuple[tuple[int, int, int], hashlib._Hash]]
+        self._entries = LruDict(MAX_CACHED_DIGESTS)
 
     def digest_of(self, file: BinaryIO) -> tuple[int, hashlib._Hash]:
         """Return the size of an open file and its SHA-256, which the caller may update."""
@@ -87,10 +90,7 @@ class DigestCache:
     def _store(
         self, identity: tuple[int, int], version: tuple[int, int, int], digest: hashlib._Hash
     ) -> None:
-        self._entries.pop(identity, None)
         self._entries[identity] = (version, digest.copy())
-        if len(self._entries) > MAX_CACHED_DIGESTS:
-            del self._entries[next(iter(self._entries))]
 
 
 def _identify(file: BinaryIO) -> tuple[tuple[int, int], tuple[int, int, int]]:

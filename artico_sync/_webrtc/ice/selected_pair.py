@@ -12,6 +12,7 @@ from typing import TYPE_CHECKING
 from aioice import Candidate
 from aioice.ice import CandidatePair, StunProtocol
 
+from artico_sync._protocol.lru import LruDict
 from artico_sync._webrtc.ice import stun_binding as binding
 from artico_sync._webrtc.net.udp import BatchedDatagramTransport
 
@@ -40,7 +41,7 @@ class SelectedPair:
         self.consent_at = 0.0
         #: Seconds from question to answer, the last time; None before the first.
         self.round_trip_time: float | None = None
-        self._questions: dict[bytes, float] = {}
+        self._questions: LruDict[bytes, float] = LruDict(QUESTIONS_MAXIMUM)
         self._request: bytes | None = None
         self._remote_key = b""
         self._local_key = connection.local_password.encode()
@@ -104,8 +105,6 @@ class SelectedPair:
                 connection.build_request(self.pair, nominate=False)
             )
         transaction_id = os.urandom(12)
-        if len(self._questions) >= QUESTIONS_MAXIMUM:
-            del self._questions[next(iter(self._questions))]
         self.asked_at = self.now()
         # The loop's clock may be a coarse one.
         self._questions[transaction_id] = time.perf_counter()

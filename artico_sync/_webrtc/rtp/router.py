@@ -7,6 +7,8 @@ import struct
 from aiortc.rtcdtlstransport import RtpReceiver, RtpRouter
 from aiortc.rtp import HeaderExtensions, HeaderExtensionsMap, RtpPacket
 
+from artico_sync._protocol.lru import LruDict
+
 #: Sources known only from their packets. A forgotten one is learned again from its next packet.
 LEARNED_MAX = 64
 
@@ -31,7 +33,9 @@ class BoundedRouter(RtpRouter):
     def __init__(self) -> None:
         super().__init__()
         # Sources that no description announced, oldest first.
-        self._learned: dict[int, None] = {}
+        self._learned: LruDict[int, None] = LruDict(
+            LEARNED_MAX, lambda ssrc, _: self.ssrc_table.pop(ssrc, None)
+        )
 
     def register_receiver(
         self,
@@ -50,10 +54,5 @@ class BoundedRouter(RtpRouter):
         is_new = packet.ssrc not in self.ssrc_table
         receiver = super().route_rtp(packet)
         if is_new and receiver is not None:
-            self._learned.pop(packet.ssrc, None)
             self._learned[packet.ssrc] = None
-            if len(self._learned) > LEARNED_MAX:
-                oldest = next(iter(self._learned))
-                del self._learned[oldest]
-                self.ssrc_table.pop(oldest, None)
         return receiver

@@ -15,7 +15,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from artico_sync import ArticoServer
-from artico_sync._protocol.token_bucket import TokenBucket
 from artico_sync.server.limits.address_limits import REMEMBERED_ADDRESSES, AddressLimits
 from artico_sync.server.server import ServerLimits
 from tests.unit.server.deaf_peer import PING, PONG, deaf_peer, websocket_frame
@@ -431,13 +430,6 @@ def test_a_peer_that_stops_reading_for_long_is_dropped() -> None:
     )
     with ArticoServer(port=0, limits=limits) as server:
         asyncio.run(visit(server))
-
-
-def test_token_bucket() -> None:
-    bucket = TokenBucket(rate=0.01, burst=2)
-    assert [bucket.try_acquire() for _ in range(3)] == [True, True, False]
-    assert 50 < bucket.charge() <= 100
-    assert 150 < bucket.charge() <= 200
 
 
 def test_addresses_are_forgotten_in_the_end() -> None:
