@@ -14,7 +14,7 @@ from cryptography.x509.oid import NameOID
 
 
 def make_certificate(directory: Path) -> tuple[Path, Path]:
-    """Write a certificate for localhost and 127.0.0.1, and its key; their paths."""
+    """Write a certificate for localhost and 127.0.0.1 and its key, and return their paths."""
     key = ec.generate_private_key(ec.SECP256R1())
     name = x509.Name([x509.NameAttribute(NameOID.COMMON_NAME, "localhost")])
     now = datetime.datetime.now(datetime.UTC)
@@ -46,5 +46,5 @@ def make_certificate(directory: Path) -> tuple[Path, Path]:
 
 
 def trusting(certfile: Path) -> ssl.SSLContext:
-    """A client's context that trusts this one certificate."""
+    """Return a client's context that trusts only this certificate."""
     return ssl.create_default_context(cafile=str(certfile))

@@ -257,7 +257,7 @@ class StrictClient(socketio.AsyncClient):  # type: ignore[misc]
 
     @property
     def is_transport_connected(self) -> bool:
-        """Whether the Engine.IO connection under the Socket.IO one is open."""
+        """Return whether the Engine.IO connection under the Socket.IO one is open."""
         return bool(self.eio.state == "connected")
 
     @property

@@ -61,7 +61,7 @@ class Signal:
 
     @property
     def is_offer(self) -> bool:
-        """Whether it carries an offer."""
+        """Return whether it carries an offer."""
         return self.type == "sdp" and self.body["data"]["type"] == "offer"
 
     @property

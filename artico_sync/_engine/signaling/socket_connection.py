@@ -363,7 +363,7 @@ class HttpSession:
 
     @property
     def closed(self) -> bool:
-        """Whether the session is closed; read by the Engine.IO client."""
+        """Return whether the session is closed; read by the Engine.IO client."""
         return self._session.closed
 
     async def ws_connect(self, url: str, **options: Any) -> aiohttp.ClientWebSocketResponse:

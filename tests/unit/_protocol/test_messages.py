@@ -1,4 +1,4 @@
-"""Signals as they come from the network: what passes, what is kept of it, and what is refused."""
+"""Received signals: which are accepted, which members are kept, and which are refused."""
 
 from __future__ import annotations
 
@@ -42,11 +42,15 @@ def sdp(**members: object) -> dict[str, Any]:
     ],
     ids=["offer", "answer", "token", "candidate", "last candidate", "no candidate"],
 )
-def test_what_peers_send_passes_unchanged(body: dict[str, Any]) -> None:
-    signal = parse(body, metadata="about")
+def test_valid_signals_pass_unchanged(body: dict[str, Any]) -> None:
+    signal = parse(body, metadata="greeting")
     assert signal.body == body
     assert (signal.source, signal.session) == ("bob", "call:0123456789")
-    assert (signal.metadata, signal.type, signal.from_artico_sync) == ("about", body["type"], False)
+    assert (signal.metadata, signal.type, signal.from_artico_sync) == (
+        "greeting",
+        body["type"],
+        False,
+    )
 
 
 @pytest.mark.parametrize(
@@ -54,7 +58,7 @@ def test_what_peers_send_passes_unchanged(body: dict[str, Any]) -> None:
     [sdp(), {"type": "candidate", "data": CANDIDATE}, wire.bye("hangup", "later"), wire.ringing()],
     ids=["description", "candidate", "bye", "ringing"],
 )
-def test_what_means_nothing_to_us_is_not_kept(body: dict[str, Any]) -> None:
+def test_unknown_members_are_dropped(body: dict[str, Any]) -> None:
     padding = {"pad": "x" * 10_000, "more": [{}] * 1000}
     plain = parse(body)
     padded = {**body, **padding}
@@ -64,7 +68,7 @@ def test_what_means_nothing_to_us_is_not_kept(body: dict[str, Any]) -> None:
     assert parse(padded).characters == plain.characters
 
 
-def test_an_unknown_type_is_known_by_its_name_only() -> None:
+def test_of_an_unknown_type_only_the_name_is_kept() -> None:
     assert parse({"type": "news", "data": {"pad": "x" * 10_000}}).body == {"type": "news"}
 
 
@@ -75,7 +79,7 @@ def test_characters_are_those_of_the_text() -> None:
     assert parse({"type": "candidate", "data": None}).characters == 0
 
 
-def test_a_goodbye_says_why_where_it_does() -> None:
+def test_a_bye_may_have_a_reason_and_a_detail() -> None:
     signal = parse(wire.bye("rejected", "not now"))
     assert (signal.reason, signal.detail, signal.from_artico_sync) == ("rejected", "not now", True)
     for data in (None, 5, {}, {"reason": 5, "detail": []}):
@@ -104,7 +108,7 @@ def test_a_goodbye_says_why_where_it_does() -> None:
         None,
     ],
 )
-def test_other_shapes_are_refused(message: object) -> None:
+def test_malformed_signals_are_refused(message: object) -> None:
     with pytest.raises(MalformedError):
         parse(message)
 

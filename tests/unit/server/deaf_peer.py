@@ -1,4 +1,4 @@
-"""A peer that sends but never reads, over a plain socket that buffers little."""
+"""A peer that sends but never reads, on a plain socket with a small buffer."""
 
 from __future__ import annotations
 
@@ -19,10 +19,10 @@ TEXT, PING, PONG = 1, 9, 10
 
 
 def websocket_frame(text: str, opcode: int = TEXT) -> bytes:
-    """A frame as a client sends it, masked with zeros.
+    """Return a frame of a client, masked with zeros.
 
     Raises:
-        ValueError: The text is too long for this.
+        ValueError: The text has more than 65535 bytes.
     """
     data = text.encode()
     if len(data) < 126:
@@ -36,11 +36,11 @@ def websocket_frame(text: str, opcode: int = TEXT) -> bytes:
 
 @asynccontextmanager
 async def deaf_peer(server: ArticoServer, id: str) -> AsyncIterator[socket.socket]:
-    """Its socket, once the server knows the peer."""
+    """Connect a peer, and yield its socket when the server has admitted it."""
     host, port = server.url.removeprefix("http://").rsplit(":", 1)
     with socket.socket() as connection:
         connection.settimeout(WAIT)
-        # Before it connects, so that the kernel takes little from the start.
+        # Set before connecting, so that the kernel buffers little from the start.
         connection.setsockopt(socket.SOL_SOCKET, socket.SO_RCVBUF, 4096)
         connection.connect((host, int(port)))
         connection.sendall(UPGRADE.format(id=id).encode() + websocket_frame("40"))

@@ -1,5 +1,4 @@
-"""A peer that speaks Socket.IO by hand over aiohttp, so that tests can send what no client
-would."""
+"""A peer that speaks Socket.IO without a library, to send what no client would send."""
 
 from __future__ import annotations
 
@@ -15,16 +14,16 @@ import aiohttp
 
 from artico_sync import ArticoServer
 
-# Bound on every single wait of a test, in seconds.
+# Limit of each single wait of a test, in seconds.
 WAIT = 15.0
 
 
 class RawPeer:
-    """One WebSocket to a signalling server.
+    """One WebSocket to a signaling server.
 
     Args:
-        url: The server's.
-        id: Peer id in the query; None leaves it out.
+        url: URL of the server.
+        id: Peer id in the query; None omits it.
         auth: The Socket.IO auth payload.
     """
 
@@ -76,11 +75,11 @@ class RawPeer:
         await self.socket.close()
         await self._session.close()
         if bound is not None:
-            # TLS takes its time to end.
+            # TLS takes some time to close.
             await eventually(lambda: bound.fileno() == -1, "the socket is closed")
 
     async def enter(self) -> RawPeer:
-        """Connect on the Socket.IO level and take the server's welcome."""
+        """Connect on the Socket.IO level, and receive the server's `open` event."""
         await self.send_frame("40" + (json.dumps(self._auth) if self._auth is not None else ""))
         answer = await self.frame()
         assert answer.startswith("40"), answer
@@ -91,7 +90,7 @@ class RawPeer:
         return self
 
     async def refused(self) -> str:
-        """Connect on the Socket.IO level, and take the server's refusal."""
+        """Connect on the Socket.IO level, and return the code of the server's `error` event."""
         await self.send_frame("40" + (json.dumps(self._auth) if self._auth is not None else ""))
         assert (await self.frame()).startswith("40")
         name, arguments = await self.event()
@@ -111,7 +110,7 @@ class RawPeer:
         await self.emit("signal", message, request=request)
 
     async def frame(self) -> str:
-        """The next frame that is no ping; pings are answered."""
+        """Return the next frame that is not a ping; pings are answered."""
         while True:
             message = await asyncio.wait_for(self.socket.receive(), WAIT)
             if message.type is not aiohttp.WSMsgType.TEXT:
@@ -122,12 +121,14 @@ class RawPeer:
             await self.send_frame("3")
 
     async def event(self) -> tuple[str, list[Any]]:
+        """Return the next event: its name and arguments."""
         text = await self.frame()
         assert text.startswith("42"), text
         name, *arguments = json.loads(text[2:])
         return name, arguments
 
     async def acknowledged(self, request: int) -> object:
+        """Return the answer to a request, which must be the next frame."""
         text = await self.frame()
         assert text.startswith(f"43{request}"), text
         return json.loads(text[len(f"43{request}") :])[0]
@@ -143,7 +144,7 @@ class RawPeer:
 
 @asynccontextmanager
 async def two_peers(server: ArticoServer) -> AsyncIterator[tuple[RawPeer, RawPeer]]:
-    """Alice and Bob, connected and welcomed."""
+    """Connect alice and bob, and yield them when both are admitted."""
     async with RawPeer(server.url, "alice") as alice, RawPeer(server.url, "bob") as bob:
         await alice.enter()
         await bob.enter()
@@ -151,7 +152,7 @@ async def two_peers(server: ArticoServer) -> AsyncIterator[tuple[RawPeer, RawPee
 
 
 async def eventually(condition: Any, what: str) -> None:
-    """Wait until `condition()` holds."""
+    """Wait until `condition()` is true; `what` describes it."""
     async with asyncio.timeout(WAIT):
         while not condition():
             await asyncio.sleep(0.005)

@@ -1,4 +1,4 @@
-"""The signalling server inside the user's own ASGI or aiohttp application, one port for all."""
+"""The signaling server inside a user's ASGI or aiohttp application, on one port."""
 
 from __future__ import annotations
 
@@ -33,7 +33,7 @@ async def get(url: str) -> tuple[int, str]:
 
 
 async def exchange(url: str, path: str = "/socket.io/") -> None:
-    """Two peers reach one another."""
+    """Connect two peers, and send a signal from one to the other."""
     async with RawPeer(url, "alice", path=path) as alice, RawPeer(url, "bob", path=path) as bob:
         await alice.enter()
         await bob.enter()
@@ -64,7 +64,7 @@ async def page(request: web.Request) -> web.Response:
 @pytest.mark.parametrize(
     ("prefix", "path"), [("/socket.io/", "/socket.io/"), ("/artico", "/artico/socket.io/")]
 )
-def test_an_aiohttp_application_serves_pages_and_signalling(prefix: str, path: str) -> None:
+def test_an_aiohttp_application_serves_pages_and_signaling(prefix: str, path: str) -> None:
     async def run() -> None:
         server = ArticoServer()
         application = web.Application()
@@ -85,7 +85,7 @@ def test_an_aiohttp_application_serves_pages_and_signalling(prefix: str, path: s
     asyncio.run(run())
 
 
-def test_an_aiohttp_application_that_ends_says_good_bye() -> None:
+def test_an_aiohttp_application_that_ends_disconnects_its_peers() -> None:
     async def run() -> None:
         server = ArticoServer()
         application = web.Application()
@@ -144,7 +144,7 @@ async def uvicorn_site(application: ASGIApplication) -> AsyncIterator[str]:
     bound = free_socket()
     config = uvicorn.Config(application, ws="wsproto", log_level="error", lifespan="on")
     server = uvicorn.Server(config)
-    # It is not on the main thread's own terms here: the tests' handlers stay.
+    # The signal handlers of the tests stay installed.
     server.capture_signals = _no_signals
     serving = asyncio.ensure_future(server.serve(sockets=[bound]))
     await eventually(lambda: server.started, "uvicorn has started")
@@ -190,7 +190,7 @@ SITES = pytest.mark.parametrize("site", [uvicorn_site, hypercorn_site])
 
 
 async def pages(scope: Message, receive: Any, send: Any) -> None:
-    """A small application of the user's, with a lifespan of its own."""
+    """A small application of the user, with a lifespan of its own."""
     if scope["type"] == "lifespan":
         await receive()
         await send({"type": "lifespan.startup.complete"})
@@ -202,7 +202,7 @@ async def pages(scope: Message, receive: Any, send: Any) -> None:
 
 
 @SITES
-def test_an_asgi_application_serves_pages_and_signalling(site: Serve) -> None:
+def test_an_asgi_application_serves_pages_and_signaling(site: Serve) -> None:
     async def run() -> None:
         server = ArticoServer()
         async with site(server.asgi_app(pages)) as url:
@@ -215,7 +215,7 @@ def test_an_asgi_application_serves_pages_and_signalling(site: Serve) -> None:
 
 
 @SITES
-def test_an_asgi_application_alone(site: Serve) -> None:
+def test_an_asgi_application_of_its_own(site: Serve) -> None:
     async def run() -> None:
         server = ArticoServer()
         async with site(server.asgi_app()) as url:
@@ -227,7 +227,7 @@ def test_an_asgi_application_alone(site: Serve) -> None:
     asyncio.run(run())
 
 
-def test_an_asgi_server_that_ends_says_good_bye() -> None:
+def test_an_asgi_server_that_ends_disconnects_its_peers() -> None:
     async def run() -> None:
         server = ArticoServer()
         async with uvicorn_site(server.asgi_app()) as url:
@@ -257,7 +257,7 @@ def test_a_page_of_another_origin_is_refused(site: Serve) -> None:
 
 
 def test_mounted_under_a_path() -> None:
-    """As a framework mounts it: the whole path, and where the mount is in `root_path`."""
+    """Frameworks pass the whole path, and the path of the mount in `root_path`."""
     server = ArticoServer()
     application = server.asgi_app()
 
@@ -297,7 +297,7 @@ def test_a_websocket_of_the_users_own_goes_to_the_users_application() -> None:
     asyncio.run(run())
 
 
-def test_alone_and_mounted_are_two_servers_of_one_configuration() -> None:
+def test_standalone_and_mounted_are_two_servers_of_one_configuration() -> None:
     async def run() -> None:
         server = ArticoServer(port=0)
         application = web.Application()

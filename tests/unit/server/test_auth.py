@@ -1,4 +1,4 @@
-"""Who may come in: tokens, web pages of other origins, TLS; and what the log tells of it."""
+"""Admission: tokens, origins of web pages, proxies, TLS; and what is logged about it."""
 
 from __future__ import annotations
 
@@ -23,14 +23,14 @@ from tests.unit.server.raw_peer import WAIT, RawPeer, two_peers
 
 TOKENS: dict[str | None, str | bool | None] = {
     "for-alice": "alice",
-    "for-anybody": True,
+    "for-any-id": True,
     "revoked": False,
     None: None,
 }
 
 
 def auth(token: str | None) -> str | bool | None:
-    """The permitted id of a token; unknown ones have none."""
+    """Return the permitted id of a token; unknown tokens have none."""
     return TOKENS.get(token)
 
 
@@ -39,16 +39,16 @@ def auth(token: str | None) -> str | bool | None:
     [
         ("for-alice", "alice", "open"),
         ("for-alice", "bob", "invalid-id"),
-        ("for-anybody", "bob", "open"),
+        ("for-any-id", "bob", "open"),
         ("revoked", "bob", "unauthorized"),
         ("never-heard-of", "bob", "unauthorized"),
         (None, "bob", "unauthorized"),
         ("x" * 100_000, "bob", "unauthorized"),
         (5, "bob", "unauthorized"),
-        (["for-anybody"], "bob", "unauthorized"),
+        (["for-any-id"], "bob", "unauthorized"),
     ],
 )
-def test_auth_decides_who_comes_in_under_which_id(
+def test_auth_decides_who_is_admitted_under_which_id(
     token: object, peer_id: str, outcome: str
 ) -> None:
     async def visit(server: ArticoServer) -> None:
@@ -84,7 +84,7 @@ def test_other_schemes_are_no_token() -> None:
         asyncio.run(visit(server))
 
 
-def test_auth_may_block_without_holding_anybody_up() -> None:
+def test_auth_may_block_without_delaying_other_peers() -> None:
     asked, go_on = threading.Event(), threading.Event()
 
     def slow(token: str | None) -> bool:
@@ -131,7 +131,7 @@ def test_stop_does_not_wait_for_auth() -> None:
 
 
 @pytest.mark.slow
-def test_auth_that_never_decides_refuses() -> None:
+def test_auth_that_never_decides_rejects() -> None:
     go_on = threading.Event()
 
     def stuck(token: str | None) -> bool:
@@ -149,7 +149,7 @@ def test_auth_that_never_decides_refuses() -> None:
 
 @pytest.mark.logs_errors
 @pytest.mark.parametrize("verdict", [RuntimeError("database is down"), "", 1, b"alice", ["alice"]])
-def test_auth_that_fails_refuses(verdict: object, caplog: pytest.LogCaptureFixture) -> None:
+def test_auth_that_fails_rejects(verdict: object, caplog: pytest.LogCaptureFixture) -> None:
     def faulty(token: str | None) -> str | bool | None:
         if isinstance(verdict, Exception):
             raise verdict
@@ -176,7 +176,7 @@ def test_no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:
             RawPeer(
                 server.url,
                 "bob",
-                headers={"Authorization": "Bearer for-anybody"},
+                headers={"Authorization": "Bearer for-any-id"},
                 path="/socket.io/?secret=in-the-query",
             ) as bob,
         ):
@@ -196,7 +196,7 @@ def test_no_secret_is_logged(caplog: pytest.LogCaptureFixture) -> None:
         resume = asyncio.run(visit(server))
     assert "'alice' is connected" in caplog.text
     assert "dropped" in caplog.text
-    for secret in ("verysecret", "for-alice", "for-anybody", "in-the-query", resume):
+    for secret in ("verysecret", "for-alice", "for-any-id", "in-the-query", resume):
         assert secret not in caplog.text
 
 
@@ -229,9 +229,7 @@ POLICY_CASES = [
 
 
 @pytest.mark.parametrize(("origin", "host", "default", "loopback"), POLICY_CASES)
-def test_which_pages_are_allowed(
-    origin: str | None, host: str | None, default: bool, loopback: bool
-) -> None:
+def test_allowed_pages(origin: str | None, host: str | None, default: bool, loopback: bool) -> None:
     assert OriginPolicy().allows(origin, host) is default
     assert OriginPolicy(loopback_only=True).allows(origin, host) is loopback
     assert OriginPolicy("*").allows(origin, host) is True
@@ -272,7 +270,7 @@ def test_a_page_of_another_origin_is_refused(
                 asyncio.run(visit(server))
 
 
-def test_a_name_that_was_made_to_resolve_here_is_no_way_in(server: ArticoServer) -> None:
+def test_dns_rebinding_is_refused(server: ArticoServer) -> None:
     async def visit() -> None:
         headers = {"Origin": "http://rebound.example:9000", "Host": "rebound.example:9000"}
         async with RawPeer(server.url, "page", headers=headers) as page:
@@ -282,7 +280,7 @@ def test_a_name_that_was_made_to_resolve_here_is_no_way_in(server: ArticoServer)
         asyncio.run(visit())
 
 
-def test_a_proxy_tells_the_host_and_the_address() -> None:
+def test_a_proxy_passes_the_host_and_the_address() -> None:
     async def visit(server: ArticoServer) -> None:
         headers = {
             "Origin": "https://app.example",
@@ -326,7 +324,7 @@ def test_the_port_is_no_part_of_an_address(entry: str, address: str) -> None:
 
 
 def two_lines(number: int) -> CIMultiDict[str]:
-    """What a proxy passes on that adds a line of its own below the client's."""
+    """Return the headers from a proxy that adds its own line below the client's."""
     lines = [("X-Forwarded-For", f"10.9.9.{number}"), ("X-Forwarded-For", "198.51.100.7")]
     return CIMultiDict(lines)
 
@@ -336,7 +334,7 @@ def test_the_last_line_of_several_is_the_proxys() -> None:
         async with RawPeer(server.url, "alice", headers=two_lines(1)) as alice:
             await alice.enter()
             async with RawPeer(server.url, "bob", headers=two_lines(2)):
-                pytest.fail("two peers were let in from one address")
+                pytest.fail("two peers were admitted from one address")
 
     limits = ServerLimits(max_peers_per_address=1)
     with ArticoServer(port=0, behind_proxy=True, limits=limits) as server:
@@ -370,14 +368,14 @@ def test_serves_https_with_certificate_files(tmp_path: Path) -> None:
 @pytest.mark.slow
 def test_a_call_over_https_with_tokens(tmp_path: Path, monkeypatch: pytest.MonkeyPatch) -> None:
     certfile, keyfile = make_certificate(tmp_path)
-    # Read when a program starts; what users with a certificate authority of their own do.
+    # Read when a program starts; users with their own certificate authority set it.
     monkeypatch.setenv("SSL_CERT_FILE", str(certfile))
     with (
         ArticoServer(port=0, certfile=str(certfile), keyfile=str(keyfile), auth=auth) as server,
         PeerProcess(server.url, "alice", token="for-alice") as alice,
     ):
         alice.wait_for("ready")
-        with PeerProcess(server.url, "bob", "alice", token="for-anybody") as bob:
+        with PeerProcess(server.url, "bob", "alice", token="for-any-id") as bob:
             bob.wait_for("open")
             assert server.peers == ("alice", "bob")
             bob.order("send", "over TLS")
@@ -388,9 +386,7 @@ def test_a_call_over_https_with_tokens(tmp_path: Path, monkeypatch: pytest.Monke
     ("token", "error"),
     [("for-alice", InvalidIdError), ("revoked", SignalingError), (None, SignalingError)],
 )
-def test_a_client_is_told_why_it_may_not_come_in(
-    token: str | None, error: type[SignalingError]
-) -> None:
+def test_a_client_learns_why_it_is_rejected(token: str | None, error: type[SignalingError]) -> None:
     with ArticoServer(port=0, auth=auth) as server:
         rtco = Artico(server.url, id="bob", token=token, rtc_config={"iceServers": []})
         with pytest.raises(error) as refused:

@@ -1,5 +1,4 @@
-"""Peers that send what no client would, too much of it, or read nothing; the others are
-unharmed."""
+"""Peers that send malformed or too many messages, or do not read, and do not affect others."""
 
 from __future__ import annotations
 
@@ -101,7 +100,7 @@ MALFORMED_ARGUMENTS: list[list[object]] = [
 
 @asynccontextmanager
 async def bystanders(server: ArticoServer) -> AsyncIterator[tuple[RawPeer, RawPeer]]:
-    """Two honest peers, who can still reach one another at the end and heard nothing else."""
+    """Two honest peers that can reach each other at the end, and have received nothing else."""
     async with two_peers(server) as (alice, bob):
         yield alice, bob
         await alice.signal("bob", {"type": "still there?"}, request=7)
@@ -110,7 +109,7 @@ async def bystanders(server: ArticoServer) -> AsyncIterator[tuple[RawPeer, RawPe
 
 
 @pytest.mark.parametrize("frame", MALFORMED_FRAMES, ids=lambda frame: repr(frame[:30]))
-def test_a_malformed_frame_harms_nobody(server: ArticoServer, frame: str) -> None:
+def test_a_malformed_frame_has_no_effect_on_others(server: ArticoServer, frame: str) -> None:
     async def visit() -> None:
         async with bystanders(server), RawPeer(server.url, "mallory") as mallory:
             # Before the Socket.IO connection, and after it.
@@ -157,7 +156,7 @@ def test_other_namespaces_are_not_answered(server: ArticoServer) -> None:
     async def visit() -> None:
         async with bystanders(server), RawPeer(server.url, "mallory") as mallory:
             await mallory.send_frame("40/before,{}")
-            # The welcome is what comes first.
+            # The `open` event is the first one.
             await mallory.enter()
             await mallory.send_frame("40/after,{}")
             await mallory.signal("nobody", {}, request=1)
@@ -209,7 +208,7 @@ RAW_FRAMES = st.builds(
     suppress_health_check=[HealthCheck.function_scoped_fixture, HealthCheck.too_slow],
 )
 @given(before=st.lists(RAW_FRAMES, max_size=3), after=st.lists(RAW_FRAMES | EVENT_FRAMES))
-def test_whatever_is_sent(server: ArticoServer, before: list[str], after: list[str]) -> None:
+def test_arbitrary_frames(server: ArticoServer, before: list[str], after: list[str]) -> None:
     async def visit() -> None:
         async with RawPeer(server.url, "carol") as carol:
             await carol.enter()
@@ -218,7 +217,7 @@ def test_whatever_is_sent(server: ArticoServer, before: list[str], after: list[s
                     for frame in [*before, "40", *after]:
                         await mallory.send_frame(frame)
                 except ConnectionError:
-                    # One of the frames said good-bye.
+                    # One of the frames closed the connection.
                     pass
             await carol.signal("carol", {"type": "still there?"})
             assert (await carol.event())[1][0]["signal"] == {"type": "still there?"}
@@ -247,7 +246,7 @@ def test_a_description_of_a_large_call_passes(server: ArticoServer) -> None:
 
 
 @pytest.mark.slow
-def test_a_connection_that_says_nothing_is_dropped() -> None:
+def test_a_silent_connection_is_dropped() -> None:
     async def visit(server: ArticoServer) -> None:
         async with RawPeer(server.url, "mute") as mute:
             await mute.gone()
@@ -284,7 +283,7 @@ def test_a_flood_of_pings_is_slowed_down(opcode: int) -> None:
             for number in range(5):
                 await alice.signal("nobody", {}, request=number)
                 await alice.acknowledged(number)
-            # It is held by TCP itself.
+            # TCP holds it back.
             assert not flood.done()
             flood.cancel()
             await asyncio.wait({flood})
@@ -362,7 +361,7 @@ def test_peers_are_limited_in_all() -> None:
             assert dave.id not in server.peers
 
     with ArticoServer(port=0, limits=ServerLimits(max_peers=1)) as server:
-        # Alice and one that has not presented itself are two connections; a third is refused.
+        # Alice and one that is not admitted yet are two connections; a third is refused.
         with pytest.raises(aiohttp.WSServerHandshakeError, match="503"):
             asyncio.run(visit(server))
 
@@ -379,9 +378,9 @@ def test_rooms_are_limited() -> None:
                 for room in ("one", "two", "three"):
                     await peer.emit("join", room)
                 await peer.signal("nobody", {}, request=1)
-                heard = []
+                frames = []
                 while not (frame := await peer.frame()).startswith("431"):
-                    heard.append(frame)
+                    frames.append(frame)
             # Each has two rooms, each room two peers: bob was announced to alice in both.
             assert [(await alice.event())[1] for _ in range(2)] == [["one", "bob"], ["two", "bob"]]
             await bob.signal("alice", {"type": "last"})
@@ -397,12 +396,12 @@ def test_a_peer_that_does_not_read_is_dropped_before_it_fills_the_memory() -> No
         async with RawPeer(server.url, "alice") as alice, RawPeer(server.url, "deaf") as deaf:
             await alice.enter()
             await deaf.enter()
-            # The kernel's buffers and aiohttp's take a few megabytes; then it has to stop.
+            # The buffers of the kernel and of aiohttp take a few megabytes; then it must stop.
             for number in range(400):
                 await alice.signal("deaf", {"type": "x" * 100_000}, request=number)
                 if await alice.acknowledged(number) == {"delivered": False}:
                     return
-            pytest.fail("the server took 40 MB for a peer that does not read")
+            pytest.fail("the server queued 40 MB for a peer that does not read")
 
     limits = ServerLimits(max_unsent=1_000_000)
     with ArticoServer(port=0, limits=limits) as server:
@@ -432,25 +431,25 @@ def test_a_peer_that_stops_reading_for_long_is_dropped() -> None:
         asyncio.run(visit(server))
 
 
-def test_addresses_are_forgotten_in_the_end() -> None:
-    book = AddressLimits(ServerLimits())
-    with book.connected("192.0.2.1") as first:
+def test_the_number_of_remembered_addresses_is_bounded() -> None:
+    addresses = AddressLimits(ServerLimits())
+    with addresses.connected("192.0.2.1") as first:
         for number in range(2 * REMEMBERED_ADDRESSES):
-            assert book[f"address-{number}"].connections == 0
-        assert book["192.0.2.1"] is first
+            assert addresses[f"address-{number}"].connections == 0
+        assert addresses["192.0.2.1"] is first
         assert first.connections == 1
-        assert len(book) <= REMEMBERED_ADDRESSES + 1
-    assert book["192.0.2.1"] is first
-    assert len(book) <= REMEMBERED_ADDRESSES
+        assert len(addresses) <= REMEMBERED_ADDRESSES + 1
+    assert addresses["192.0.2.1"] is first
+    assert len(addresses) <= REMEMBERED_ADDRESSES
 
 
 def test_an_address_is_remembered_however_many_are_connected() -> None:
-    book = AddressLimits(ServerLimits(connections_per_second=0.001, connections_burst=1))
+    addresses = AddressLimits(ServerLimits(connections_per_second=0.001, connections_burst=1))
     with ExitStack() as stack:
         for number in range(REMEMBERED_ADDRESSES):
-            stack.enter_context(book.connected(f"address-{number}"))
-        assert book["192.0.2.1"].new_connections.try_acquire()
-        assert not book["192.0.2.1"].new_connections.try_acquire()
+            stack.enter_context(addresses.connected(f"address-{number}"))
+        assert addresses["192.0.2.1"].new_connections.try_acquire()
+        assert not addresses["192.0.2.1"].new_connections.try_acquire()
 
 
 @pytest.mark.parametrize("value", [0, -1, float("nan")])

@@ -1,4 +1,4 @@
-"""Who is told of a peer that has left the server and does not come back."""
+"""Notifications that a peer has left the server, or has reconnected."""
 
 from __future__ import annotations
 
@@ -27,7 +27,7 @@ def visit(limits: ServerLimits, test: Callable[[ArticoServer], Awaitable[None]])
 
 
 async def ask(peer: RawPeer, target: str, request: int) -> object:
-    """Signal somebody; what the server says to it is the next that comes."""
+    """Send a signal, and return its acknowledgement, which must be the next frame."""
     await peer.signal(target, {"type": "sdp"}, request=request)
     return await peer.acknowledged(request)
 
@@ -39,7 +39,7 @@ async def meet(peer: RawPeer, other: RawPeer) -> None:
 
 
 @pytest.mark.parametrize("who_leaves", ["who called", "who was called"])
-def test_those_it_had_to_do_with_are_told(who_leaves: str) -> None:
+def test_contacts_are_notified(who_leaves: str) -> None:
     async def test(server: ArticoServer) -> None:
         async with RawPeer(server.url, "carol") as carol:
             await carol.enter()
@@ -49,24 +49,24 @@ def test_those_it_had_to_do_with_are_told(who_leaves: str) -> None:
                     await bob.enter()
                     await meet(*((bob, alice) if who_leaves == "who called" else (alice, bob)))
                 assert await alice.event() == ("gone", ["bob"])
-                # The stranger's next event is this one.
+                # The next event of a peer that was not in contact with bob is this one.
                 await meet(alice, carol)
 
     visit(SOON, test)
 
 
-@pytest.mark.parametrize("goodbye", ["41", "1"])
-def test_who_says_goodbye_is_not_expected_back(goodbye: str) -> None:
+@pytest.mark.parametrize("closing_frame", ["41", "1"])
+def test_a_peer_that_closes_cleanly_is_not_expected_to_reconnect(closing_frame: str) -> None:
     async def test(server: ArticoServer) -> None:
         async with two_peers(server) as (alice, bob):
             await meet(alice, bob)
-            await bob.send_frame(goodbye)
+            await bob.send_frame(closing_frame)
             assert await alice.event() == ("gone", ["bob"])
 
     visit(LATE, test)
 
 
-def test_a_client_of_ours_says_goodbye() -> None:
+def test_a_client_of_this_library_closes_cleanly() -> None:
     async def test(server: ArticoServer) -> None:
         async with RawPeer(server.url, "bob") as bob:
             await bob.enter()
@@ -80,7 +80,7 @@ def test_a_client_of_ours_says_goodbye() -> None:
     visit(LATE, test)
 
 
-def test_who_comes_back_in_time_was_not_away() -> None:
+def test_a_peer_that_reconnects_in_time_has_not_left() -> None:
     async def test(server: ArticoServer) -> None:
         async with two_peers(server) as (alice, bob):
             await meet(bob, alice)
@@ -88,9 +88,9 @@ def test_who_comes_back_in_time_was_not_away() -> None:
             await eventually(lambda: "bob" not in server.peers, "bob is away")
             async with RawPeer(server.url, "bob", auth=dict(resume=bob.open["resume"])) as again:
                 await again.enter()
-                # Nothing else comes first.
+                # No other event comes first.
                 assert await ask(alice, "bob", 2) == {"delivered": True}
-            # What is known of it was kept: it is told when another takes the id.
+            # Its contacts were kept: they are notified when another client takes the id.
             await eventually(lambda: "bob" not in server.peers, "bob is away again")
             async with RawPeer(server.url, "bob") as other:
                 await other.enter()
@@ -100,11 +100,11 @@ def test_who_comes_back_in_time_was_not_away() -> None:
 
 
 @pytest.mark.parametrize("noticed", [True, False], ids=["after a while", "in place of itself"])
-def test_those_who_sent_it_something_are_told_of_its_return(noticed: bool) -> None:
+def test_those_who_sent_it_signals_are_notified_of_its_return(noticed: bool) -> None:
     async def test(server: ArticoServer) -> None:
         async with two_peers(server) as (alice, bob), RawPeer(server.url, "carol") as carol:
             await carol.enter()
-            await meet(bob, carol)  # she sent nothing herself
+            await meet(bob, carol)  # carol has sent nothing herself
             await meet(alice, bob)
             if noticed:
                 await bob.socket.close()
@@ -112,12 +112,12 @@ def test_those_who_sent_it_something_are_told_of_its_return(noticed: bool) -> No
             async with RawPeer(server.url, "bob", auth=dict(resume=bob.open["resume"])) as again:
                 await again.enter()
                 assert await alice.event() == ("back", ["bob"])
-                await meet(alice, carol)  # nothing else came to her
+                await meet(alice, carol)  # carol received nothing else
 
     visit(LATE, test)
 
 
-def test_a_new_client_by_the_same_id_knows_nothing_of_the_old_ones_calls() -> None:
+def test_another_client_with_the_same_id_has_none_of_the_calls() -> None:
     async def test(server: ArticoServer) -> None:
         async with two_peers(server) as (alice, bob):
             await meet(alice, bob)
@@ -130,7 +130,7 @@ def test_a_new_client_by_the_same_id_knows_nothing_of_the_old_ones_calls() -> No
     visit(LATE, test)
 
 
-def test_nobody_is_told_of_itself() -> None:
+def test_a_peer_is_not_notified_of_itself() -> None:
     async def test(server: ArticoServer) -> None:
         async with RawPeer(server.url, "carol") as carol:
             await carol.enter()
@@ -176,21 +176,21 @@ def test_strangers_do_not_crowd_out_a_contact() -> None:
                     await stranger.enter()
                     await meet(stranger, bob)
             assert await alice.event() == ("gone", ["bob"])
-            # The last of the others is still told as well.
+            # The last of the others is notified as well.
             assert await stranger.event() == ("gone", ["bob"])
 
     visit(ServerLimits(absence_timeout=0.1, max_contacts=3), test)
 
 
-def test_no_more_absences_are_kept_than_peers(monkeypatch: pytest.MonkeyPatch) -> None:
-    kept: list[Presence] = []
-    left = Presence.on_departure
+def test_the_number_of_absent_peers_is_bounded(monkeypatch: pytest.MonkeyPatch) -> None:
+    instances: list[Presence] = []
+    on_departure = Presence.on_departure
 
-    def noted(self: Presence, peer: Peer) -> None:
-        kept.append(self)
-        left(self, peer)
+    def recorded(self: Presence, peer: Peer) -> None:
+        instances.append(self)
+        on_departure(self, peer)
 
-    monkeypatch.setattr(Presence, "on_departure", noted)
+    monkeypatch.setattr(Presence, "on_departure", recorded)
 
     async def test(server: ArticoServer) -> None:
         for name in ("bob", "dave", "erin"):
@@ -199,7 +199,7 @@ def test_no_more_absences_are_kept_than_peers(monkeypatch: pytest.MonkeyPatch) -
                 await peer.enter()
                 await meet(alice, peer)
             await eventually(lambda: not server.peers, "all are away")
-        assert len(kept[0]._away) == 2
+        assert len(instances[0]._away) == 2
 
     visit(ServerLimits(absence_timeout=1000.0, max_peers=2), test)
-    assert not kept[0]._away
+    assert not instances[0]._away

@@ -1,4 +1,4 @@
-"""What the server says to its peers, as Artico's protocol has it; and what we add to it."""
+"""Artico's protocol as the server speaks it, and its extensions."""
 
 from __future__ import annotations
 
@@ -28,7 +28,7 @@ def test_welcome_and_handshake(server: ArticoServer) -> None:
     "peer_id",
     [None, "", " ", " padded", "tab\there", "line\nend", "x" * 129, "\u202egro.live"],
 )
-def test_an_id_that_cannot_be_is_refused(server: ArticoServer, peer_id: str | None) -> None:
+def test_an_invalid_id_is_rejected(server: ArticoServer, peer_id: str | None) -> None:
     async def visit() -> None:
         async with RawPeer(server.url, peer_id) as peer:
             assert await peer.refused() == "invalid-id"
@@ -40,7 +40,7 @@ def test_an_id_that_cannot_be_is_refused(server: ArticoServer, peer_id: str | No
 @pytest.mark.parametrize(
     "peer_id", ["a", "x" * 128, "Bob Smith", "Grüße-\U0001f600", "a&b=c?/#%", "%41", "a+b%2Bc"]
 )
-def test_every_printable_id_is_taken(server: ArticoServer, peer_id: str) -> None:
+def test_every_printable_id_is_accepted(server: ArticoServer, peer_id: str) -> None:
     async def visit() -> None:
         async with RawPeer(server.url, peer_id) as peer:
             await peer.enter()
@@ -49,7 +49,7 @@ def test_every_printable_id_is_taken(server: ArticoServer, peer_id: str) -> None
     asyncio.run(visit())
 
 
-def test_an_id_in_use_is_refused_and_its_holder_unharmed(server: ArticoServer) -> None:
+def test_an_id_in_use_is_rejected_without_effect_on_its_holder(server: ArticoServer) -> None:
     async def visit() -> None:
         async with two_peers(server) as (alice, bob):
             async with RawPeer(server.url, "alice") as other:
@@ -90,14 +90,14 @@ def test_a_signal_is_relayed_with_the_true_source(server: ArticoServer) -> None:
     asyncio.run(visit())
 
 
-def test_acknowledgements_tell_whether_it_was_delivered(server: ArticoServer) -> None:
+def test_acknowledgements_report_delivery(server: ArticoServer) -> None:
     async def visit() -> None:
         async with two_peers(server) as (alice, bob):
             await alice.signal("bob", {"type": "sdp"}, request=0)
             assert await alice.acknowledged(0) == {"delivered": True}
             await alice.signal("nobody", {"type": "sdp"}, request=1)
             assert await alice.acknowledged(1) == {"delivered": False}
-            # Unasked, nobody is told anything, as with Artico's own server.
+            # Without a request there is no acknowledgement, as with Artico's own server.
             await alice.signal("nobody", {"type": "sdp"})
             await alice.signal("alice", {"type": "sdp"})
             assert (await alice.event())[0] == "signal"
@@ -115,7 +115,7 @@ def test_signals_keep_their_order(server: ArticoServer) -> None:
     assert asyncio.run(visit()) == list(range(500))
 
 
-def test_rooms_tell_those_who_are_in_them(server: ArticoServer) -> None:
+def test_the_members_of_a_room_are_notified_of_a_join(server: ArticoServer) -> None:
     async def visit() -> None:
         async with (
             RawPeer(server.url, "alice") as alice,
@@ -132,14 +132,14 @@ def test_rooms_tell_those_who_are_in_them(server: ArticoServer) -> None:
             await carol.acknowledged(1)
             await bob.emit("join", "room:a:b", "bob's metadata")
             assert await alice.event() == ("join", ["room:a:b", "bob", "bob's metadata"])
-            # Carol's room has a name that is a prefix of the other's, and is another room.
+            # The name of carol's room is a prefix of the other's, but it is another room.
             await bob.emit("join", "room")
             assert await carol.event() == ("join", ["room", "bob"])
 
     asyncio.run(visit())
 
 
-def test_who_has_left_is_in_no_room(server: ArticoServer) -> None:
+def test_a_peer_that_has_left_is_in_no_room(server: ArticoServer) -> None:
     async def visit() -> None:
         async with RawPeer(server.url, "alice") as alice:
             await alice.enter()
@@ -153,7 +153,7 @@ def test_who_has_left_is_in_no_room(server: ArticoServer) -> None:
                 await bob.enter()
                 await alice.emit("join", "r")
                 await bob.signal("alice", {"type": "probe"})
-                # The first thing alice hears is bob's signal, and he heard nothing of her join.
+                # Alice's first event is bob's signal, and bob is not notified of her join.
                 assert (await alice.event())[0] == "signal"
                 await alice.signal("bob", {"type": "probe"})
                 assert (await bob.event())[0] == "signal"
@@ -161,7 +161,7 @@ def test_who_has_left_is_in_no_room(server: ArticoServer) -> None:
     asyncio.run(visit())
 
 
-def test_a_peer_that_says_good_bye_is_gone_at_once(server: ArticoServer) -> None:
+def test_a_peer_that_closes_is_removed_at_once(server: ArticoServer) -> None:
     async def visit() -> None:
         async with RawPeer(server.url, "alice") as alice:
             await alice.enter()
@@ -173,13 +173,13 @@ def test_a_peer_that_says_good_bye_is_gone_at_once(server: ArticoServer) -> None
 
 
 @pytest.mark.slow
-def test_a_dead_connection_gives_its_id_back() -> None:
+def test_the_id_of_a_dead_connection_is_free_again() -> None:
     async def visit(server: ArticoServer) -> float:
         loop = asyncio.get_running_loop()
         async with RawPeer(server.url, "alice") as alice:
             await alice.enter()
             begun = loop.time()
-            # Reads nothing, and so answers no ping.
+            # The peer reads nothing, and so answers no ping.
             await eventually(lambda: server.peers == (), "alice is given up")
             return loop.time() - begun
 
@@ -217,7 +217,7 @@ def test_the_resume_secret_takes_an_id_over(server: ArticoServer) -> None:
                 await bob.signal("alice", {"type": "sdp"}, request=1)
                 assert await bob.acknowledged(1) == {"delivered": True}
                 assert (await new.event())[0] == "signal"
-                # Each secret is good for one connection.
+                # Each secret is valid for one connection.
                 assert new.open["resume"] != secret
                 async with RawPeer(server.url, "alice", auth={"resume": secret}) as late:
                     assert await late.refused() == "id-taken"
@@ -240,16 +240,16 @@ def test_no_other_secret_does(server: ArticoServer, resume: object) -> None:
 def test_a_plain_socketio_client_is_served(server: ArticoServer) -> None:
     async def visit() -> None:
         clients = {name: socketio.AsyncClient(reconnection=False) for name in ("alice", "bob")}
-        heard: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
+        events: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
         for name, client in clients.items():
-            client.on("open", lambda *a: heard.put_nowait(("open", a[0])))
-            client.on("signal", lambda *a, me=name: heard.put_nowait((me, a[0]["source"])))
+            client.on("open", lambda *a: events.put_nowait(("open", a[0])))
+            client.on("signal", lambda *a, me=name: events.put_nowait((me, a[0]["source"])))
             url = f"{server.url}?id={name}"
             await client.connect(url, transports=["websocket"], wait_timeout=WAIT)
-            assert await asyncio.wait_for(heard.get(), WAIT) == ("open", name)
+            assert await asyncio.wait_for(events.get(), WAIT) == ("open", name)
         message = {"target": "bob", "session": "call:1", "signal": {"type": "sdp"}}
         await clients["alice"].emit("signal", message)
-        assert await asyncio.wait_for(heard.get(), WAIT) == ("bob", "alice")
+        assert await asyncio.wait_for(events.get(), WAIT) == ("bob", "alice")
         assert await clients["alice"].call("signal", message) == {"delivered": True}
         for client in clients.values():
             await client.disconnect()

@@ -1,4 +1,4 @@
-"""`serve_forever`: a server for a process of its own, ended by signals."""
+"""`serve_forever`: a server with a process of its own, stopped by signals."""
 
 from __future__ import annotations
 
@@ -17,7 +17,7 @@ from tests.unit.server.raw_peer import WAIT
 PROGRAM = """
 import logging, sys
 from artico_sync.server.server import ArticoServer, serve_forever
-# Development mode also tells of callbacks that a busy machine makes slow.
+# Development mode also reports callbacks that are slow on a busy machine.
 logging.getLogger("asyncio").setLevel(logging.ERROR)
 server = ArticoServer(port=0)
 serve_forever(server, on_started=lambda: print(server.url, flush=True))
@@ -27,7 +27,7 @@ print("left with", server.peers, flush=True)
 
 @pytest.mark.skipif(os.name != "posix", reason="other platforms have no such signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
-def test_a_signal_ends_it_gracefully_and_silently(number: signal.Signals) -> None:
+def test_a_signal_stops_it_gracefully_and_silently(number: signal.Signals) -> None:
     with subprocess.Popen(
         [sys.executable, "-X", "dev", "-c", PROGRAM],
         stdout=subprocess.PIPE,
@@ -62,7 +62,7 @@ def test_it_may_run_on_another_thread() -> None:
     assert not serving.is_alive()
 
 
-def test_handlers_are_put_back() -> None:
+def test_handlers_are_restored() -> None:
     before = signal.getsignal(signal.SIGTERM)
     server = ArticoServer(port=0)
 
@@ -74,7 +74,7 @@ def test_handlers_are_put_back() -> None:
     assert signal.getsignal(signal.SIGTERM) is before
 
 
-def test_a_server_that_cannot_start_says_why() -> None:
+def test_a_server_that_cannot_start_raises() -> None:
     with ArticoServer(port=0) as server:
         port = int(server.url.rpartition(":")[2])
         before = signal.getsignal(signal.SIGINT)
@@ -86,7 +86,7 @@ def test_a_server_that_cannot_start_says_why() -> None:
 FORGETFUL = """
 import gc, logging, sys
 from artico_sync import Artico, ArticoServer
-# Development mode also tells of callbacks that a busy machine makes slow.
+# Development mode also reports callbacks that are slow on a busy machine.
 logging.getLogger("asyncio").setLevel(logging.ERROR)
 server = ArticoServer(port=0).start()
 if "peers" in sys.argv:
@@ -103,7 +103,7 @@ raise SystemExit(3)
 
 @pytest.mark.parametrize("how", ["alone", "peers", "collected"])
 def test_a_script_that_forgets_to_stop_exits_at_once_and_silently(how: str) -> None:
-    # Development mode shows what was not closed.
+    # Development mode reports resources that are not closed.
     done = subprocess.run(
         [sys.executable, "-X", "dev", "-c", FORGETFUL, how],
         capture_output=True,

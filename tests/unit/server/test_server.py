@@ -1,4 +1,4 @@
-"""ArticoServer's life: start, stop, restart, several at once, ports, pages; and what is left."""
+"""`ArticoServer`: start, stop, restart, ports, pages, arguments."""
 
 from __future__ import annotations
 
@@ -38,7 +38,7 @@ def test_serves_between_start_and_stop() -> None:
         urllib.request.urlopen(f"{url}/health", timeout=5)
 
 
-def test_starting_and_stopping_twice_is_harmless() -> None:
+def test_starting_and_stopping_twice_has_no_effect() -> None:
     server = ArticoServer(port=0)
     server.stop()
     server.start()
@@ -75,7 +75,7 @@ def test_a_taken_port_is_an_os_error_that_says_what_to_do() -> None:
 
 
 @pytest.mark.parametrize("host", ["203.0.113.7", "no-such-host.invalid"])
-def test_a_host_that_is_not_here_is_an_os_error(host: str) -> None:
+def test_a_host_of_another_machine_is_an_os_error(host: str) -> None:
     with pytest.raises(OSError, match=host):
         ArticoServer(host, 0).start()
 
@@ -105,7 +105,7 @@ def test_every_address_of_a_name_gets_the_same_port() -> None:
         assert get(f"http://[::1]:{port}/health")[0] == 200
 
 
-def test_several_servers_do_not_know_of_each_other() -> None:
+def test_servers_are_independent_of_each_other() -> None:
     async def visit(first: ArticoServer, second: ArticoServer) -> None:
         async with RawPeer(first.url, "alice") as one, RawPeer(second.url, "alice") as other:
             await one.enter()
@@ -118,7 +118,7 @@ def test_several_servers_do_not_know_of_each_other() -> None:
         asyncio.run(visit(first, second))
 
 
-def test_peers_lists_who_is_connected_in_the_order_they_came() -> None:
+def test_peers_are_listed_in_the_order_of_arrival() -> None:
     async def visit(server: ArticoServer) -> None:
         async with RawPeer(server.url, "zoe") as zoe:
             await zoe.enter()
@@ -134,10 +134,10 @@ def test_peers_lists_who_is_connected_in_the_order_they_came() -> None:
     assert server.peers == ()
 
 
-def test_stop_tells_the_peers_and_is_prompt() -> None:
+def test_stop_disconnects_the_peers_promptly() -> None:
     async def visit(server: ArticoServer) -> float:
         async with two_peers(server) as (alice, bob):
-            # A connection that never says anything must not hold the stop up either.
+            # A silent connection must not delay the stop either.
             async with RawPeer(server.url, "mute"):
                 begun = time.monotonic()
                 stopping = asyncio.ensure_future(asyncio.to_thread(server.stop, 60))
@@ -227,7 +227,7 @@ def test_a_started_server_refuses_in_a_forked_child() -> None:
         assert get(f"{server.url}/health")[0] == 200
 
 
-def test_health_page_counts_and_names_nobody() -> None:
+def test_the_health_page_has_the_number_of_peers_but_no_ids() -> None:
     async def visit(server: ArticoServer) -> bytes:
         async with RawPeer(server.url, "secretive") as peer:
             await peer.enter()

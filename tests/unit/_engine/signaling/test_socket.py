@@ -1,5 +1,5 @@
-"""SocketTransport against our server, a plain python-socketio one as Artico's is, and none at
-all."""
+"""SocketTransport with `ArticoServer`, with a plain python-socketio server like Artico's, and with
+servers that are not signaling servers."""
 
 from __future__ import annotations
 
@@ -28,37 +28,37 @@ from tests.unit.server.raw_peer import WAIT, RawPeer, eventually
 
 
 class Recorder:
-    """A listener that records its notifications."""
+    """A listener that records its calls."""
 
     def __init__(self) -> None:
-        self.heard: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
+        self.calls: asyncio.Queue[tuple[Any, ...]] = asyncio.Queue()
 
     def on_ready(self, peer_id: str) -> None:
-        self.heard.put_nowait(("ready", peer_id))
+        self.calls.put_nowait(("ready", peer_id))
 
     def on_disconnected(self) -> None:
-        self.heard.put_nowait(("disconnected",))
+        self.calls.put_nowait(("disconnected",))
 
     def on_error(self, error: Exception) -> None:
-        self.heard.put_nowait(("error", error))
+        self.calls.put_nowait(("error", error))
 
     def on_signal(self, message: dict[str, object]) -> None:
-        self.heard.put_nowait(("signal", message))
+        self.calls.put_nowait(("signal", message))
 
     def on_peer_returned(self, peer_id: str) -> None: ...
 
     def on_peer_left(self, peer_id: str) -> None:
-        self.heard.put_nowait(("gone", peer_id))
+        self.calls.put_nowait(("gone", peer_id))
 
     def on_join(self, room: str, peer_id: str, metadata: str | None) -> None:
-        self.heard.put_nowait(("join", room, peer_id, metadata))
+        self.calls.put_nowait(("join", room, peer_id, metadata))
 
     async def next(self) -> tuple[Any, ...]:
-        return await asyncio.wait_for(self.heard.get(), WAIT)
+        return await asyncio.wait_for(self.calls.get(), WAIT)
 
     @property
     def silent(self) -> bool:
-        return self.heard.empty()
+        return self.calls.empty()
 
 
 @asynccontextmanager
@@ -75,7 +75,7 @@ async def connected(
 
 
 def run(scenario: Callable[[], Awaitable[None]]) -> None:
-    """Run a scenario with the loop's debug checks, and see that it leaves no task behind."""
+    """Run a scenario with the loop's debug checks, and check that it leaves no task behind."""
 
     async def watched() -> None:
         before = asyncio.all_tasks()
@@ -89,7 +89,7 @@ def signal_to(target: str, number: object = 0) -> dict[str, object]:
     return {"target": target, "session": "call:1", "signal": {"type": "probe", "data": number}}
 
 
-# -- with our own server ------------------------------------------------------------------------
+# -- with ArticoServer --------------------------------------------------------------------------
 
 
 def test_ready_signals_rooms_and_the_end(server: ArticoServer) -> None:
@@ -107,7 +107,7 @@ def test_ready_signals_rooms_and_the_end(server: ArticoServer) -> None:
                 assert await alice.send(signal_to("nobody")) is False
                 bob.join("r", "meta")
                 assert await at_alice.next() == ("join", "r", "bob", "meta")
-            # Our own close is no loss to be told of.
+            # Closing the transport does not notify the listener of a loss.
             assert bob.state == "disconnected"
             assert at_bob.silent
 
@@ -137,7 +137,7 @@ def test_an_id_in_use(server: ArticoServer) -> None:
             assert other.state == "disconnected"
             assert recorder.silent
             assert at_alice.silent
-            # It may try again, as a reconnecting client does.
+            # It may try again, like a reconnecting client.
             with pytest.raises(IdTakenError):
                 await other.open(recorder)
         await eventually(lambda: server.peers == (), "alice has left")
@@ -174,12 +174,12 @@ def test_the_token_is_sent_both_ways_and_never_logged(caplog: pytest.LogCaptureF
         caplog.set_level(logging.DEBUG, logger=name)
 
     async def scenario() -> None:
-        async with artico_like() as (url, theirs):
+        async with artico_like() as (url, fake_server):
             url += "?secret=in-the-query"
             async with connected(url, "alice", token="hunter2"):
-                assert theirs.auth == {"token": "hunter2"}
-                assert theirs.environ["HTTP_AUTHORIZATION"] == "Bearer hunter2"
-                assert "secret=in-the-query" in theirs.environ["QUERY_STRING"]
+                assert fake_server.auth == {"token": "hunter2"}
+                assert fake_server.environ["HTTP_AUTHORIZATION"] == "Bearer hunter2"
+                assert "secret=in-the-query" in fake_server.environ["QUERY_STRING"]
         with pytest.raises(SignalingError) as raised:
             await SocketTransport(url, "alice", token="hunter2").open(Recorder())
         assert "hunter2" not in str(raised.value)
@@ -190,7 +190,7 @@ def test_the_token_is_sent_both_ways_and_never_logged(caplog: pytest.LogCaptureF
     assert "in-the-query" not in caplog.text
 
 
-def test_a_lost_connection_is_told_and_may_be_opened_again(server: ArticoServer) -> None:
+def test_a_lost_connection_is_reported_and_may_be_opened_again(server: ArticoServer) -> None:
     async def scenario() -> None:
         async with connected(server.url, "alice") as (alice, at_alice):
             port = int(server.url.rpartition(":")[2])
@@ -219,7 +219,7 @@ def test_a_returning_client_takes_its_own_id_over() -> None:
     async def scenario() -> None:
         async with dropping_proxy(server.url) as (url, proxy):
             async with connected(url, "alice") as (alice, at_alice):
-                # The server still believes in the old connection: it heard no end of it.
+                # The server does not know yet that the old connection has ended.
                 proxy.cut_clients()
                 assert await at_alice.next() == ("disconnected",)
                 assert server.peers == ("alice",)
@@ -244,7 +244,7 @@ def test_opening_twice_is_refused(server: ArticoServer) -> None:
     run(scenario)
 
 
-def test_closing_twice_and_before_opening_is_harmless(server: ArticoServer) -> None:
+def test_closing_twice_and_before_opening_has_no_effect(server: ArticoServer) -> None:
     async def scenario() -> None:
         transport = SocketTransport(server.url, "alice")
         await transport.close()
@@ -289,7 +289,7 @@ def test_cancelling_open_leaves_nothing(server: ArticoServer, passes: int) -> No
 
 
 @pytest.mark.slow
-def test_acknowledgements_outstanding_at_the_loss_are_settled() -> None:
+def test_pending_acknowledgements_are_resolved_at_the_loss() -> None:
     async def scenario() -> None:
         async with dropping_proxy(server.url) as (url, proxy):
             async with connected(url, "alice") as (alice, at_alice):
@@ -306,7 +306,7 @@ def test_acknowledgements_outstanding_at_the_loss_are_settled() -> None:
         run(scenario)
 
 
-def test_acknowledgements_asked_for_are_bounded(
+def test_pending_acknowledgements_are_bounded(
     server: ArticoServer, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     monkeypatch.setattr(socket_connection, "MAXIMUM_PENDING_ACKS", 5)
@@ -321,7 +321,7 @@ def test_acknowledgements_asked_for_are_bounded(
     run(scenario)
 
 
-def test_what_waits_for_a_stuck_server_is_bounded(
+def test_packets_queued_for_a_stuck_server_are_bounded(
     monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
 ) -> None:
     monkeypatch.setattr(socket_connection, "MAXIMUM_QUEUED_PACKETS", 10)
@@ -348,7 +348,7 @@ def test_a_silent_server_is_noticed() -> None:
                 assert await at_alice.next() == ("disconnected",)
                 assert loop.time() - begun < WAIT
                 begun = loop.time()
-            # Closing does not wait for a good-bye from a dead server.
+            # Closing does not wait long for a dead server.
             assert loop.time() - begun < WAIT
 
     with ArticoServer(port=0, ping_interval=1, ping_timeout=1) as server:
@@ -371,7 +371,7 @@ def test_closing_on_a_dead_network_is_prompt() -> None:
 
 
 @pytest.mark.logs_errors
-def test_an_address_that_cannot_be_looked_into_counts_as_there(
+def test_an_address_that_cannot_be_checked_counts_as_local(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     assert socket_connection._is_local(("127.0.0.1", 1))
@@ -384,7 +384,7 @@ def test_an_address_that_cannot_be_looked_into_counts_as_there(
     assert socket_connection._is_local(("192.0.2.1", 1))
 
 
-@pytest.mark.logs_errors  # in development mode asyncio tells of each failed handshake
+@pytest.mark.logs_errors  # in development mode asyncio logs each failed handshake
 def test_over_tls(tmp_path: Path) -> None:
     certfile, keyfile = make_certificate(tmp_path)
 
@@ -411,7 +411,7 @@ def test_https_to_a_plain_server(server: ArticoServer) -> None:
 
 
 @pytest.mark.parametrize("suffix", ["/", "?x=1&id=other", "/socket.io", "/socket.io/"])
-def test_ways_to_write_the_url(server: ArticoServer, suffix: str) -> None:
+def test_equivalent_urls(server: ArticoServer, suffix: str) -> None:
     async def scenario() -> None:
         for url in (server.url + suffix, server.url.replace("http", "ws") + suffix):
             async with connected(url, "alice"):
@@ -421,12 +421,11 @@ def test_ways_to_write_the_url(server: ArticoServer, suffix: str) -> None:
     run(scenario)
 
 
-# -- with a server as Artico's is
-# -------------------------------------------------------------------
+# -- with a server like Artico's ----------------------------------------------------------------
 
 
 class ArticoLike:
-    """A plain Socket.IO server that welcomes everybody and acknowledges nothing."""
+    """A plain Socket.IO server that admits every client and acknowledges nothing."""
 
     def __init__(self) -> None:
         self.io = socketio.AsyncServer(
@@ -453,46 +452,51 @@ class ArticoLike:
 async def artico_like(
     welcome: list[tuple[str, Any]] | None = None,
 ) -> AsyncIterator[tuple[str, ArticoLike]]:
-    theirs = ArticoLike()
-    theirs.welcome = [("open", "alice")] if welcome is None else welcome
+    fake_server = ArticoLike()
+    fake_server.welcome = [("open", "alice")] if welcome is None else welcome
     application = web.Application()
-    theirs.io.attach(application)
+    fake_server.io.attach(application)
     before = asyncio.all_tasks()
     runner = web.AppRunner(application, shutdown_timeout=0.1, access_log=None)
     await runner.setup()
     site = web.TCPSite(runner, "127.0.0.1", 0)
     await site.start()
     try:
-        yield f"http://127.0.0.1:{runner.addresses[0][1]}", theirs
+        yield f"http://127.0.0.1:{runner.addresses[0][1]}", fake_server
     finally:
-        await theirs.io.shutdown()
+        await fake_server.io.shutdown()
         await runner.cleanup()
-        # python-socketio's pings sleep on.
+        # The ping tasks of python-socketio are still sleeping.
         for task in asyncio.all_tasks() - before:
             task.cancel()
 
 
-def test_nobody_says_whether_it_was_delivered() -> None:
+def test_without_acknowledgements_delivery_is_unknown() -> None:
     async def scenario() -> None:
-        async with artico_like() as (url, theirs), connected(url, "alice") as (alice, at_alice):
+        async with (
+            artico_like() as (url, fake_server),
+            connected(url, "alice") as (alice, at_alice),
+        ):
             assert await alice.send(signal_to("bob")) is None
-            assert await asyncio.wait_for(theirs.signals.get(), WAIT) == signal_to("bob")
-            await theirs.io.emit("signal", {**signal_to("alice"), "source": "bob"}, to=theirs.sid)
+            assert await asyncio.wait_for(fake_server.signals.get(), WAIT) == signal_to("bob")
+            await fake_server.io.emit(
+                "signal", {**signal_to("alice"), "source": "bob"}, to=fake_server.sid
+            )
             assert (await at_alice.next())[1]["source"] == "bob"
-            await theirs.io.emit("join", ("r", "bob"), to=theirs.sid)
+            await fake_server.io.emit("join", ("r", "bob"), to=fake_server.sid)
             assert await at_alice.next() == ("join", "r", "bob", None)
 
     run(scenario)
 
 
-def test_an_error_while_ready_is_told() -> None:
+def test_an_error_while_ready_is_reported() -> None:
     async def scenario() -> None:
-        async with artico_like() as (url, theirs), connected(url, "alice") as (_, at_alice):
-            await theirs.io.emit("error", "something", to=theirs.sid)
+        async with artico_like() as (url, fake_server), connected(url, "alice") as (_, at_alice):
+            await fake_server.io.emit("error", "something", to=fake_server.sid)
             what, error = await at_alice.next()
             assert what == "error"
             assert str(error) == "The signaling server reports an error: something."
-            await theirs.io.disconnect(theirs.sid)
+            await fake_server.io.disconnect(fake_server.sid)
             assert await at_alice.next() == ("disconnected",)
 
     run(scenario)
@@ -520,9 +524,12 @@ MALFORMED: list[tuple[str, Any]] = [
 @pytest.mark.parametrize(("event", "data"), MALFORMED)
 def test_malformed_events_are_dropped(event: str, data: object) -> None:
     async def scenario() -> None:
-        async with artico_like() as (url, theirs), connected(url, "alice") as (alice, at_alice):
-            await theirs.io.emit(event, data, to=theirs.sid)
-            await theirs.io.emit("signal", signal_to("alice"), to=theirs.sid)
+        async with (
+            artico_like() as (url, fake_server),
+            connected(url, "alice") as (alice, at_alice),
+        ):
+            await fake_server.io.emit(event, data, to=fake_server.sid)
+            await fake_server.io.emit("signal", signal_to("alice"), to=fake_server.sid)
             assert await at_alice.next() == ("signal", signal_to("alice"))
             assert alice.state == "ready"
             assert at_alice.silent
@@ -533,7 +540,7 @@ def test_malformed_events_are_dropped(event: str, data: object) -> None:
 @pytest.mark.parametrize(
     "frame", ["", "9", "4", "44", "4[", "45-1", "43", "4399[]", "43x", "0{}", "bx", "\x00"]
 )
-def test_malformed_frames_do_no_harm(frame: str) -> None:
+def test_malformed_frames_have_no_effect(frame: str) -> None:
     async def serve(request: web.Request) -> web.WebSocketResponse:
         response = web.WebSocketResponse()
         await response.prepare(request)
@@ -579,7 +586,9 @@ def test_refusals(code: object, kind: type[SignalingError]) -> None:
 
 
 @pytest.mark.logs_errors
-def test_a_faulty_listener_harms_nothing(caplog: pytest.LogCaptureFixture) -> None:
+def test_a_faulty_listener_has_no_effect_on_the_connection(
+    caplog: pytest.LogCaptureFixture,
+) -> None:
     class Faulty(Recorder):
         def on_signal(self, message: dict[str, object]) -> None:
             super().on_signal(message)
@@ -597,8 +606,7 @@ def test_a_faulty_listener_harms_nothing(caplog: pytest.LogCaptureFixture) -> No
     assert "a fault in the listener" in caplog.text
 
 
-# -- with none
-# -----------------------------------------------------------------------------------------
+# -- with servers that are not signaling servers --------------------------------------------------
 
 
 @asynccontextmanager
@@ -616,7 +624,7 @@ async def page(handler: Any) -> AsyncIterator[str]:
 
 
 @pytest.mark.parametrize("status", [200, 401, 403, 404, 429, 500, 503])
-def test_a_web_server_that_is_no_signalling_server(status: int) -> None:
+def test_a_web_server_that_is_not_a_signaling_server(status: int) -> None:
     async def answer(request: web.Request) -> web.Response:
         return web.Response(status=status)
 
@@ -632,7 +640,7 @@ def test_a_web_server_that_is_no_signalling_server(status: int) -> None:
     "words",
     [[], [""], ["hello"], ["0"], ["0{}"], ["0[]"], ["0null"], ['0{"sid":5}'], ["1"], ["2"], ["4"]],
 )
-def test_a_websocket_server_that_is_no_signalling_server(words: list[str]) -> None:
+def test_a_websocket_server_that_is_not_a_signaling_server(words: list[str]) -> None:
     async def chat(request: web.Request) -> web.WebSocketResponse:
         response = web.WebSocketResponse()
         await response.prepare(request)
@@ -677,7 +685,7 @@ def test_a_server_that_falls_silent(stage: str, monkeypatch: pytest.MonkeyPatch)
     run(scenario)
 
 
-def test_nobody_listens() -> None:
+def test_no_server_listens() -> None:
     async def scenario() -> None:
         with ArticoServer(port=0) as gone:
             url = gone.url
@@ -701,7 +709,7 @@ import asyncio, logging
 from artico_sync.server.server import ArticoServer
 from artico_sync._engine.signaling.socket import SocketTransport
 from tests.unit._engine.signaling.test_socket import Recorder
-# Development mode also tells of callbacks that a busy machine makes slow.
+# Development mode also reports callbacks that are slow on a busy machine.
 logging.getLogger("asyncio").setLevel(logging.ERROR)
 async def main(server):
     transport = SocketTransport(server.url, "alice")
@@ -747,13 +755,13 @@ asyncio.run(main(ArticoServer(port=0).start()))
         "http://a..b/?key=hunter2#hunter2",
     ],
 )
-def test_urls_that_cannot_be(url: str) -> None:
+def test_invalid_urls(url: str) -> None:
     with pytest.raises(ValueError, match=r"URL") as raised:
         SocketTransport(url, "alice")
     assert "hunter2" not in str(raised.value)
 
 
-def test_urls_taken_apart() -> None:
+def test_urls_are_parsed() -> None:
     with pytest.raises(TypeError):
         SocketTransport(5, "alice")  # type: ignore[arg-type]
     with pytest.raises(ValueError, match="token"):
@@ -765,12 +773,11 @@ def test_urls_taken_apart() -> None:
     assert ServerUrl.parse("http://[::1]:9000").origin == "http://[::1]:9000"
 
 
-# -- a network that dies without a word
-# -----------------------------------------------------------------
+# -- with a network that stops without notice -----------------------------------------------------
 
 
 class Proxy:
-    """Passes bytes on until told to swallow them; new connections always pass."""
+    """Forwards bytes until `blackhole()` is called; new connections always pass."""
 
     def __init__(self, host: str, port: int) -> None:
         self._target = (host, port)
@@ -780,11 +787,11 @@ class Proxy:
         self._clients: list[asyncio.StreamWriter] = []
 
     def blackhole(self) -> None:
-        """Swallow everything on the connections there are."""
+        """Drop everything on the existing connections."""
         self._dead = set(range(self._count))
 
     def cut_clients(self) -> None:
-        """End the connections there are for the clients; the server hears nothing of it."""
+        """Cut the existing connections on the clients' side; the server does not notice."""
         self.blackhole()
         for writer in self._clients:
             writer.transport.abort()
@@ -806,7 +813,7 @@ class Proxy:
                     if number not in self._dead:
                         sink.write(data)
             if number in self._dead:
-                # The end is not passed on either: hold the other side open.
+                # Closing is not forwarded either: keep the other side open.
                 await asyncio.get_running_loop().create_future()
         finally:
             sink.close()

@@ -1,4 +1,4 @@
-"""Connections that never become a request, and more of them than anybody needs."""
+"""Connections without a request, and too many connections of one address."""
 
 from __future__ import annotations
 
@@ -25,37 +25,37 @@ def connect(server: ArticoServer) -> socket.socket:
 
 
 def seconds_until_closed(connection: socket.socket) -> float:
-    begun = time.monotonic()
+    started = time.monotonic()
     try:
         while connection.recv(4096):
             continue
     except ConnectionResetError:
-        # Closed with something of ours unread.
+        # Closed before the server has read everything.
         pass
-    return time.monotonic() - begun
+    return time.monotonic() - started
 
 
-@pytest.mark.parametrize("first_words", [b"", HALF_A_REQUEST], ids=["silent", "half a request"])
-def test_a_connection_without_a_request_is_closed(first_words: bytes) -> None:
+@pytest.mark.parametrize("first_bytes", [b"", HALF_A_REQUEST], ids=["silent", "half a request"])
+def test_a_connection_without_a_request_is_closed(first_bytes: bytes) -> None:
     with ArticoServer(port=0, limits=ServerLimits(handshake_timeout=1.0)) as server:
-        begun = time.monotonic()
+        started = time.monotonic()
         with connect(server) as connection:
-            connection.sendall(first_words)
+            connection.sendall(first_bytes)
             assert seconds_until_closed(connection) < WAIT
-        assert time.monotonic() - begun > 0.5
+        assert time.monotonic() - started > 0.5
 
 
 def test_a_connection_that_is_slow_with_its_request_is_closed() -> None:
     with ArticoServer(port=0, limits=ServerLimits(handshake_timeout=0.3)) as server:
         with connect(server) as connection, pytest.raises(ConnectionError):
-            begun = time.monotonic()
+            started = time.monotonic()
             connection.sendall(HALF_A_REQUEST)
-            while time.monotonic() - begun < WAIT:
+            while time.monotonic() - started < WAIT:
                 connection.sendall(b"l")
                 time.sleep(0.02)
 
 
-@pytest.mark.logs_errors  # in development mode asyncio tells of each failed handshake
+@pytest.mark.logs_errors  # in development mode asyncio logs each failed handshake
 def test_a_connection_without_a_tls_handshake_is_closed(tmp_path: Path) -> None:
     certfile, keyfile = (str(path) for path in make_certificate(tmp_path))
     limits = ServerLimits(handshake_timeout=0.3)
@@ -81,7 +81,7 @@ def test_connections_are_limited_per_address(caplog: pytest.LogCaptureFixture) -
     limits = ServerLimits(max_peers_per_address=40, handshake_timeout=60.0)
     with ArticoServer(port=0, limits=limits) as server, ExitStack() as stack:
         idle = [stack.enter_context(connect(server)) for _ in range(40)]
-        # They leave the peers their places.
+        # They do not count as peers.
         with Artico(server.url, id="alice", rtc_config=dict(RTC_CONFIG)):
             assert server.peers == ("alice",)
             for _ in range(60):
@@ -94,18 +94,18 @@ def test_connections_are_limited_per_address(caplog: pytest.LogCaptureFixture) -
                     connection.recv(1)
         lines = [line for line in caplog.messages if "too many open connections" in line]
         assert 0 < len(lines) < 10
-        # Places are free again when their connections have ended.
+        # Connections that have ended no longer count.
         for connection in idle:
             connection.close()
         with Artico(server.url, id="bob", rtc_config=dict(RTC_CONFIG)):
             assert server.peers == ("bob",)
 
 
-def test_a_proxy_may_keep_its_connections() -> None:
+def test_the_connections_of_a_proxy_may_be_idle() -> None:
     limits = ServerLimits(handshake_timeout=0.1, max_peers_per_address=1)
     with ArticoServer(port=0, behind_proxy=True, limits=limits) as server, ExitStack() as stack:
-        kept = [stack.enter_context(connect(server)) for _ in range(40)]
+        idle = [stack.enter_context(connect(server)) for _ in range(40)]
         time.sleep(0.3)
-        for connection in kept:
+        for connection in idle:
             connection.sendall(HALF_A_REQUEST + b"alhost\r\n\r\n")
             assert connection.recv(4096).startswith(b"HTTP/1.1 200")

@@ -1,4 +1,4 @@
-"""What strangers can put into the log: little, however often, and no secret."""
+"""Log lines caused by clients: few, however many requests, and without secrets."""
 
 from __future__ import annotations
 
@@ -16,12 +16,12 @@ from artico_sync.server.server import ServerLimits
 from tests.unit.server.raw_peer import RawPeer
 
 TIMES = 50
-# A warning now and then.
+# Maximum number of warnings in a test.
 FEW = 5
 
 
-async def be_refused(server: ArticoServer, origin: str | None = None) -> None:
-    """Ask for a WebSocket that is refused, many times."""
+async def request_refused_sockets(server: ArticoServer, origin: str | None = None) -> None:
+    """Request a WebSocket that is refused, many times."""
     url = server.url + "/socket.io/?EIO=4&transport=websocket&id=x"
     async with aiohttp.ClientSession() as session:
         for _ in range(TIMES):
@@ -30,7 +30,7 @@ async def be_refused(server: ArticoServer, origin: str | None = None) -> None:
 
 
 def warnings(caplog: pytest.LogCaptureFixture) -> list[str]:
-    """Ours: asyncio tells of callbacks that a busy machine makes slow."""
+    """Return the warnings of this library; asyncio logs callbacks that are slow."""
     return [
         line.getMessage()
         for line in caplog.records
@@ -44,21 +44,21 @@ def test_a_query_of_many_fields_is_refused(
     async def ask() -> None:
         with pytest.raises(aiohttp.WSServerHandshakeError, match="400"):
             async with RawPeer(server.url, "x", path="/socket.io/?" + "&".join(["a=1"] * 200)):
-                pytest.fail("it was let in")
+                pytest.fail("it was accepted")
 
     asyncio.run(ask())
     assert warnings(caplog) == []
 
 
-def test_pages_that_may_not_come_in(server: ArticoServer, caplog: pytest.LogCaptureFixture) -> None:
-    asyncio.run(be_refused(server, "https://elsewhere.example"))
+def test_pages_that_are_not_allowed(server: ArticoServer, caplog: pytest.LogCaptureFixture) -> None:
+    asyncio.run(request_refused_sockets(server, "https://elsewhere.example"))
     assert 1 <= len(warnings(caplog)) <= FEW
 
 
-def test_connections_that_come_too_fast(caplog: pytest.LogCaptureFixture) -> None:
+def test_too_many_new_connections(caplog: pytest.LogCaptureFixture) -> None:
     async def visit(server: ArticoServer) -> None:
         async with RawPeer(server.url, "alice"):
-            await be_refused(server)
+            await request_refused_sockets(server)
 
     limits = ServerLimits(connections_per_second=0.001, connections_burst=1)
     with ArticoServer(port=0, limits=limits) as server:
@@ -110,7 +110,9 @@ def test_bodies_are_not_inflated(
 
 
 @pytest.mark.parametrize("token", ["\ud800", "wrong", "tökén\udfff"])
-def test_a_token_that_is_no_text_is_refused(token: str, caplog: pytest.LogCaptureFixture) -> None:
+def test_a_token_with_unpaired_surrogates_is_rejected(
+    token: str, caplog: pytest.LogCaptureFixture
+) -> None:
     async def visit(server: ArticoServer) -> None:
         async with RawPeer(server.url, "alice", auth={"token": token}) as alice:
             assert await alice.refused() == "unauthorized"
@@ -122,17 +124,17 @@ def test_a_token_that_is_no_text_is_refused(token: str, caplog: pytest.LogCaptur
     assert warnings(caplog) == []
 
 
-def test_an_expected_token_that_is_no_text_lets_nobody_in() -> None:
+def test_an_expected_token_with_unpaired_surrogates_admits_no_client() -> None:
     async def visit(server: ArticoServer) -> None:
         async with RawPeer(server.url, "alice", auth={"token": "token"}) as alice:
             assert await alice.refused() == "unauthorized"
 
-    # As Python has what is not UTF-8 on the command line.
+    # Python decodes bytes of the command line that are not UTF-8 to such characters.
     with ArticoServer(port=0, auth=_make_auth("token\udcff")) as server:
         asyncio.run(visit(server))
 
 
-def test_tokens_among_the_subprotocols_are_not_shown(
+def test_tokens_among_the_subprotocols_are_not_logged(
     server: ArticoServer, caplog: pytest.LogCaptureFixture
 ) -> None:
     async def visit() -> None:
@@ -142,5 +144,5 @@ def test_tokens_among_the_subprotocols_are_not_shown(
 
     caplog.set_level(logging.DEBUG)
     asyncio.run(visit())
-    # The client of this test has its own log.
+    # `caplog` does not contain the log of this test's client.
     assert "hunter2" not in caplog.text
