@@ -14,7 +14,6 @@ from multidict import CIMultiDict
 
 from artico_sync import Artico, ArticoServer, InvalidIdError, SignalingError
 from artico_sync.server.http import client_address
-from artico_sync.server.limits.address_limits import network_of
 from artico_sync.server.origins import OriginPolicy, normalized
 from artico_sync.server.server import ServerLimits
 from tests.certificates import make_certificate, trusting
@@ -340,14 +339,6 @@ def test_the_last_line_of_several_is_the_proxys() -> None:
     with ArticoServer(port=0, behind_proxy=True, limits=limits) as server:
         with pytest.raises(aiohttp.WSServerHandshakeError, match="429"):
             asyncio.run(visit(server))
-
-
-def test_what_counts_as_one_address() -> None:
-    assert network_of("192.0.2.7") == "192.0.2.7"
-    assert network_of("::ffff:192.0.2.7") == "192.0.2.7"
-    assert network_of("2001:db8::1") == network_of("2001:db8::ffff:1") == "2001:db8::/64"
-    assert network_of("fe80::1%eth0") == "fe80::/64"
-    assert network_of("unknown") == "unknown"
 
 
 # -- TLS ----------------------------------------------------------------------------------------

@@ -6,7 +6,7 @@ import asyncio
 import json
 import time
 from collections.abc import AsyncIterator
-from contextlib import ExitStack, asynccontextmanager
+from contextlib import asynccontextmanager
 
 import aiohttp
 import pytest
@@ -14,7 +14,6 @@ from hypothesis import HealthCheck, given, settings
 from hypothesis import strategies as st
 
 from artico_sync import ArticoServer
-from artico_sync.server.limits.address_limits import REMEMBERED_ADDRESSES, AddressLimits
 from artico_sync.server.server import ServerLimits
 from tests.unit.server.deaf_peer import PING, PONG, deaf_peer, websocket_frame
 from tests.unit.server.raw_peer import WAIT, RawPeer, two_peers
@@ -429,32 +428,3 @@ def test_a_peer_that_stops_reading_for_long_is_dropped() -> None:
     )
     with ArticoServer(port=0, limits=limits) as server:
         asyncio.run(visit(server))
-
-
-def test_the_number_of_remembered_addresses_is_bounded() -> None:
-    addresses = AddressLimits(ServerLimits())
-    with addresses.connected("192.0.2.1") as first:
-        for number in range(2 * REMEMBERED_ADDRESSES):
-            assert addresses[f"address-{number}"].connections == 0
-        assert addresses["192.0.2.1"] is first
-        assert first.connections == 1
-        assert len(addresses) <= REMEMBERED_ADDRESSES + 1
-    assert addresses["192.0.2.1"] is first
-    assert len(addresses) <= REMEMBERED_ADDRESSES
-
-
-def test_an_address_is_remembered_however_many_are_connected() -> None:
-    addresses = AddressLimits(ServerLimits(connections_per_second=0.001, connections_burst=1))
-    with ExitStack() as stack:
-        for number in range(REMEMBERED_ADDRESSES):
-            stack.enter_context(addresses.connected(f"address-{number}"))
-        assert addresses["192.0.2.1"].new_connections.try_acquire()
-        assert not addresses["192.0.2.1"].new_connections.try_acquire()
-
-
-@pytest.mark.parametrize("value", [0, -1, float("nan")])
-def test_limits_are_positive(value: float) -> None:
-    with pytest.raises(ValueError, match="max_peers"):
-        ServerLimits(max_peers=value)  # type: ignore[arg-type]
-    with pytest.raises(TypeError, match="max_peers"):
-        ServerLimits(max_peers="many")  # type: ignore[arg-type]
