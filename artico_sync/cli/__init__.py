@@ -10,7 +10,7 @@ from collections.abc import Callable, Sequence
 from typing import TYPE_CHECKING
 
 from artico_sync._stop_signals import Terminated, raise_on_signals
-from artico_sync.cli.arguments import parse_arguments
+from artico_sync.cli.arguments import completion, parse_arguments
 from artico_sync.cli.output import ExitStatus, Output, status_of
 from artico_sync.errors import ArticoError
 
@@ -79,8 +79,6 @@ def _import_command(name: str) -> Callable[[argparse.Namespace, Output], int]:
 
         return demo
     if name == "completion":
-        from artico_sync.cli.completion import completion
-
         return completion
     if name == "doctor":
         from artico_sync.cli.doctor import doctor

@@ -1,4 +1,4 @@
-"""The arguments of the command line."""
+"""The arguments of the command line, and their completion in shells."""
 
 from __future__ import annotations
 
@@ -10,10 +10,10 @@ from collections.abc import Callable, Sequence
 from typing import Any
 
 from artico_sync.artico import PUBLIC_URL, URL_VARIABLE
-from artico_sync.cli.completion import SHELLS
-from artico_sync.cli.output import MEANINGS
+from artico_sync.cli.output import MEANINGS, ExitStatus, Output
 
 TOKEN_VARIABLE = "ARTICO_TOKEN"
+SHELLS = ("bash", "zsh", "fish")
 
 #: The options that take a path, each with "FILE" or "DIR".
 PathOptions = list[tuple[argparse.Action, str]]
@@ -51,6 +51,19 @@ def parse_arguments(argv: Sequence[str] | None) -> argparse.Namespace:
     options = parser.parse_args(argv)
     _check(parser, options)
     return options
+
+
+def completion(options: argparse.Namespace, output: Output) -> int:
+    """Print the script that makes a shell complete the command line; return the exit status."""
+    # Imported only here, because no other command needs it.
+    import shtab
+
+    parser: argparse.ArgumentParser = options.parser
+    paths: PathOptions = options.paths
+    for action, kind in paths:
+        setattr(action, "complete", shtab.DIRECTORY if kind == "DIR" else shtab.FILE)
+    output.result(shtab.complete(parser, options.shell).rstrip("\n"))
+    return ExitStatus.OK
 
 
 def _make_parser() -> argparse.ArgumentParser:
