@@ -72,6 +72,7 @@ def stream_of(player: MediaPlayer) -> MediaStream:
     return MediaStream([player.video, player.audio])
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("end", ["close", "exit"])
 def test_a_player_that_still_plays_ends_in_silence(film_path: Path, end: str) -> None:
     done = subprocess.run(

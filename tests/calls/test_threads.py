@@ -404,6 +404,7 @@ def test_hanging_up_while_the_client_closes_raises_nothing(monkeypatch: pytest.M
     assert call.closed
 
 
+@pytest.mark.slow
 def test_a_script_that_raises_exits_with_its_own_traceback() -> None:
     done = run_program(textwrap.dedent(FORGETFUL) + "raise KeyError('mine')")
     assert done.returncode == 1

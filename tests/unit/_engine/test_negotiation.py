@@ -289,6 +289,7 @@ def test_a_single_lost_offer_is_made_good() -> None:
     with_call(test, HASTY)
 
 
+@pytest.mark.slow
 def test_a_peer_that_is_away_is_waited_for() -> None:
     """The server reports it as absent; the attempts for a connected peer would be used up first."""
 

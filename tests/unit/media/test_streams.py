@@ -41,6 +41,7 @@ def test_importing_the_package_imports_no_heavy_dependency() -> None:
     assert done.stdout.strip() == "[]", done.stderr
 
 
+@pytest.mark.slow
 def test_a_script_that_leaves_tracks_running_exits_at_once_and_silently() -> None:
     done = run_script(
         "import itertools, numpy\n"

@@ -101,6 +101,7 @@ raise SystemExit(3)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("how", ["alone", "peers", "collected"])
 def test_a_script_that_forgets_to_stop_exits_at_once_and_silently(how: str) -> None:
     # Development mode reports resources that are not closed.

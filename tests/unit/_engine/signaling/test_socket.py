@@ -703,6 +703,7 @@ def test_an_unknown_host() -> None:
     run(scenario)
 
 
+@pytest.mark.slow
 def test_nothing_is_printed() -> None:
     program = """
 import asyncio, logging

@@ -612,6 +612,7 @@ def test_a_short_cut_is_survived() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_time_our_own_loop_stood_still_is_not_silence() -> None:
     async def main() -> None:
         async with over_path() as (one, other, _):
@@ -623,6 +624,7 @@ def test_time_our_own_loop_stood_still_is_not_silence() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_an_idle_path_stays_and_is_asked_seldom() -> None:
     async def main() -> None:
         async with over_path() as (one, other, path):

@@ -153,6 +153,7 @@ def test_a_jump_in_the_numbers_begins_anew() -> None:
     assert len(got) == 2
 
 
+@pytest.mark.slow
 def test_no_more_is_held_than_the_capacity() -> None:
     assembler = JitterBuffer(video=True)
     for number in range(CAPACITY_PACKETS * 3):

@@ -283,6 +283,7 @@ def test_a_shut_window_is_probed_for_ever() -> None:
     run(test)
 
 
+@pytest.mark.slow
 def test_a_link_that_comes_back_goes_on() -> None:
     async def test() -> None:
         network = Network()
@@ -373,6 +374,7 @@ def test_a_loop_that_is_late_each_time_sends_again_all_the_same() -> None:
     run(test)
 
 
+@pytest.mark.slow
 def test_a_path_that_comes_to_carry_less_carries_what_is_in_flight_as_well() -> None:
     async def test() -> None:
         network = Network(delay=0.002)
@@ -412,6 +414,7 @@ def test_small_messages_share_packets() -> None:
     run(test)
 
 
+@pytest.mark.slow
 def test_the_peer_that_stops_answering_is_given_up(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr("artico_sync._webrtc.sctp.retransmission_queue.ASSOCIATION_MAX_RETRANS", 2)
 

@@ -41,6 +41,7 @@ async def share_and_unshare(sender: End, receiver: End, kinds: tuple[str, ...]) 
     assert receiver.streams == {}
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("side", ["caller", "callee"])
 def test_one_side_shares_again_and_again(side: str) -> None:
     async def test(caller: End, callee: End) -> None:
@@ -75,6 +76,7 @@ def test_both_sides_share_again_and_again() -> None:
     with_call(test, dataclasses.replace(NARROW, maximum_media_lines=10))
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("lost", ["offer", "answer"])
 def test_what_is_lost_while_a_line_is_used_again_is_made_good(lost: str) -> None:
     async def test(caller: End, callee: End) -> None:
