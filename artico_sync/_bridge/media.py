@@ -7,8 +7,7 @@ from __future__ import annotations
 
 from typing import TYPE_CHECKING
 
-from artico_sync._webrtc.media.conversion import converted
-from artico_sync._webrtc.media.timeline import (
+from artico_sync._webrtc.media.raw_frames import (
     AUDIO_RATE,
     AUDIO_SAMPLES,
     AUDIO_SECONDS,
@@ -18,6 +17,7 @@ from artico_sync._webrtc.media.timeline import (
     audio_normalizer,
     bare_copy,
     black,
+    converted,
     copy_audio,
     copy_video,
     padded,

@@ -1,1 +1,1 @@
-"""Media on the loop thread: local tracks shared by calls, encoding, received tracks."""
+"""Media below RTP: sources and encoders of local tracks, received tracks, payload parsing."""

@@ -1,4 +1,4 @@
-"""What an RTP payload carries, as far as putting frames together needs it; loop thread."""
+"""Parsing of RTP payloads: the encoded data, and where keyframes begin."""
 
 from __future__ import annotations
 
@@ -17,15 +17,15 @@ _NAL_FU_A = 28
 
 @dataclass(slots=True)
 class Payload:
-    """One packet's share of an encoded frame."""
+    """The part of an encoded frame that one packet carries."""
 
     data: bytes
-    #: Whether a decoder may start with this packet.
-    begins_key: bool
+    #: Whether a decoder can start with this packet.
+    begins_keyframe: bool
 
 
 def parse_payload(codec: RTCRtpCodecParameters, payload: bytes) -> Payload:
-    """Strip the payload descriptor of a packet.
+    """Parse the payload of a packet and remove its payload descriptor (RFC 7741, RFC 6184).
 
     Raises:
         ValueError: The payload is malformed.
@@ -38,21 +38,21 @@ def parse_payload(codec: RTCRtpCodecParameters, payload: bytes) -> Payload:
             descriptor, data = VpxPayloadDescriptor.parse(payload)
             first = descriptor.partition_start == 1 and descriptor.partition_id == 0
             return Payload(data, first and bool(data) and not data[0] & 1)
-        return Payload(depayload(codec, payload), name == "H264" and _begins_h264_key(payload))
+        return Payload(depayload(codec, payload), name == "H264" and _begins_h264_keyframe(payload))
     except (IndexError, struct.error) as error:
         raise ValueError(f"malformed {name} payload: {error}") from error
 
 
-def is_key_frame(codec: RTCRtpCodecParameters, payloads: list[bytes]) -> bool:
-    """Whether an encoded video frame of ours can be decoded without the frames before it."""
+def is_keyframe(codec: RTCRtpCodecParameters, payloads: list[bytes]) -> bool:
+    """Tell from its payloads whether an encoded video frame is a keyframe."""
     if codec.name.upper() == "H264":
-        return any(_begins_h264_key(payload) for payload in payloads)
-    return parse_payload(codec, payloads[0]).begins_key
+        return any(_begins_h264_keyframe(payload) for payload in payloads)
+    return parse_payload(codec, payloads[0]).begins_keyframe
 
 
-def _begins_h264_key(payload: bytes) -> bool:
-    # A decoder that has not seen the parameter sets cannot use the picture alone, so the key frame
-    # begins with the sequence parameter set.
+def _begins_h264_keyframe(payload: bytes) -> bool:
+    # A decoder needs the parameter sets before the picture, so a keyframe begins with the sequence
+    # parameter set.
     kind = payload[0] & 0x1F
     if kind == _NAL_STAP_A:
         return len(payload) > 3 and payload[3] & 0x1F == _NAL_SPS

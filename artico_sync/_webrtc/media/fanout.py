@@ -1,4 +1,4 @@
-"""One local track, produced once for all the calls that share it; loop thread."""
+"""Local tracks, produced once for all the calls that share them."""
 
 from __future__ import annotations
 
@@ -15,7 +15,7 @@ from av import AudioFrame, Packet, VideoFrame
 from av.frame import Frame
 
 from artico_sync._webrtc._aiortc.players import make_stoppable
-from artico_sync._webrtc.media.timeline import (
+from artico_sync._webrtc.media.raw_frames import (
     AUDIO_RATE,
     AUDIO_SECONDS,
     audio_normalizer,
@@ -24,20 +24,20 @@ from artico_sync._webrtc.media.timeline import (
 )
 from artico_sync.errors import MediaError
 
-logger = logging.getLogger("artico_sync._webrtc.media")
+logger = logging.getLogger(__name__)
 
-# A frame due sooner than this is not worth a timer, in seconds.
-SOON = 0.001
-# Seconds a writer of audio may be late before silence stands in for it.
-AUDIO_GRACE = 0.08
-# A foreign track whose clock is off by more than this is taken to have jumped, in seconds.
-CLOCK_JUMP = 0.5
-# Seconds the thread of an aiortc player gets to end.
-PLAYER_GRACE = 3.0
+#: A frame due sooner than this is dispatched at once.
+DUE_TOLERANCE_SECONDS = 0.001
+#: Audio may be this late before silence is sent in its place.
+AUDIO_GRACE_SECONDS = 0.08
+#: If the timestamps of an aiortc track deviate more than this from the clock, they have jumped.
+CLOCK_JUMP_SECONDS = 0.5
+#: Time limit for the end of an aiortc player's thread.
+PLAYER_STOP_SECONDS = 3.0
 
 
-class Consumer(Protocol):
-    """Somebody who takes the frames of a local track; called on the loop thread."""
+class FrameConsumer(Protocol):
+    """A consumer of the frames of a local track."""
 
     def on_frame(self, frame: Frame | Packet[Any], due: float) -> None: ...
 
@@ -45,8 +45,7 @@ class Consumer(Protocol):
 
 
 class FrameSource(Protocol):
-    """What produces the frames of a local track on threads of its own; implemented by the
-    bridge."""
+    """A producer of a local track's frames, on threads of its own; the facade implements it."""
 
     @property
     def kind(self) -> str: ...
@@ -65,16 +64,21 @@ class FrameSource(Protocol):
         put: Callable[[Frame, float], None],
         end: Callable[[MediaError | None], None],
     ) -> None:
-        """Start producing: `put(frame, due)` and `end(error)` may be called from any thread."""
+        """Start producing; `put(frame, due)` and `end(error)` may be called from any thread."""
 
     def detach(self) -> None:
         """Stop producing until the next `attach`."""
 
 
 class TrackFanout(ABC):
-    """Frames of one local track for any number of consumers; produces only while it has one."""
+    """Distribution of one local track's frames to its consumers; without one nothing is produced.
 
-    #: Whether the frames are ours alone, so that an encoder may mark them.
+    Args:
+        kind: "audio" or "video".
+        track_id: The track's id.
+    """
+
+    #: Whether nothing else holds the frames, so that an encoder may modify them.
     owns_frames = True
 
     def __init__(self, kind: str, track_id: str) -> None:
@@ -83,22 +87,22 @@ class TrackFanout(ABC):
         self.loop = asyncio.get_running_loop()
         self.ended = False
         self.error: MediaError | None = None
-        #: Encoders working for several senders, by codec; they come and go with their senders.
-        self.encodings: dict[object, Any] = {}
-        self._consumers: list[Consumer] = []
+        #: The shared encoders in use, by codec.
+        self.encoders: dict[object, Any] = {}
+        self._consumers: list[FrameConsumer] = []
 
     @property
     def bitrate(self) -> int | None:
-        """Bits a second wanted for the encoded track, None where it does not matter."""
+        """The bits per second wanted for the encoded track, or None."""
         return None
 
     @property
     def codec(self) -> str | None:
-        """Name of the codec preferred, None where it does not matter."""
+        """The name of the preferred codec, or None."""
         return None
 
-    def add(self, consumer: Consumer) -> None:
-        """Give every frame from now on to `consumer`."""
+    def add_consumer(self, consumer: FrameConsumer) -> None:
+        """Dispatch every frame from now on to `consumer` as well; start producing for the first."""
         if self.ended:
             consumer.on_end(self.error)
             return
@@ -106,19 +110,20 @@ class TrackFanout(ABC):
         if len(self._consumers) == 1:
             self._start()
 
-    def discard(self, consumer: Consumer) -> None:
-        """Give nothing more to `consumer`; harmless twice."""
+    def remove_consumer(self, consumer: FrameConsumer) -> None:
+        """Dispatch no more frames to `consumer`; without effect if it is not one."""
         if consumer in self._consumers:
             self._consumers.remove(consumer)
             if not self._consumers and not self.ended:
                 self._stop()
 
-    def dispatch(self, frame: Frame | Packet[Any], due: float) -> None:
+    def dispatch_frame(self, frame: Frame | Packet[Any], due: float) -> None:
+        """Pass a frame to all consumers."""
         for consumer in tuple(self._consumers):
             consumer.on_frame(frame, due)
 
     def finish(self, error: MediaError | None = None) -> None:
-        """No frame can come any more."""
+        """End the track for all consumers, after `error` if it failed."""
         if self.ended:
             return
         self.ended = True
@@ -133,21 +138,21 @@ class TrackFanout(ABC):
 
     @abstractmethod
     def _start(self) -> None:
-        """Begin to produce: the first consumer has come."""
+        """Start producing, for the first consumer."""
 
     @abstractmethod
     def _stop(self) -> None:
-        """Produce nothing until the next consumer comes."""
+        """Stop producing until the next consumer is added."""
 
 
 class SourceFanout(TrackFanout):
-    """The hub of a track of ours: passes each frame on when it is due."""
+    """The fanout of a track of the public API: dispatches each frame when it is due."""
 
     def __init__(self, source: FrameSource) -> None:
         super().__init__(source.kind, source.id)
         self._source = source
-        self._run = 0
-        self._early: deque[tuple[Frame, float]] = deque()
+        self._generation = 0
+        self._pending: deque[tuple[Frame, float]] = deque()
         self._timer: asyncio.TimerHandle | None = None
         self._last_due: float | None = None
 
@@ -160,85 +165,90 @@ class SourceFanout(TrackFanout):
         return self._source.codec
 
     def _start(self) -> None:
-        self._run += 1
-        run = self._run
+        self._generation += 1
+        generation = self._generation
         self._last_due = None
 
         def post(function: Callable[..., None], *args: object) -> None:
             try:
-                self.loop.call_soon_threadsafe(function, run, *args)
+                self.loop.call_soon_threadsafe(function, generation, *args)
             except RuntimeError:
                 logger.debug("the loop has stopped, dropping a frame")
 
         self._source.attach(
-            lambda frame, due: post(self._arrived, frame, due),
-            lambda error: post(self._ended, error),
+            lambda frame, due: post(self._on_source_frame, frame, due),
+            lambda error: post(self._on_source_end, error),
         )
 
     def _stop(self) -> None:
-        self._run += 1
-        self._early.clear()
+        self._generation += 1
+        self._pending.clear()
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
         self._source.detach()
 
-    def _ended(self, run: int, error: MediaError | None) -> None:
-        if run == self._run:
-            if error is None and self._early:
-                # What was produced ahead of time is still played.
+    def _on_source_end(self, generation: int, error: MediaError | None) -> None:
+        if generation == self._generation:
+            if error is None and self._pending:
+                # Frames produced ahead of time are still dispatched.
                 self.loop.call_later(
-                    max(0.0, self._early[-1][1] - monotonic()) + SOON, self._ended, run, error
+                    max(0.0, self._pending[-1][1] - monotonic()) + DUE_TOLERANCE_SECONDS,
+                    self._on_source_end,
+                    generation,
+                    error,
                 )
             else:
                 self.finish(error)
 
-    def _arrived(self, run: int, frame: Frame, due: float) -> None:
-        if run != self._run:
+    def _on_source_frame(self, generation: int, frame: Frame, due: float) -> None:
+        if generation != self._generation:
             return
-        self._early.append((frame, due))
-        self._pass_on(run)
+        self._pending.append((frame, due))
+        self._dispatch_due(generation)
 
-    def _pass_on(self, run: int) -> None:
-        """Dispatch what is due, then wait for the next frame or for silence to stand in for it."""
-        if run != self._run:
+    def _dispatch_due(self, generation: int) -> None:
+        """Dispatch the frames that are due, then set a timer for the next one or for silence."""
+        if generation != self._generation:
             return
         if self._timer is not None:
             self._timer.cancel()
             self._timer = None
-        while self._early and self._early[0][1] <= monotonic() + SOON:
-            frame, due = self._early.popleft()
+        while self._pending and self._pending[0][1] <= monotonic() + DUE_TOLERANCE_SECONDS:
+            frame, due = self._pending.popleft()
             if self.kind == "audio" and self._last_due is not None:
                 expected = self._last_due + AUDIO_SECONDS
-                if expected + AUDIO_SECONDS <= due <= expected + 2 * AUDIO_GRACE:
-                    # Silence lags by the grace a writer has; it fills up to the new sound.
-                    self._early.appendleft((frame, due))
+                if expected + AUDIO_SECONDS <= due <= expected + 2 * AUDIO_GRACE_SECONDS:
+                    # Silence comes only after the grace time, so fill up to this frame.
+                    self._pending.appendleft((frame, due))
                     frame, due = silence(), expected
-                # Silence may have taken the first moments of this frame.
+                # Silence may have covered the beginning of this frame.
                 due = max(due, expected)
             self._last_due = due
-            self.dispatch(frame, due)
-            if run != self._run:
+            self.dispatch_frame(frame, due)
+            if generation != self._generation:
                 return
-        if self._early:
-            self._wake_at(self._early[0][1], run)
+        if self._pending:
+            self._wake_at(self._pending[0][1], generation)
         elif self.kind == "audio" and self._last_due is not None:
             silent_from = self._last_due + AUDIO_SECONDS
-            if silent_from + AUDIO_GRACE <= monotonic():
-                self._early.append((silence(), silent_from))
-                self.loop.call_soon(self._pass_on, run)
+            if silent_from + AUDIO_GRACE_SECONDS <= monotonic():
+                self._pending.append((silence(), silent_from))
+                self.loop.call_soon(self._dispatch_due, generation)
             else:
-                self._wake_at(silent_from + AUDIO_GRACE + SOON, run)
+                self._wake_at(silent_from + AUDIO_GRACE_SECONDS + DUE_TOLERANCE_SECONDS, generation)
 
-    def _wake_at(self, moment: float, run: int) -> None:
-        self._timer = self.loop.call_later(max(0.0, moment - monotonic()), self._pass_on, run)
+    def _wake_at(self, moment: float, generation: int) -> None:
+        self._timer = self.loop.call_later(
+            max(0.0, moment - monotonic()), self._dispatch_due, generation
+        )
 
 
 class AiortcTrackFanout(TrackFanout):
-    """The hub of any other aiortc track: reads it, and brings its clock to ours.
+    """The fanout of any other aiortc track: reads it and maps its timestamps to due times.
 
-    aiortc's `MediaPlayer` plays on, whether anybody reads its tracks or not: it is read to its end,
-    or to that of the loop, which ends it.
+    A track of aiortc's `MediaPlayer` plays on without consumers. It is read until it ends, or until
+    the loop stops, which also stops the player.
     """
 
     owns_frames = False
@@ -263,14 +273,14 @@ class AiortcTrackFanout(TrackFanout):
 
     def finish(self, error: MediaError | None = None) -> None:
         super().finish(error)
-        # A track that was stopped while somebody waits in its `recv` never gives anything more.
+        # If the track was stopped during its `recv`, that call never returns: cancel the pump.
         self._stop()
 
     def _on_ended(self) -> None:
         try:
             self.loop.call_soon_threadsafe(self.finish)
         except RuntimeError:
-            logger.debug("the loop has stopped before a track")
+            logger.debug("the loop has stopped before a track ended")
 
     def _start(self) -> None:
         self._offset = self._audio_due = None
@@ -289,7 +299,7 @@ class AiortcTrackFanout(TrackFanout):
             while True:
                 frame = await self._track.recv()
                 if self._consumers:
-                    self._take(frame)
+                    self._on_frame(frame)
                 if self._task is not asyncio.current_task():
                     return
         except MediaStreamError:
@@ -301,46 +311,46 @@ class AiortcTrackFanout(TrackFanout):
             raise
         except Exception as error:
             if self._is_played and self._track.readyState == "ended":
-                self.finish()  # it was stopped under our hands
+                self.finish()  # it was stopped during `recv`
                 return
-            # Code of the user's: its fault ends this track and nothing else.
+            # `recv` may be user code: its failure ends this track and nothing else.
             fault = MediaError(f"A local {self.kind} track failed: {error!r}")
             fault.__cause__ = error
             self.finish(fault)
 
     async def _end_player(self) -> None:
-        """End the track before the loop goes, to which the player's thread hands its frames."""
+        """Stop the player while the loop, to which its thread posts frames, is still running."""
         try:
-            async with asyncio.timeout(PLAYER_GRACE):
-                # It waits for that thread, which may hang in a read.
+            async with asyncio.timeout(PLAYER_STOP_SECONDS):
+                # This joins the player's thread, which may be blocked in a read.
                 await self.loop.run_in_executor(None, self._track.stop)
         except TimeoutError:
-            logger.warning("the player of a local %s track does not stop", self.kind)
+            logger.warning("the player of a local %s track did not stop in time", self.kind)
 
-    def _take(self, frame: Frame | Packet[Any]) -> None:
+    def _on_frame(self, frame: Frame | Packet[Any]) -> None:
         if isinstance(frame, AudioFrame):
-            self._take_audio(frame)
+            self._on_audio(frame)
         elif isinstance(frame, (VideoFrame, Packet)):
-            self.dispatch(frame, self._due(frame))
+            self.dispatch_frame(frame, self._due(frame))
         else:
-            raise TypeError(f"a track gave a {type(frame).__name__} instead of a frame")
+            raise TypeError(f"a track returned a {type(frame).__name__} instead of a frame")
 
     def _due(self, frame: Frame | Packet[Any]) -> float:
         now = monotonic()
         if frame.pts is None or frame.time_base is None:
             return now
         time = float(frame.pts * frame.time_base)
-        if self._offset is None or abs(time + self._offset - now) > CLOCK_JUMP:
+        if self._offset is None or abs(time + self._offset - now) > CLOCK_JUMP_SECONDS:
             self._offset = now - time
         return time + self._offset
 
-    def _take_audio(self, frame: AudioFrame) -> None:
+    def _on_audio(self, frame: AudioFrame) -> None:
         assert self._normalizer is not None
         due = self._due(frame)
         if self._audio_due is None or abs(due - self._audio_due) > 4 * AUDIO_SECONDS:
             self._audio_due = due
-        # The resampler checks that time goes on evenly, which the samples do whatever the track
-        # says.
+        # The resampler requires continuous timestamps, so it gets none: the number of samples
+        # determines the time.
         for piece in self._normalizer.resample(bare_copy(frame)):
-            self.dispatch(piece, self._audio_due)
+            self.dispatch_frame(piece, self._audio_due)
             self._audio_due += piece.samples / AUDIO_RATE

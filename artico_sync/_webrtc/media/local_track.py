@@ -1,5 +1,4 @@
-"""What a call sends for a local track: a stand-in that shares the track with other calls; loop
-thread."""
+"""Local tracks as calls send them: each call has its own track object for a shared source."""
 
 from __future__ import annotations
 
@@ -20,64 +19,75 @@ from artico_sync._webrtc.media.fanout import (
 )
 from artico_sync.errors import MediaError
 
-# Frames kept for an asyncio reader of a shared track; the oldest are dropped.
+#: Maximum number of frames queued for an asyncio reader; the oldest are dropped.
 READER_FRAMES = 30
-# Where a track keeps its hub, so that all calls find the same one.
-HUB_ATTRIBUTE = "_artico_sync_hub"
+#: Attribute of a track that holds its fanout, so that all calls find the same one.
+FANOUT_ATTRIBUTE = "_artico_sync_fanout"
 
 
 @runtime_checkable
 class LocalTrack(Protocol):
-    """A facade track that can be sent."""
+    """A track of the public API that can be sent."""
 
     def _frame_source(self) -> FrameSource | MediaStreamTrack:
-        """What produces its frames."""
+        """Return the producer of its frames."""
 
 
 class SharedTrack(MediaStreamTrack):
-    """A local track as one call sends it: same id, same frames, an end of its own.
+    """A local track as one call sends it, with the id and frames of the source.
 
-    Stopping it ends the sharing with this call only.
+    Stopping it stops sending on this call only.
+
+    Args:
+        fanout: The fanout of the source.
+        on_error: Called when the track ends because its producer failed.
     """
 
     def __init__(
-        self, hub: TrackFanout, on_error: Callable[[MediaError], None] | None = None
+        self, fanout: TrackFanout, on_error: Callable[[MediaError], None] | None = None
     ) -> None:
         super().__init__()
-        self.kind = hub.kind
-        self._id = hub.id
-        self.hub = hub
+        self.kind = fanout.kind
+        self.fanout = fanout
         self._on_error = on_error
         self._frames: deque[Frame | Packet[Any]] = deque(maxlen=READER_FRAMES)
         self._changed = asyncio.Event()
         self._reading = False
 
+    @property
+    def id(self) -> str:
+        """The id of the source."""
+        return self.fanout.id
+
     def source_ended(self, error: MediaError | None) -> None:
-        """The track itself has ended; whoever consumes for this call tells."""
+        """End this track because its source has ended; called by the consumer of this call."""
         if self.readyState == "live":
             self.stop()
             if error is not None and self._on_error is not None:
                 self._on_error(error)
 
     def stop(self) -> None:
+        """End this track; the source goes on for other calls."""
         super().stop()
-        self.hub.discard(self)
+        self.fanout.remove_consumer(self)
         self._changed.set()
 
-    # a consumer of its own hub while somebody reads it through `recv`
+    # Consumer of its own fanout, after the first `recv`
 
     def on_frame(self, frame: Frame | Packet[Any], due: float) -> None:
+        """Queue a frame for `recv`."""
         self._frames.append(frame)
         self._changed.set()
 
     def on_end(self, error: MediaError | None) -> None:
+        """End this track because its source has ended."""
         self.source_ended(error)
 
     async def recv(self) -> Frame | Packet[Any]:
-        """The next frame, for readers other than our senders."""
+        """Return the next frame; `RtpSender` does not use it."""
         if not self._reading:
             self._reading = True
-            self.hub.add(self)
+            self.fanout.add_consumer(self)
         while not self._frames:
             if self.readyState != "live":
                 raise MediaStreamError
@@ -86,30 +96,30 @@ class SharedTrack(MediaStreamTrack):
         return self._frames.popleft()
 
 
-def hub_of(track: FrameSource | MediaStreamTrack) -> TrackFanout:
-    """The hub of a track, made when first asked for."""
+def fanout_of(track: FrameSource | MediaStreamTrack) -> TrackFanout:
+    """Return the fanout of a track; create it on first use."""
     if isinstance(track, SharedTrack):
-        return track.hub
-    hub = getattr(track, HUB_ATTRIBUTE, None)
-    if not isinstance(hub, TrackFanout) or hub.loop is not asyncio.get_running_loop():
-        hub = (
+        return track.fanout
+    fanout = getattr(track, FANOUT_ATTRIBUTE, None)
+    if not isinstance(fanout, TrackFanout) or fanout.loop is not asyncio.get_running_loop():
+        fanout = (
             AiortcTrackFanout(track) if isinstance(track, MediaStreamTrack) else SourceFanout(track)
         )
-        setattr(track, HUB_ATTRIBUTE, hub)
-    return hub
+        setattr(track, FANOUT_ATTRIBUTE, fanout)
+    return fanout
 
 
 def source_for(
     track: LocalTrack | MediaStreamTrack,
     on_error: Callable[[MediaError], None] | None = None,
 ) -> SharedTrack:
-    """What to hand to `Negotiation.add_track` for a local track.
+    """Return a new `SharedTrack` for a local track, to be sent on one call.
 
-    Each call gets a stand-in of its own; the track behind is produced once for all of them.
+    The frames are produced once for all calls that share the track.
 
     Args:
-        track: A facade track, or any aiortc track.
-        on_error: Called on the loop when the track ends because its producer failed.
+        track: A track of the public API, or any aiortc track.
+        on_error: Called when the track ends because its producer failed.
     """
-    behind = track if isinstance(track, MediaStreamTrack) else track._frame_source()
-    return SharedTrack(hub_of(behind), on_error)
+    source = track if isinstance(track, MediaStreamTrack) else track._frame_source()
+    return SharedTrack(fanout_of(source), on_error)

@@ -1,4 +1,4 @@
-"""A received track that costs decoding only while somebody reads it; loop thread."""
+"""Received tracks, which are decoded only while they have readers."""
 
 from __future__ import annotations
 
@@ -11,15 +11,15 @@ from typing import Protocol
 from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from av.frame import Frame
 
-# Decoded frames kept for an asyncio reader; the oldest are dropped.
+#: Maximum number of decoded frames queued for an asyncio reader; the oldest are dropped.
 VIDEO_FRAMES = 4
 AUDIO_FRAMES = 50
-# Seconds after which a reader that does not come back is taken to have stopped reading.
+#: A reader that has not called `recv` for this time no longer counts as one.
 IDLE_SECONDS = 5.0
 
 
 class FrameSink(Protocol):
-    """Somebody who reads a received track; called on the loop thread."""
+    """A reader of a received track."""
 
     def on_frame(self, frame: Frame, arrival: float) -> None: ...
 
@@ -27,24 +27,32 @@ class FrameSink(Protocol):
 
 
 class ReceivedTrack(MediaStreamTrack):
-    """The remote end of a track.
+    """A track received from the peer.
 
     Args:
-        demand: Told True when the first reader comes and False when the last one has gone.
+        kind: "audio" or "video".
+        track_id: The track's id.
+        demand: Called with True when the track gets its first reader, and with False when it has
+            lost its last one.
     """
 
     def __init__(self, kind: str, track_id: str, demand: Callable[[bool], None]) -> None:
         super().__init__()
         self.kind = kind
-        self._id = track_id
+        self._track_id = track_id
         self._demand = demand
         self._sinks: list[FrameSink] = []
         self._reader: _Reader | None = None
-        #: Frames decoded for readers so far.
+        #: Number of frames decoded so far.
         self.frames_decoded = 0
 
+    @property
+    def id(self) -> str:
+        """The id of the track."""
+        return self._track_id
+
     def subscribe(self, sink: FrameSink) -> None:
-        """Give decoded frames to `sink`, until `unsubscribe` or the end of the track."""
+        """Deliver decoded frames to `sink` until `unsubscribe` or the end of the track."""
         if self.readyState != "live":
             sink.on_end()
             return
@@ -55,27 +63,27 @@ class ReceivedTrack(MediaStreamTrack):
             self._demand(True)
 
     def unsubscribe(self, sink: FrameSink) -> None:
-        """Give nothing more to `sink`; harmless twice."""
+        """Stop delivering frames to `sink`; without effect if it is not subscribed."""
         if sink not in self._sinks:
             return
         self._sinks.remove(sink)
         if not self._sinks:
             self._demand(False)
 
-    def deliver(self, frame: Frame, arrival: float) -> None:
-        """Hand a decoded frame to the readers; the receiver calls it."""
+    def deliver_frame(self, frame: Frame, arrival: float) -> None:
+        """Deliver a decoded frame to the readers; called by the receiver."""
         self.frames_decoded += 1
         for sink in tuple(self._sinks):
             sink.on_frame(frame, arrival)
 
     async def recv(self) -> Frame:
-        """The next frame, for asyncio readers; the oldest of those unread are dropped."""
+        """Return the next frame, for asyncio readers; of unread frames the oldest are dropped."""
         if self._reader is None:
             self._reader = _Reader(self)
         return await self._reader.recv()
 
     def stop(self) -> None:
-        """End the track for its readers."""
+        """End the track and notify its readers."""
         if self.readyState != "live":
             return
         super().stop()
@@ -87,19 +95,19 @@ class ReceivedTrack(MediaStreamTrack):
 
 
 class _Reader:
-    """The frames between the track and its asyncio reader."""
+    """The queue of frames between a track and its asyncio reader."""
 
     def __init__(self, track: ReceivedTrack) -> None:
         self._track = track
         limit = VIDEO_FRAMES if track.kind == "video" else AUDIO_FRAMES
         self._frames: deque[Frame] = deque(maxlen=limit)
         self._changed = asyncio.Event()
-        self._ended = False
+        self._is_ended = False
         self._waiting = 0
-        self._read = monotonic()
+        self._last_read_at = monotonic()
 
     def on_frame(self, frame: Frame, arrival: float) -> None:
-        if not self._waiting and monotonic() - self._read > IDLE_SECONDS:
+        if not self._waiting and monotonic() - self._last_read_at > IDLE_SECONDS:
             self._frames.clear()
             self._track.unsubscribe(self)
             return
@@ -107,7 +115,7 @@ class _Reader:
         self._changed.set()
 
     def on_end(self) -> None:
-        self._ended = True
+        self._is_ended = True
         self._changed.set()
 
     async def recv(self) -> Frame:
@@ -115,11 +123,11 @@ class _Reader:
         self._waiting += 1
         try:
             while not self._frames:
-                if self._ended:
+                if self._is_ended:
                     raise MediaStreamError
                 self._changed.clear()
                 await self._changed.wait()
         finally:
             self._waiting -= 1
-            self._read = monotonic()
+            self._last_read_at = monotonic()
         return self._frames.popleft()

@@ -116,7 +116,7 @@ class JitterBuffer:
             self._missing.pop(number, None)
         self._packets[number] = packet
         if self.waiting_for_keyframe:
-            if packet.payload.begins_key:
+            if packet.payload.begins_keyframe:
                 self._start_at(number)
         elif self._next is None:
             self._next = number
@@ -212,7 +212,9 @@ class JitterBuffer:
                 self._next = min(self._packets)
                 self._missing = {n: m for n, m in self._missing.items() if n > self._next}
             return
-        keys = [number for number, packet in self._packets.items() if packet.payload.begins_key]
+        keys = [
+            number for number, packet in self._packets.items() if packet.payload.begins_keyframe
+        ]
         if keys:
             self._start_at(min(keys))
         else:

@@ -111,7 +111,7 @@ class RtpReceiver:
         if track is None or self._decoder is not None:
             return
         self._jitter_buffer.restart()
-        self._decoder = DecoderWorker(track.deliver, self._decoder_failed)
+        self._decoder = DecoderWorker(track.deliver_frame, self._decoder_failed)
         self._keyframe_requested_at = 0.0
         if self._last_packet_at:
             # The key frame at the beginning of the stream has been missed.

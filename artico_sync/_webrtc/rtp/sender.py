@@ -36,8 +36,8 @@ from aiortc.rtp import (
 )
 from aiortc.utils import random32, uint16_add
 
-from artico_sync._webrtc.media.local_track import SharedTrack, hub_of
-from artico_sync._webrtc.media.shared_encoder import EncodedMedia, SharedEncoder, encoding_for
+from artico_sync._webrtc.media.local_track import SharedTrack, fanout_of
+from artico_sync._webrtc.media.shared_encoder import EncodedMedia, SharedEncoder, shared_encoder_for
 from artico_sync._webrtc.rtp.reports import ReportTask, RtpTransport, SenderReports
 from artico_sync.errors import MediaError
 
@@ -168,21 +168,21 @@ class RtpSender:
         self._leave_encoder()
         if track is None:
             return
-        fanout = hub_of(track)
+        fanout = fanout_of(track)
         self._choose_codec(fanout.codec)
         if self._codec is None:
             return
         self._encoded_track = track
         self._keyframe_needed = fanout.kind == "video"
-        self._encoder = encoding_for(fanout, self._codec)
-        self._encoder.add(self)
+        self._encoder = shared_encoder_for(fanout, self._codec)
+        self._encoder.add_sender(self)
 
     def _leave_encoder(self) -> None:
         encoder, self._encoder = self._encoder, None
         self._encoded_track = None
         self._queue.clear()
         if encoder is not None:
-            encoder.discard(self)
+            encoder.remove_sender(self)
 
     def _choose_codec(self, wanted: str | None) -> None:
         usable = [codec for codec in self._codecs if not is_rtx(codec)]
@@ -195,7 +195,7 @@ class RtpSender:
 
     def on_encoded(self, media: EncodedMedia) -> None:
         """Queue a frame that the encoder has made."""
-        if self._keyframe_needed and not media.key:
+        if self._keyframe_needed and not media.is_keyframe:
             return
         if len(self._queue) >= BACKLOG_FRAMES:
             self._queue.clear()
@@ -217,7 +217,7 @@ class RtpSender:
 
     def _request_keyframe(self) -> None:
         if self._encoder is not None:
-            self._encoder.request_key_frame()
+            self._encoder.request_keyframe()
 
     # Feedback
 

@@ -26,8 +26,6 @@ PACKAGE = Path(artico_sync.__file__).parent
 LIBRARIES = ("aiortc", "aioice", "OpenSSL", "janus", "socketio", "engineio", "pylibsrtp")
 #: The places for private names, the second for the libraries of signaling.
 HOMES = ("_webrtc/_aiortc/", "_protocol/_socketio.py")
-#: Places that still have to move theirs.
-UNFINISHED = ("_webrtc/media/",)
 #: May only fall.
 NAMES_MAXIMUM = 59
 
@@ -163,7 +161,7 @@ def test_private_names_of_others_stand_in_one_place() -> None:
     elsewhere = [
         use
         for path, tree in modules()
-        if not path.startswith((*HOMES, *UNFINISHED))
+        if not path.startswith(HOMES)
         for use in foreign_uses(path, tree)
     ]
     assert not elsewhere, "\n".join(elsewhere)
@@ -185,7 +183,7 @@ def test_no_attribute_of_ours_hides_one_of_a_foreign_base() -> None:
     hidden = []
     for module in all_modules():
         path = Path(module.__file__ or "").resolve().relative_to(PACKAGE.resolve()).as_posix()
-        if path.startswith((*HOMES, *UNFINISHED)):
+        if path.startswith(HOMES):
             continue
         for kind in vars(module).values():
             if not inspect.isclass(kind) or kind.__module__ != module.__name__:

@@ -9,7 +9,7 @@ from aiortc.rtcrtpparameters import RTCRtpCodecParameters
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artico_sync._webrtc.media.depacketizer import Payload, is_key_frame, parse_payload
+from artico_sync._webrtc.media.depacketizer import Payload, is_keyframe, parse_payload
 from artico_sync._webrtc.rtp.jitter_buffer import (
     AUDIO_MAX_WAIT_SECONDS,
     CAPACITY_PACKETS,
@@ -216,14 +216,14 @@ def test_a_malformed_payload_is_a_value_error(codec: RTCRtpCodecParameters, payl
 
 
 def test_key_frames_are_told_from_others() -> None:
-    assert parse_payload(VP8, b"\x10\x00rest").begins_key
-    assert not parse_payload(VP8, b"\x10\x01rest").begins_key
-    assert not parse_payload(VP8, b"\x00\x00rest").begins_key
-    assert parse_payload(H264, b"\x67\x42\x00").begins_key
-    assert parse_payload(H264, b"\x78\x00\x02\x67\x42\x00\x02\x68\x01").begins_key
-    assert not parse_payload(H264, b"\x41\x9a\x00").begins_key
-    assert is_key_frame(H264, [b"\x78\x00\x02\x67\x42", b"\x65\x01"])
-    assert not is_key_frame(VP8, [b"\x10\x01rest"])
+    assert parse_payload(VP8, b"\x10\x00rest").begins_keyframe
+    assert not parse_payload(VP8, b"\x10\x01rest").begins_keyframe
+    assert not parse_payload(VP8, b"\x00\x00rest").begins_keyframe
+    assert parse_payload(H264, b"\x67\x42\x00").begins_keyframe
+    assert parse_payload(H264, b"\x78\x00\x02\x67\x42\x00\x02\x68\x01").begins_keyframe
+    assert not parse_payload(H264, b"\x41\x9a\x00").begins_keyframe
+    assert is_keyframe(H264, [b"\x78\x00\x02\x67\x42", b"\x65\x01"])
+    assert not is_keyframe(VP8, [b"\x10\x01rest"])
 
 
 def test_timestamps_go_on_across_the_wrap() -> None:

@@ -17,7 +17,7 @@ from aiortc import clock
 from aiortc.rtp import RtpPacket
 
 from artico_sync._bridge import streams as frames
-from artico_sync._webrtc.media.local_track import hub_of
+from artico_sync._webrtc.media.local_track import fanout_of
 from artico_sync._webrtc.media.shared_encoder import SharedEncoder
 from artico_sync._webrtc.rtp import reports
 from artico_sync._webrtc.rtp.router import TolerantExtensionsMap
@@ -122,19 +122,19 @@ def test_a_track_shared_with_several_calls_is_encoded_once() -> None:
         remotes = [pair.share(track)[0] for pair in pairs]
         for remote in remotes:
             assert shows(remote.read(timeout=10), RED)
-        hub = one.run_on_loop(lambda: hub_of(track._frame_source()))
-        (encoding,) = hub.encodings.values()
-        assert isinstance(encoding, SharedEncoder)
+        fanout = one.run_on_loop(lambda: fanout_of(track._frame_source()))
+        (shared,) = fanout.encoders.values()
+        assert isinstance(shared, SharedEncoder)
 
         def counts() -> tuple[int, list[int]]:
-            return encoding.frames_encoded, [pair.senders()[0].frames_sent for pair in pairs]
+            return shared.frames_encoded, [pair.senders()[0].frames_sent for pair in pairs]
 
         encoded, sent = one.run_on_loop(counts)
-        wait_until(lambda: encoding.frames_encoded >= encoded + 20, "encoded frames")
+        wait_until(lambda: shared.frames_encoded >= encoded + 20, "encoded frames")
         encoded_later, sent_later = one.run_on_loop(counts)
         for count, count_later in zip(sent, sent_later, strict=True):
             assert abs(count_later - count - (encoded_later - encoded)) <= 3
-    assert hub.encodings == {}
+    assert fanout.encoders == {}
 
 
 def test_the_source_rests_while_no_call_takes_it() -> None:
@@ -184,13 +184,13 @@ def test_what_the_receiver_can_take_limits_the_bitrate() -> None:
         (remote,) = pair.share(endless(RED, bitrate=2_000_000))
         remote.recv(timeout=10)
         sender = pair.senders()[0]
-        encoding = sender._encoder
-        assert encoding is not None
-        encoder: Any = encoding._encoder
+        shared = sender._encoder
+        assert shared is not None
+        encoder: Any = shared._encoder
 
         def limited() -> bool:
             # The receiver itself says now and then what it can take.
-            pair.run_on_loop(lambda: encoding.set_limit(sender, 300_000))
+            pair.run_on_loop(lambda: shared.set_limit(sender, 300_000))
             return bool(encoder._encoder.target_bitrate == 300_000)
 
         wait_until(limited, "the lower bitrate")

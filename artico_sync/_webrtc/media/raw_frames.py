@@ -1,18 +1,17 @@
-"""The clock of media on its way out: frames are due at a moment of `time.monotonic`; no thread of
-its own.
+"""Raw audio and video frames: their formats, and functions that make, copy and convert them.
 
-All local tracks share this clock, so tracks produced together stay in lip sync whichever calls they
-are shared with, and RTP timestamps never jump back when a track is replaced.
+A frame to be sent has a due time on the clock `time.monotonic`. All local tracks share this clock,
+so tracks produced together stay in lip sync whichever calls they are shared with, and RTP
+timestamps never jump back when a track is replaced. The functions run on any thread.
 """
 
 from __future__ import annotations
 
 from fractions import Fraction
-from typing import TypeVar
 
 import av
 from av import AudioFrame, VideoFrame
-from av.frame import Frame
+from av.video.reformatter import VideoReformatter
 
 AUDIO_RATE = 48000
 AUDIO_SAMPLES = 960
@@ -21,18 +20,16 @@ AUDIO_TIME_BASE = Fraction(1, AUDIO_RATE)
 VIDEO_RATE = 90000
 VIDEO_TIME_BASE = Fraction(1, VIDEO_RATE)
 
-F = TypeVar("F", bound=Frame)
-
 
 def audio_normalizer() -> av.AudioResampler:
-    """Turns any audio into frames of 20 ms of 48 kHz stereo, what the encoders take."""
+    """Return a resampler from any audio to 20 ms frames of 48 kHz stereo, as encoders need it."""
     return av.AudioResampler(
         format="s16", layout="stereo", rate=AUDIO_RATE, frame_size=AUDIO_SAMPLES
     )
 
 
 def silence() -> AudioFrame:
-    """20 ms of silence."""
+    """Return a frame of 20 ms of silence."""
     frame = AudioFrame(format="s16", layout="stereo", samples=AUDIO_SAMPLES)
     for plane in frame.planes:
         plane.update(bytes(plane.buffer_size))
@@ -42,7 +39,7 @@ def silence() -> AudioFrame:
 
 
 def black(width: int, height: int) -> VideoFrame:
-    """A black picture."""
+    """Return a black picture."""
     frame = VideoFrame(width, height, "yuv420p")
     for plane, value in zip(frame.planes, (16, 128, 128), strict=True):
         plane.update(bytes([value]) * plane.buffer_size)
@@ -50,7 +47,7 @@ def black(width: int, height: int) -> VideoFrame:
 
 
 def copy_video(frame: VideoFrame) -> VideoFrame:
-    """A picture of its own with the same content."""
+    """Return a copy of a picture with memory of its own."""
     copy = VideoFrame(frame.width, frame.height, frame.format.name)
     for source, target in zip(frame.planes, copy.planes, strict=True):
         data = memoryview(source).cast("B")
@@ -70,7 +67,7 @@ def copy_video(frame: VideoFrame) -> VideoFrame:
 
 
 def copy_audio(frame: AudioFrame) -> AudioFrame:
-    """Samples of their own with the same content."""
+    """Return a copy of an audio frame with memory of its own."""
     copy = AudioFrame(
         format=frame.format.name, layout=frame.layout.name, samples=frame.samples, align=1
     )
@@ -83,15 +80,26 @@ def copy_audio(frame: AudioFrame) -> AudioFrame:
 
 
 def bare_copy(frame: AudioFrame) -> AudioFrame:
-    """The same samples without a timestamp: how much was written says when it is played."""
+    """Return a copy without a timestamp, for audio timed by its number of samples."""
     copy = copy_audio(frame)
     copy.pts = None
     return copy
 
 
 def padded(frame: AudioFrame) -> AudioFrame:
-    """A last piece made 20 ms long with silence."""
+    """Return a shorter last frame, filled up to 20 ms with silence."""
     piece = silence()
     data = bytes(frame.planes[0])[: frame.samples * 4]
     piece.planes[0].update(data.ljust(piece.planes[0].buffer_size, b"\0"))
     return piece
+
+
+def converted(
+    frame: VideoFrame, format: str, width: int | None = None, height: int | None = None
+) -> VideoFrame:
+    """Return a picture in another format and size, or the same one if nothing differs.
+
+    `frame.reformat` and `frame.to_ndarray(format=...)` cache one converter in the frame, and two
+    threads that use it at the same time deadlock (PyAV up to 18).
+    """
+    return VideoReformatter().reformat(frame, width, height, format)
