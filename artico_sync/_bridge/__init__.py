@@ -14,6 +14,6 @@ only locks of modules further down, or others of the same module as that module 
 - `_bridge.events.mailbox`, `_bridge.streams`, `media._playback`.
 - `_bridge.events.dispatcher`.
 - Nothing else is taken under these: `_bridge.portal`, `_speedups.wake_up`,
-  `_speedups.switch_interval`, `_bridge.threads`, `_bridge.waiting.interrupt_safe`, `_notebook`,
+  `_speedups.thread_scheduling`, `_bridge.threads`, `_bridge.waiting.interrupt_safe`, `_notebook`,
   `janus`.
 """

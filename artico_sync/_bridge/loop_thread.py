@@ -19,7 +19,7 @@ from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync._bridge.waiting.interrupt_safe import Queue
 from artico_sync._bridge.waiting.waiter import Waiter
 from artico_sync._protocol.settings import Settings
-from artico_sync._speedups.timer_slack import minimise_timer_slack
+from artico_sync._speedups.thread_scheduling import minimize_timer_slack
 from artico_sync._speedups.wake_up import make_wake_up
 
 logger = logging.getLogger(__name__)
@@ -98,7 +98,7 @@ class LoopThread:
 
     def _run(self) -> None:
         if Settings().accelerate:
-            minimise_timer_slack()
+            minimize_timer_slack()
         asyncio.set_event_loop(self.loop)
         try:
             self.loop.run_forever()

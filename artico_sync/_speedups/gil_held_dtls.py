@@ -14,7 +14,7 @@ from typing import Any, Protocol
 
 from OpenSSL import SSL
 
-from artico_sync._speedups.gso import RUN_MAXIMUM
+from artico_sync._speedups.gso import BATCH_MAX_BYTES
 
 logger = logging.getLogger(__name__)
 
@@ -103,7 +103,7 @@ class GilHeldRecords:
                 self._raise_error(result)
             size += len(packet) + RECORD_OVERHEAD_BYTES
         if size > len(self._view):
-            self._outgoing = self._make_buffer(max(size, RUN_MAXIMUM))
+            self._outgoing = self._make_buffer(max(size, BATCH_MAX_BYTES))
             self._view = memoryview(self._outgoing).cast("B")
         written = self._functions.read_bio(self._from_ssl, self._outgoing, size)
         if written <= 0:

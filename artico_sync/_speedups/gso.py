@@ -18,10 +18,12 @@ from typing import Any, Protocol
 logger = logging.getLogger(__name__)
 
 #: What one call takes at most, in bytes and in datagrams.
-RUN_MAXIMUM = 65000
-RUN_LENGTH_MAXIMUM = 64
+BATCH_MAX_BYTES = 65000
+BATCH_MAX_DATAGRAMS = 64
 #: What Linux says where it cannot: too old, or the path takes no datagrams of that size.
-NO_RUNS = frozenset({errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.EOPNOTSUPP})
+BATCH_UNSUPPORTED_ERRORS = frozenset(
+    {errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.EOPNOTSUPP}
+)
 # Python's socket module lacks them.
 SOL_UDP = 17
 UDP_SEGMENT = 103

@@ -1,6 +1,6 @@
 """Beside a thread that computes in pure Python all the time, in the caller's process.
 
-ours: with the switch interval it chooses while calls are open (_speedups/switch_interval.py), and
+ours: with the switch interval it chooses while calls are open (_speedups/thread_scheduling.py), and
 what that costs the computing thread; bare: with the interpreter's own.
 """
 

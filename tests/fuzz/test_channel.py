@@ -182,7 +182,7 @@ def test_rtp_and_rtcp(victim: Victim) -> None:
             # The library that encrypts refuses some of them itself.
             return
         sent += 1
-        dtls.transport.send_run(data, max(len(data), 1))
+        dtls.transport.send_batch(data, max(len(data), 1))
 
     @fuzzed(200)
     @given(packets=st.lists(header, min_size=1, max_size=5))

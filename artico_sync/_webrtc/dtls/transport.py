@@ -25,7 +25,7 @@ from artico_sync._speedups.gil_held_dtls import (
     Records,
     make_records,
 )
-from artico_sync._speedups.gso import RUN_LENGTH_MAXIMUM, RUN_MAXIMUM
+from artico_sync._speedups.gso import BATCH_MAX_BYTES, BATCH_MAX_DATAGRAMS
 from artico_sync._webrtc._aiortc.dtls import AiortcCertificate, AiortcDtlsTransport
 from artico_sync._webrtc._aiortc.openssl import handles_of
 from artico_sync._webrtc.rtp.router import BoundedRouter, TolerantExtensionsMap
@@ -51,8 +51,8 @@ def gso_batches(packets: Sequence[bytes]) -> Iterator[Sequence[bytes]]:
     for index, packet in enumerate(packets):
         needed = len(packet) + RECORD_OVERHEAD_BYTES
         if index > begin and (
-            index - begin == RUN_LENGTH_MAXIMUM
-            or size + needed > RUN_MAXIMUM
+            index - begin == BATCH_MAX_DATAGRAMS
+            or size + needed > BATCH_MAX_BYTES
             or not len(packets[index - 1]) == len(packets[begin]) >= len(packet)
         ):
             yield packets[begin:index]
@@ -109,21 +109,23 @@ class DtlsTransport(AiortcDtlsTransport):
     @property
     def can_send_at_once(self) -> bool:
         """Whether `send_packets` works: the ICE transport below must not need awaiting either."""
-        return hasattr(self.transport, "send_run")
+        return hasattr(self.transport, "send_batch")
 
     def send_packets(self, packets: Sequence[bytes]) -> None:
         """Encrypt packets and send each as a datagram, without awaiting. Raises ConnectionError."""
         if self.state != "connected" or self.openssl is None:
             raise ConnectionError("Cannot send encrypted data, not connected")
         records = self._records or self._make_records(self.openssl)
-        send_run: Callable[[bytes | memoryview, int], None] = getattr(self.transport, "send_run")
+        send_batch: Callable[[bytes | memoryview, int], None] = getattr(
+            self.transport, "send_batch"
+        )
         for batch in (packets,) if len(packets) == 1 else gso_batches(packets):
             try:
                 data = records.encrypt(batch)
             except SSL.Error as exc:
                 raise ConnectionError(f"Cannot encrypt: {exc!r}") from exc
             single = len(batch) == 1
-            send_run(
+            send_batch(
                 data, len(data) if single else HEADER_BYTES + int.from_bytes(data[11:13], "big")
             )
 

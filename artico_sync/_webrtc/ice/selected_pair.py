@@ -75,12 +75,12 @@ class SelectedPair:
             raise ConnectionError("Cannot send data, not connected")
         self._transport.sendto(data, self.address)
 
-    def send_run(self, data: bytes | memoryview, size: int) -> None:
+    def send_batch(self, data: bytes | memoryview, size: int) -> None:
         """Send datagrams of `size` bytes that stand one after another, of which the last may be
         smaller. Raises ConnectionError without a path."""
         transport = self._transport
         if isinstance(transport, BatchedDatagramTransport):
-            transport.send_run(data, size, self.address)
+            transport.send_batch(data, size, self.address)
             return
         # Others may keep what they are given.
         for begin in range(0, len(data), size):

@@ -234,10 +234,10 @@ class IceTransport(AiortcIceTransport):
     async def _transmit(self, data: bytes) -> None:
         self.agent.path.send(data)
 
-    def send_run(self, data: bytes | memoryview, size: int) -> None:
+    def send_batch(self, data: bytes | memoryview, size: int) -> None:
         """Send datagrams of `size` bytes that stand one after another, of which the last may be
         smaller. Raises ConnectionError when there is no path."""
-        self.agent.path.send_run(data, size)
+        self.agent.path.send_batch(data, size)
 
     def receive_now(self) -> bytes | None:
         """The next datagram if one has come."""

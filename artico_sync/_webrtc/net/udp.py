@@ -9,25 +9,25 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from artico_sync._speedups.gso import NO_RUNS, BatchSender, make_batch_sender
+from artico_sync._speedups.gso import BATCH_UNSUPPORTED_ERRORS, BatchSender, make_batch_sender
 
 logger = logging.getLogger(__name__)
 
 #: Datagrams read at one wake-up before the loop gets its turn again.
-BATCH = 32
+READ_BATCH_DATAGRAMS = 32
 #: After so many seconds without a datagram the next one is probably alone, and a second look at
 #: the socket in vain; should it not be, the loop comes back at once.
-ALONE_AFTER = 0.0002
+IDLE_SECONDS = 0.0002
 #: Largest datagram taken; more than any path carries, and cheap to allocate.
-DATAGRAM_MAXIMUM = 65536
+DATAGRAM_MAX_BYTES = 65536
 #: Bytes asked of the kernel for each direction; it grants what its limits allow.
-SOCKET_BUFFER = 1024 * 1024
+SOCKET_BUFFER_BYTES = 1024 * 1024
 #: Bytes kept while the kernel's send buffer is full; what comes beyond is lost, as on any wire.
-WRITE_BUFFER = 1024 * 1024
+WRITE_BUFFER_BYTES = 1024 * 1024
 #: Datagrams kept for a reader that is behind. Anybody may send to a UDP port.
-INBOX_MAXIMUM = 4096
+INBOX_MAX_DATAGRAMS = 4096
 #: Read errors in a row after which a socket is given up.
-READ_ERRORS = 64
+READ_ERRORS_MAX = 64
 
 Address = tuple[str, int]
 
@@ -50,7 +50,7 @@ class Inbox:
     def put(self, data: bytes) -> None:
         if self.consumer is not None and not self._items and self.consumer(data):
             return
-        if len(self._items) >= INBOX_MAXIMUM or self._closed:
+        if len(self._items) >= INBOX_MAX_DATAGRAMS or self._closed:
             return
         self._items.append(data)
         waiter = self._waiter
@@ -103,8 +103,8 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
         self._read_errors = 0
         self._read_at = 0.0
         #: Made for the first run; None where the system cannot send any.
-        self._run_sender: BatchSender | None = None
-        self._can_send_runs = True
+        self._batch_sender: BatchSender | None = None
+        self._can_send_batches = True
         # Not the socket: a selector that does not know it yet would first describe it at length.
         loop.add_reader(sock.fileno(), self._on_readable)
 
@@ -126,40 +126,40 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
             except OSError as exc:
                 self._protocol.error_received(exc)
                 return
-        if self._waiting_size + len(data) <= WRITE_BUFFER:
+        if self._waiting_size + len(data) <= WRITE_BUFFER_BYTES:
             self._waiting.append((bytes(data), addr))
             self._waiting_size += len(data)
 
-    def send_run(self, data: bytes | memoryview, size: int, addr: Address | None) -> None:
+    def send_batch(self, data: bytes | memoryview, size: int, addr: Address | None) -> None:
         """Send datagrams that stand one after another, in one call of the system's if it can.
 
         Args:
-            data: At most `RUN_MAXIMUM` bytes and `RUN_LENGTH_MAXIMUM` datagrams.
+            data: At most `BATCH_MAX_BYTES` bytes and `BATCH_MAX_DATAGRAMS` datagrams.
             size: Bytes of each; the last may be smaller.
         """
         if len(data) <= size:
             self.sendto(data, addr)
             return
-        if self._can_send_runs and not self._waiting and not self._closing:
+        if self._can_send_batches and not self._waiting and not self._closing:
             try:
-                if self._send_run(data, size, addr):
+                if self._try_send_batch(data, size, addr):
                     return
             except (BlockingIOError, InterruptedError):
                 pass
             except OSError as exc:
-                if exc.errno in NO_RUNS:
-                    self._can_send_runs = False
+                if exc.errno in BATCH_UNSUPPORTED_ERRORS:
+                    self._can_send_batches = False
                     logger.info("datagrams are sent one by one: %s", exc)
         for begin in range(0, len(data), size):
             self.sendto(data[begin : begin + size], addr)
 
-    def _send_run(self, data: bytes | memoryview, size: int, address: Address | None) -> bool:
-        sender = self._run_sender
+    def _try_send_batch(self, data: bytes | memoryview, size: int, address: Address | None) -> bool:
+        sender = self._batch_sender
         if sender is None:
             # Few calls ever send one, and its buffers are many objects.
-            sender = self._run_sender = make_batch_sender(self._sock)
+            sender = self._batch_sender = make_batch_sender(self._sock)
             if sender is None:
-                self._can_send_runs = False
+                self._can_send_batches = False
                 return False
         sender.send(data, size, address)
         return True
@@ -194,16 +194,16 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
         receive = self._sock.recvfrom
         deliver = self._protocol.datagram_received
         now = self._loop.time()
-        batch = BATCH if now - self._read_at < ALONE_AFTER else 1
+        batch = READ_BATCH_DATAGRAMS if now - self._read_at < IDLE_SECONDS else 1
         self._read_at = now
         for _ in range(batch):
             try:
-                data, address = receive(DATAGRAM_MAXIMUM)
+                data, address = receive(DATAGRAM_MAX_BYTES)
             except (BlockingIOError, InterruptedError):
                 return
             except OSError as exc:
                 self._read_errors += 1
-                if self._read_errors >= READ_ERRORS:
+                if self._read_errors >= READ_ERRORS_MAX:
                     self._end(exc)
                 else:
                     self._protocol.error_received(exc)
@@ -248,7 +248,7 @@ async def open_socket(
         if remote is not None:
             sock.connect(remote)
         for option in (socket.SO_RCVBUF, socket.SO_SNDBUF):
-            sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER)
+            sock.setsockopt(socket.SOL_SOCKET, option, SOCKET_BUFFER_BYTES)
         if accelerate:
             try:
                 batched = BatchedDatagramTransport(loop, sock, protocol)

@@ -12,7 +12,7 @@ from collections.abc import Iterator
 
 import pytest
 
-from artico_sync._speedups import gso as datagram_run
+from artico_sync._speedups import gso
 from artico_sync._speedups.gso import (
     BatchSender,
     GilHeldBatchSender,
@@ -32,9 +32,9 @@ linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux cuts runs
 
 @pytest.fixture
 def forget_library() -> Iterator[None]:
-    datagram_run._library.cache_clear()
+    gso._library.cache_clear()
     yield
-    datagram_run._library.cache_clear()
+    gso._library.cache_clear()
 
 
 def bound(host: str) -> socket.socket:
@@ -49,7 +49,7 @@ def bound(host: str) -> socket.socket:
     return sock
 
 
-def send_run(sender: BatchSender, kind: type, address: tuple[str, int] | None) -> None:
+def send_batch(sender: BatchSender, kind: type, address: tuple[str, int] | None) -> None:
     data = b"".join(PIECES)
     sender.send(memoryview(bytearray(data)) if kind is memoryview else data, SIZE, address)
 
@@ -63,7 +63,7 @@ def test_a_run_arrives_in_pieces_wherever_it_goes(host: str, held: bool, kind: t
         sender = make_batch_sender(sock) if held else PlainBatchSender(sock)
         assert isinstance(sender, GilHeldBatchSender if held else PlainBatchSender)
         for receiver in (one, other, one):
-            send_run(sender, kind, receiver.getsockname()[:2])
+            send_batch(sender, kind, receiver.getsockname()[:2])
             assert [receiver.recv(2 * SIZE) for _ in PIECES] == PIECES
 
 
@@ -73,7 +73,7 @@ def test_a_connected_socket_needs_no_address() -> None:
         sock.connect(receiver.getsockname())
         for sender in (make_batch_sender(sock), PlainBatchSender(sock)):
             assert sender is not None
-            send_run(sender, memoryview, None)
+            send_batch(sender, memoryview, None)
             assert [receiver.recv(2 * SIZE) for _ in PIECES] == PIECES
 
 
@@ -86,7 +86,7 @@ def test_what_the_system_refuses_is_told_as_it_says_it(held: bool) -> None:
         with pytest.raises(OSError) as refused:
             # More pieces than it cuts.
             sender.send(memoryview(bytearray(20_000)), 1, sock.getsockname())
-        assert refused.value.errno in datagram_run.NO_RUNS
+        assert refused.value.errno in gso.BATCH_UNSUPPORTED_ERRORS
 
 
 def test_an_address_with_a_zone_is_left_to_python() -> None:
@@ -118,9 +118,7 @@ class Refusing:
         self._error = error
         self.asked = 0
 
-    def send(
-        self, data: bytes | memoryview, size: int, address: datagram_run.Address | None
-    ) -> None:
+    def send(self, data: bytes | memoryview, size: int, address: gso.Address | None) -> None:
         self.asked += 1
         raise OSError(self._error, "refused")
 
@@ -150,7 +148,7 @@ def test_what_cannot_leave_as_a_run_leaves_piece_by_piece(
         assert isinstance(sender, BatchedDatagramTransport)
         for _ in range(2):
             data = memoryview(b"".join(PIECES))
-            sender.send_run(data, SIZE, receiver.get_extra_info("sockname"))
+            sender.send_batch(data, SIZE, receiver.get_extra_info("sockname"))
         await asyncio.wait_for(recorder.complete.wait(), LIMIT)
         assert recorder.received == 2 * PIECES
         # A system that cannot is asked once, one that is busy again and again.

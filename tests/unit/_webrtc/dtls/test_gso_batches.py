@@ -6,7 +6,7 @@ from hypothesis import given
 from hypothesis import strategies as st
 
 from artico_sync._speedups.gil_held_dtls import RECORD_OVERHEAD_BYTES
-from artico_sync._speedups.gso import RUN_LENGTH_MAXIMUM, RUN_MAXIMUM
+from artico_sync._speedups.gso import BATCH_MAX_BYTES, BATCH_MAX_DATAGRAMS
 from artico_sync._webrtc.dtls.transport import gso_batches
 
 
@@ -15,8 +15,8 @@ def test_batches_are_what_the_system_can_cut(packets: list[bytes]) -> None:
     found = list(gso_batches(packets))
     assert [packet for batch in found for packet in batch] == packets
     for batch in found:
-        assert 0 < len(batch) <= RUN_LENGTH_MAXIMUM
-        assert sum(len(packet) + RECORD_OVERHEAD_BYTES for packet in batch) <= RUN_MAXIMUM
+        assert 0 < len(batch) <= BATCH_MAX_DATAGRAMS
+        assert sum(len(packet) + RECORD_OVERHEAD_BYTES for packet in batch) <= BATCH_MAX_BYTES
         assert {len(packet) for packet in batch[:-1]} <= {len(batch[0])}
         assert len(batch[-1]) <= len(batch[0])
 

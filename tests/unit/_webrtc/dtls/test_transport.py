@@ -33,7 +33,7 @@ class IceEnd(AsyncIOEventEmitter):
         self.consumer: Callable[[bytes], bool] | None = None
         self._inbox: asyncio.Queue[bytes | None] = asyncio.Queue()
         if fast:
-            self.send_run = self._pass_run_on
+            self.send_batch = self._pass_batch_on
             self.consume = self._set_consumer
 
     def _set_consumer(self, consumer: Callable[[bytes], bool] | None) -> None:
@@ -43,7 +43,7 @@ class IceEnd(AsyncIOEventEmitter):
         assert self.other is not None
         asyncio.get_running_loop().call_soon(self.other.arrived, data)
 
-    def _pass_run_on(self, data: bytes | memoryview, size: int) -> None:
+    def _pass_batch_on(self, data: bytes | memoryview, size: int) -> None:
         for begin in range(0, len(data), size):
             self._pass_on(bytes(data[begin : begin + size]))
 

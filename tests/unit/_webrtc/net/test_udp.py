@@ -56,24 +56,28 @@ async def close(transport: asyncio.DatagramTransport, recorder: Recorder) -> Non
     await asyncio.wait_for(recorder.ended.wait(), LIMIT)
 
 
-@pytest.mark.parametrize("alone_after, read", [(math.inf, datagram.BATCH), (-1.0, 1)])
+@pytest.mark.parametrize(
+    "idle_seconds, read", [(math.inf, datagram.READ_BATCH_DATAGRAMS), (-1.0, 1)]
+)
 def test_a_batch_is_read_at_one_wake_up(
-    monkeypatch: pytest.MonkeyPatch, alone_after: float, read: int
+    monkeypatch: pytest.MonkeyPatch, idle_seconds: float, read: int
 ) -> None:
-    monkeypatch.setattr(datagram, "ALONE_AFTER", alone_after)
+    monkeypatch.setattr(datagram, "IDLE_SECONDS", idle_seconds)
 
     async def main() -> None:
         one, other = Recorder(), Recorder()
         sender = await open_socket(one, LOOPBACK, accelerate=True)
         receiver = await open_socket(other, LOOPBACK, accelerate=True)
         assert isinstance(receiver, BatchedDatagramTransport)
-        for number in range(datagram.BATCH + 3):
+        for number in range(datagram.READ_BATCH_DATAGRAMS + 3):
             sender.sendto(b"%d" % number, receiver.get_extra_info("sockname"))
         while not other.received:
             await asyncio.sleep(0)
         assert len(other.received) == read
-        await other.wait_for(datagram.BATCH + 3)
-        assert other.received == [b"%d" % number for number in range(datagram.BATCH + 3)]
+        await other.wait_for(datagram.READ_BATCH_DATAGRAMS + 3)
+        assert other.received == [
+            b"%d" % number for number in range(datagram.READ_BATCH_DATAGRAMS + 3)
+        ]
         await close(sender, one)
         await close(receiver, other)
 
@@ -120,11 +124,11 @@ def test_a_full_kernel_buffer_delays_and_bounds() -> None:
         sent = [bytes([number % 256]) * 60000 for number in range(40)]
         for data in sent:
             transport.sendto(data, (LOOPBACK, 9))
-        assert 0 < transport.get_write_buffer_size() <= datagram.WRITE_BUFFER
+        assert 0 < transport.get_write_buffer_size() <= datagram.WRITE_BUFFER_BYTES
         sock.full = False
         while transport.get_write_buffer_size():
             await asyncio.sleep(0)
-        kept = datagram.WRITE_BUFFER // 60000
+        kept = datagram.WRITE_BUFFER_BYTES // 60000
         assert sock.sent == sent[:kept]
         sock.broken = True
         transport.sendto(b"x", (LOOPBACK, 9))
@@ -146,7 +150,7 @@ def test_a_socket_that_only_fails_is_given_up() -> None:
         with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as other:
             other.sendto(b"wake", sock.getsockname())
             await asyncio.wait_for(recorder.ended.wait(), LIMIT)
-        assert len(recorder.errors) == datagram.READ_ERRORS - 1
+        assert len(recorder.errors) == datagram.READ_ERRORS_MAX - 1
         assert transport.is_closing()
 
     asyncio.run(main())
@@ -192,14 +196,14 @@ def test_inbox_keeps_the_order_and_its_bound() -> None:
         assert inbox.get_nowait() is None
         reading = asyncio.ensure_future(inbox.get())
         await asyncio.sleep(0)
-        for number in range(datagram.INBOX_MAXIMUM + 10):
+        for number in range(datagram.INBOX_MAX_DATAGRAMS + 10):
             inbox.put(b"%d" % number)
         assert await reading == b"0"
         assert inbox.get_nowait() == b"1"
         count = 2
         while inbox.get_nowait() is not None:
             count += 1
-        assert count == datagram.INBOX_MAXIMUM
+        assert count == datagram.INBOX_MAX_DATAGRAMS
         reading = asyncio.ensure_future(inbox.get())
         await asyncio.sleep(0)
         reading.cancel()
