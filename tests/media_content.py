@@ -2,6 +2,7 @@
 
 from __future__ import annotations
 
+import itertools
 from collections.abc import Iterator
 from fractions import Fraction
 from pathlib import Path
@@ -10,6 +11,8 @@ from typing import Any
 import av
 import numpy as np
 from numpy.typing import NDArray
+
+from artico_sync.media import VideoTrack
 
 RED = (200, 30, 30)
 GREEN = (30, 180, 40)
@@ -21,6 +24,11 @@ FILM_FPS = 20
 def plain(color: tuple[int, int, int], width: int = 160, height: int = 120) -> NDArray[np.uint8]:
     """Return a picture of one color."""
     return np.full((height, width, 3), color, np.uint8)
+
+
+def endless_video(color: tuple[int, int, int], fps: float = 30, **options: Any) -> VideoTrack:
+    """Return a track that shows one color without end."""
+    return VideoTrack.from_frames(itertools.repeat(plain(color)), fps, **options)
 
 
 def mean_color(picture: NDArray[Any]) -> NDArray[np.float64]:

@@ -166,7 +166,7 @@ class EncodedMedia:
     `timestamp` counts the codec's clock since the start of `time.monotonic` and never wraps.
     """
 
-    payload: list[bytes]
+    payloads: list[bytes]
     timestamp: int
     due: float
     is_keyframe: bool

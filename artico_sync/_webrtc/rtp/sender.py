@@ -265,8 +265,8 @@ class RtpSender:
             return
         # A report relates timestamps to times of ours: a frame to the moment it was due.
         age = round((monotonic() - media.due) * (1 << 32))
-        last = len(media.payload) - 1
-        for index, payload in enumerate(media.payload):
+        last = len(media.payloads) - 1
+        for index, payload in enumerate(media.payloads):
             now = clock.current_ntp_time()
             packet = self._packets.make(
                 int(codec.payloadType or 0),

@@ -1,12 +1,10 @@
-"""The receiver decodes only what is read, the sender encodes once for all; on real connections."""
+"""RTP receivers, which decode only for readers, on real connections."""
 
 from __future__ import annotations
 
 import asyncio
-import itertools
 import random
 import threading
-from collections.abc import Callable
 from datetime import timedelta
 from time import monotonic
 from typing import Any
@@ -17,31 +15,17 @@ from aiortc import clock
 from aiortc.rtp import RtpPacket
 
 from artico_sync._bridge import streams as frames
-from artico_sync._webrtc.media.local_track import fanout_of
-from artico_sync._webrtc.media.shared_encoder import SharedEncoder
 from artico_sync._webrtc.rtp import reports
-from artico_sync._webrtc.rtp.router import TolerantExtensionsMap
 from artico_sync.errors import MediaError
 from artico_sync.media import AudioTrack, VideoTrack
 from artico_sync.media.remote import make_remote_track
-from tests.media_content import BLUE, GREEN, RED, mean_color, plain, shows, tone
+from tests.media_content import RED, endless_video, mean_color, shows, tone
 from tests.media_pair import MediaPair
+from tests.polling import wait_until
 
 
 def pause(seconds: float) -> None:
     threading.Event().wait(seconds)
-
-
-def wait_until(condition: Callable[[], object], what: str, limit: float = 10) -> None:
-    end = monotonic() + limit
-    while not condition():
-        if monotonic() > end:
-            pytest.fail(f"waited in vain: {what}")
-        pause(0.01)
-
-
-def endless(colour: tuple[int, int, int], fps: float = 30, **options: Any) -> VideoTrack:
-    return VideoTrack.from_frames(itertools.repeat(plain(colour)), fps, **options)
 
 
 #: The number of shades that can be distinguished.
@@ -49,7 +33,7 @@ COUNTED = 200
 
 
 class Counting:
-    """Pictures whose brightness tells their number."""
+    """Pictures whose brightness is their number."""
 
     def __init__(self) -> None:
         self.number = 0
@@ -63,9 +47,9 @@ def number_of(picture: Any) -> float:
     return float(mean_color(picture).mean()) - 20
 
 
-def test_an_unread_track_decodes_nothing_and_holds_nothing() -> None:
+def test_a_track_without_readers_is_neither_decoded_nor_buffered() -> None:
     with MediaPair() as pair:
-        video, audio = pair.share(endless(RED), AudioTrack.from_chunks([tone(440, 5)]))
+        video, audio = pair.share(endless_video(RED), AudioTrack.from_chunks([tone(440, 5)]))
         receivers = pair.receivers()
         wait_until(lambda: all(r.frames_received > 20 for r in receivers), "frames")
         for receiver in receivers:
@@ -74,21 +58,21 @@ def test_an_unread_track_decodes_nothing_and_holds_nothing() -> None:
         assert video._track.frames_decoded == audio._track.frames_decoded == 0
 
 
-def test_reading_starts_at_once_in_the_middle_of_a_stream() -> None:
+def test_a_new_reader_requests_a_keyframe() -> None:
     with MediaPair() as pair:
-        (remote,) = pair.share(endless(RED))
+        (remote,) = pair.share(endless_video(RED))
         receiver = pair.receivers()[0]
         wait_until(lambda: receiver.frames_received > 20, "frames")
         start = monotonic()
         assert shows(remote.read(timeout=10), RED)
-        # The next key frame of its own would come after minutes.
+        # Without a request the next keyframe would come after minutes.
         assert monotonic() - start < 5
 
 
-def test_decoding_stops_when_nobody_reads_any_more(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_decoding_stops_when_a_reader_is_idle(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(frames, "IDLE_SECONDS", 0.2)
     with MediaPair() as pair:
-        (track,) = pair.share(endless(RED))
+        (track,) = pair.share(endless_video(RED))
         remote = make_remote_track(track._track, None, pair.post)
         remote._reader._idle = 0.2
         remote.recv(timeout=10)
@@ -101,7 +85,7 @@ def test_decoding_stops_when_nobody_reads_any_more(monkeypatch: pytest.MonkeyPat
 
 
 @pytest.mark.slow
-def test_a_slow_reader_gets_fresh_pictures_in_order() -> None:
+def test_a_slow_reader_gets_recent_pictures_in_order() -> None:
     with MediaPair() as pair:
         pictures = Counting()
         (remote,) = pair.share(VideoTrack.from_frames(pictures, fps=30))
@@ -115,117 +99,9 @@ def test_a_slow_reader_gets_fresh_pictures_in_order() -> None:
     assert seen == sorted(seen)
 
 
-def test_a_track_shared_with_several_calls_is_encoded_once() -> None:
-    track = endless(RED)
-    with MediaPair() as one, MediaPair() as two, MediaPair() as three:
-        pairs = (one, two, three)
-        remotes = [pair.share(track)[0] for pair in pairs]
-        for remote in remotes:
-            assert shows(remote.read(timeout=10), RED)
-        fanout = one.run_on_loop(lambda: fanout_of(track._frame_source()))
-        (shared,) = fanout.encoders.values()
-        assert isinstance(shared, SharedEncoder)
-
-        def counts() -> tuple[int, list[int]]:
-            return shared.frames_encoded, [pair.senders()[0].frames_sent for pair in pairs]
-
-        encoded, sent = one.run_on_loop(counts)
-        wait_until(lambda: shared.frames_encoded >= encoded + 20, "encoded frames")
-        encoded_later, sent_later = one.run_on_loop(counts)
-        for count, count_later in zip(sent, sent_later, strict=True):
-            assert abs(count_later - count - (encoded_later - encoded)) <= 3
-    assert fanout.encoders == {}
-
-
-def test_the_source_rests_while_no_call_takes_it() -> None:
-    track = endless(RED)
-    states = [track._source.attached]
+def test_renewing_a_track_ends_the_old_one() -> None:
     with MediaPair() as pair:
-        (remote,) = pair.share(track)
-        remote.recv(timeout=10)
-        states.append(track._source.attached)
-    states.append(track._source.attached)
-    assert states == [False, True, False]
-    assert not track.ended
-
-
-def test_the_codec_wished_for_is_used() -> None:
-    with MediaPair() as pair:
-        (remote,) = pair.share(endless(RED, codec="H264"))
-        assert shows(remote.read(timeout=10), RED)
-        assert pair.senders()[0].codec_name == pair.receivers()[0].codec_name == "H264"
-
-
-def noise() -> Any:
-    generator = np.random.default_rng(1)
-    while True:
-        blocks = generator.integers(0, 255, (15, 20, 3), np.uint8)
-        yield np.kron(blocks, np.ones((16, 16, 1), np.uint8))
-
-
-def bytes_in_a_second(bitrate: int) -> int:
-    with MediaPair() as pair:
-        pair.share(VideoTrack.from_frames(noise(), fps=20, bitrate=bitrate))
-        sender = pair.senders()[0]
-        wait_until(lambda: sender.frames_sent > 10, "frames")
-        before, frame = sender.reports.bytes_sent, sender.frames_sent
-        wait_until(lambda: sender.frames_sent >= frame + 20, "frames")
-        return sender.reports.bytes_sent - before
-
-
-@pytest.mark.slow
-def test_the_bitrate_wished_for_is_kept_to() -> None:
-    low, high = bytes_in_a_second(200_000), bytes_in_a_second(2_500_000)
-    assert high > 2 * low
-
-
-def test_what_the_receiver_can_take_limits_the_bitrate() -> None:
-    with MediaPair() as pair:
-        (remote,) = pair.share(endless(RED, bitrate=2_000_000))
-        remote.recv(timeout=10)
-        sender = pair.senders()[0]
-        shared = sender._encoder
-        assert shared is not None
-        encoder: Any = shared._encoder
-
-        def limited() -> bool:
-            # The receiver itself says now and then what it can take.
-            pair.run_on_loop(lambda: shared.set_limit(sender, 300_000))
-            return bool(encoder._encoder.target_bitrate == 300_000)
-
-        wait_until(limited, "the lower bitrate")
-
-
-def test_a_replaced_track_is_seen_without_a_pause_of_the_clock() -> None:
-    red, blue = endless(RED), endless(BLUE)
-    with MediaPair() as pair:
-        (remote,) = pair.share(red)
-        last = remote.recv(timeout=10)
-        assert shows(remote.read(timeout=10), RED)
-        pair.replace(0, blue)
-        while not shows(remote.read(timeout=10), BLUE):
-            pass
-        frame = remote.recv(timeout=10)
-        assert last.time is not None and frame.time is not None and frame.time > last.time
-        assert not red._source.attached
-
-
-def test_a_sender_outlives_the_end_of_its_track() -> None:
-    with MediaPair() as pair:
-        seen = threading.Event()
-        short = VideoTrack.from_frames(lambda: None if seen.is_set() else plain(RED))
-        (remote,) = pair.share(short)
-        assert shows(remote.read(timeout=10), RED)
-        seen.set()
-        wait_until(lambda: short.ended, "the end")
-        pair.replace(0, endless(GREEN))
-        while not shows(remote.read(timeout=10), GREEN):
-            pass
-
-
-def test_a_renewed_track_ends_the_old_one_and_goes_on() -> None:
-    with MediaPair() as pair:
-        (old,) = pair.share(endless(RED))
+        (old,) = pair.share(endless_video(RED))
         old.recv(timeout=10)
         receiver = pair.receivers()[0]
         track = pair.run_on_loop(lambda: receiver.renew_track("renewed"))
@@ -236,9 +112,9 @@ def test_a_renewed_track_ends_the_old_one_and_goes_on() -> None:
         assert shows(make_remote_track(track, None, pair.post).read(timeout=10), RED)
 
 
-def test_asyncio_readers_are_served_as_well() -> None:
+def test_a_received_track_has_asyncio_readers() -> None:
     with MediaPair() as pair:
-        (remote,) = pair.share(endless(RED))
+        (remote,) = pair.share(endless_video(RED))
 
         async def read() -> list[Any]:
             return [await asyncio.wait_for(remote._track.recv(), 10) for _ in range(5)]
@@ -255,16 +131,16 @@ def test_video_survives_loss_and_reordering() -> None:
         pair.disturb(lambda: chance.random() < 0.03, delay=lambda: chance.uniform(0.02, 0.03))
         numbers = [number_of(remote.read(timeout=10)) for _ in range(90)]
     numbers = list(np.unwrap(numbers, period=COUNTED))
-    # Not many were skipped while what was lost came again.
+    # Few pictures were skipped while lost packets were retransmitted.
     assert numbers[-1] - numbers[0] < 4 * len(numbers)
     steps = np.diff(numbers)
     assert (steps > -2.5).all()
 
 
-def test_hostile_packets_do_no_harm() -> None:
+def test_random_packets_do_not_stop_a_receiver() -> None:
     chance = random.Random(3)
     with MediaPair() as pair:
-        video, audio = pair.share(endless(RED), AudioTrack.from_chunks([tone(440, 30)]))
+        video, audio = pair.share(endless_video(RED), AudioTrack.from_chunks([tone(440, 30)]))
         video.recv(timeout=10)
         audio.recv(timeout=10)
 
@@ -292,10 +168,10 @@ def test_hostile_packets_do_no_harm() -> None:
             audio.recv(timeout=10)
 
 
-def test_sources_that_fell_silent_are_in_no_report(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_expired_sources_are_removed_from_reports(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(reports, "SOURCE_LIFETIME", timedelta(seconds=-10))
     with MediaPair() as pair:
-        (video,) = pair.share(endless(RED))
+        (video,) = pair.share(endless_video(RED))
         video.recv(timeout=10)
 
         async def attack() -> None:
@@ -311,11 +187,3 @@ def test_sources_that_fell_silent_are_in_no_report(monkeypatch: pytest.MonkeyPat
             assert 0 < len(sources) <= reports.SOURCES_MAX
 
         pair.run(attack)
-
-
-def test_a_malformed_header_extension_is_a_malformed_packet() -> None:
-    extensions = TolerantExtensionsMap()
-    for ident in range(1, 15):
-        extensions._HeaderExtensionsMap__ids.abs_send_time = ident  # type: ignore[attr-defined]
-        with pytest.raises(ValueError):
-            extensions.get(0xBEDE, bytes([ident << 4, 0, 0, 0]))
