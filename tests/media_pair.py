@@ -12,7 +12,7 @@ from aiortc import RTCConfiguration
 
 from artico_sync._bridge.portal import acquire_portal
 from artico_sync._protocol.settings import Settings
-from artico_sync._webrtc.media.local_track import source_for
+from artico_sync._webrtc.media.local_track import shared_track_for
 from artico_sync._webrtc.media.remote_track import ReceivedTrack
 from artico_sync._webrtc.peer_connection import PeerConnection
 from artico_sync._webrtc.rtp.receiver import RtpReceiver
@@ -72,7 +72,7 @@ class MediaPair:
 
     async def _share(self, tracks: tuple[Track, ...]) -> list[RemoteTrack]:
         for track in tracks:
-            self.sender.add_local_track(source_for(track, self.errors.append), "stream")
+            self.sender.add_local_track(shared_track_for(track, self.errors.append), "stream")
         offer = await self.sender.create_offer()
         outcome = await self.receiver.answer_offer(parse_description("offer", offer.sdp, SETTINGS))
         assert outcome.answer is not None
@@ -104,7 +104,7 @@ class MediaPair:
         def replace() -> None:
             sender = self.senders()[index]
             old = sender.track
-            sender.replace_track(source_for(track, self.errors.append))
+            sender.replace_track(shared_track_for(track, self.errors.append))
             if old is not None:
                 old.stop()
 

@@ -10,7 +10,7 @@ from typing import Any
 from artico_sync._engine.data_channel import DataChannel
 from artico_sync._engine.negotiation import Negotiation
 from artico_sync._protocol import messages
-from artico_sync._webrtc.media.local_track import SharedTrack, source_for
+from artico_sync._webrtc.media.local_track import SharedTrack, shared_track_for
 from artico_sync.errors import MediaError
 
 logger = logging.getLogger(__name__)
@@ -142,7 +142,7 @@ class LocalStreams:
         """Share a track as part of a stream."""
         if track in self._shared:
             return
-        shared = source_for(track, self._on_error)
+        shared = shared_track_for(track, self._on_error)
         self._shared[track] = shared, stream_id
         shared.on("ended", lambda: self._on_ended(track, shared))
         if self._negotiation is not None:
@@ -167,7 +167,7 @@ class LocalStreams:
         before, stream_id = self._shared.pop(old, (None, ""))
         if before is None or self._negotiation is None:
             return False
-        shared = source_for(new, self._on_error)
+        shared = shared_track_for(new, self._on_error)
         self._shared[new] = shared, stream_id
         shared.on("ended", lambda: self._on_ended(new, shared))
         self._negotiation.replace_track(before, shared)

@@ -393,7 +393,7 @@ def test_whoever_reads_at_once_sees_something_at_once(pair: tuple[Call, Call]) -
     for colour in (RED, GREEN, BLUE):
         alice.add_stream(MediaStream([pictures(colour, fps=30)]))
     wait_until(lambda: len(begun) == 3, "three pictures", LIMIT)
-    # The key frame a track begins with is over by then; the next does not have to wait.
+    # The keyframe a track begins with is over by then; the next does not have to wait.
     assert min(begun) < 0.2 * TIME_UNIT
 
 

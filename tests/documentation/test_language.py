@@ -42,7 +42,6 @@ REMAINING: dict[str, int] = {
     "artico_sync/_webrtc/dtls": 2,
     "artico_sync/_webrtc/ice": 23,
     "artico_sync/_webrtc/net": 1,
-    "artico_sync/_webrtc/rtp": 1,
     "artico_sync/_webrtc/sdp": 1,
 }
 

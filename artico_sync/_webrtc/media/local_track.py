@@ -26,7 +26,7 @@ FANOUT_ATTRIBUTE = "_artico_sync_fanout"
 
 
 @runtime_checkable
-class LocalTrack(Protocol):
+class SendableTrack(Protocol):
     """A track of the public API that can be sent."""
 
     def _frame_source(self) -> FrameSource | MediaStreamTrack:
@@ -109,8 +109,8 @@ def fanout_of(track: FrameSource | MediaStreamTrack) -> TrackFanout:
     return fanout
 
 
-def source_for(
-    track: LocalTrack | MediaStreamTrack,
+def shared_track_for(
+    track: SendableTrack | MediaStreamTrack,
     on_error: Callable[[MediaError], None] | None = None,
 ) -> SharedTrack:
     """Return a new `SharedTrack` for a local track, to be sent on one call.

@@ -2,7 +2,7 @@
 
 A frame is complete with its last packet (for video the one with the marker bit), not with the first
 packet of the next frame. Packets missing for too long are skipped: audio continues after the gap,
-video with the next key frame. No input and output: the caller passes the time in and sends the
+video with the next keyframe. No input and output: the caller passes the time in and sends the
 requests.
 """
 
@@ -79,7 +79,7 @@ class TimestampUnwrapper:
 class JitterBuffer:
     """Returns the frames of one RTP stream in order.
 
-    `waiting_for_keyframe` is True while a video stream waits for a key frame to start with.
+    `waiting_for_keyframe` is True while a video stream waits for a keyframe to start with.
     """
 
     def __init__(self, *, video: bool) -> None:
@@ -90,7 +90,7 @@ class JitterBuffer:
         self.restart()
 
     def restart(self) -> None:
-        """Drop everything but the clock, and start with the next key frame."""
+        """Drop everything but the clock, and start with the next keyframe."""
         self.waiting_for_keyframe = self._video
         self._packets: dict[int, Packet] = {}
         self._missing: dict[int, _Missing] = {}
@@ -221,7 +221,7 @@ class JitterBuffer:
             self.request_keyframe()
 
     def request_keyframe(self) -> None:
-        """Start again with the next key frame, because the decoder cannot continue."""
+        """Start again with the next keyframe, because the decoder cannot continue."""
         self.waiting_for_keyframe = True
         self._next = None
         self._parts = []

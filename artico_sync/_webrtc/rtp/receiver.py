@@ -114,7 +114,7 @@ class RtpReceiver:
         self._decoder = DecoderWorker(track.deliver_frame, self._decoder_failed)
         self._keyframe_requested_at = 0.0
         if self._last_packet_at:
-            # The key frame at the beginning of the stream has been missed.
+            # The keyframe at the beginning of the stream has been missed.
             self._request_keyframe()
 
     def _stop_reading(self) -> None:

@@ -1,7 +1,7 @@
 """The RTP sender of one track, fed by an encoder that several calls share (RFC 3550).
 
-It follows `replace_track` at once, outlives the end of a track, uses the codec and bitrate wished
-for a track, and sends reports from which the receiver finds the lip sync.
+It follows `replace_track` at once, outlives the end of a track, uses the codec and bitrate chosen
+for a track, and sends the reports that receivers need for lip sync.
 """
 
 from __future__ import annotations
@@ -263,7 +263,7 @@ class RtpSender:
         codec = self._codec
         if codec is None:
             return
-        # A report relates timestamps to times of ours: a frame to the moment it was due.
+        # A report relates RTP timestamps to local time: a frame's to the time it was due.
         age = round((monotonic() - media.due) * (1 << 32))
         last = len(media.payloads) - 1
         for index, payload in enumerate(media.payloads):
