@@ -311,14 +311,12 @@ class CallBridge:
         Raises:
             ArticoTimeoutError: The loop has ended or is too busy.
         """
-        from artico_sync._webrtc.ice.blackhole import blackhole
-
         done = threading.Event()
         deadline = Deadline(BLACKHOLE_SECONDS)
 
         def cut() -> None:
             if self.engine is not None and self.engine.connection is not None:
-                blackhole(self.engine.connection.ice_transport)
+                self.engine.connection.ice_transport.discard_all()
             done.set()
 
         self.portal.post(cut)

@@ -25,7 +25,7 @@ from artico_sync.errors import ForkError
 THREAD_PREFIX = "artico_sync-"
 #: The names of the threads of executors begin with it.
 EXECUTOR_THREAD_PREFIX = f"{THREAD_PREFIX}blocking-"
-#: Threads of an executor; more than the look-ups that may hang at once (`_webrtc.ice.resolver`).
+#: Threads of an executor; more than the look-ups that may hang at once (`_webrtc.ice.servers`).
 MAXIMUM_THREADS = 32
 #: Seconds a thread of an executor waits for more work before it ends.
 IDLE_SECONDS = 5.0

@@ -100,7 +100,7 @@ class Transports:
         if with_browser:
             # In Chromium and Safari the side that offers the restart becomes controlling, although
             # RFC 8445 6.1.1 keeps the roles. Checks resolve the conflict with a peer that does.
-            self.ice.take_role(offered)
+            self.ice.set_role(offered)
         first_check_delay = FIRST_CHECK_SECONDS if with_browser and not offered else 0.0
         try:
             self.ice.finish_restart(remote, first_check_delay).add_done_callback(

@@ -27,7 +27,7 @@ from aioice import stun
 
 from artico_sync._protocol.messages import parse_control, parse_signal
 from artico_sync._protocol.settings import Settings
-from artico_sync._webrtc.ice import stun_binding as binding
+from artico_sync._webrtc.ice import stun as binding
 from artico_sync._webrtc.ice.candidates import parse_candidate_signal
 from artico_sync._webrtc.sctp import dcep as sctp_channels
 from artico_sync._webrtc.sctp.packets import (

@@ -1,1 +1,1 @@
-"""ICE: finding and keeping a path to the peer (RFC 8445)."""
+"""ICE: the network path to the peer (RFC 8445)."""

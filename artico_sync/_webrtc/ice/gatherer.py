@@ -1,12 +1,11 @@
-"""Local candidates: own addresses at once, STUN and TURN in the background; loop thread."""
+"""Gathering of local candidates: host addresses at once, STUN and TURN in the background."""
 
 from __future__ import annotations
 
 import asyncio
 import ipaddress
 import logging
-from collections.abc import Callable, Coroutine, Iterable
-from dataclasses import dataclass, field
+from collections.abc import Callable, Coroutine
 from functools import partial
 from typing import TYPE_CHECKING, Any
 from weakref import WeakKeyDictionary
@@ -14,101 +13,53 @@ from weakref import WeakKeyDictionary
 from aioice import Candidate, stun, turn
 from aioice.candidate import candidate_foundation, candidate_priority
 from aioice.ice import get_host_addresses
-from aiortc import RTCIceServer
-from aiortc.rtcicetransport import parse_stun_turn_uri
 
 from artico_sync._webrtc._aiortc.ice import connect_turn
-from artico_sync._webrtc.ice.keep_alive import KeepAlive
-from artico_sync._webrtc.ice.resolver import get_resolver
-from artico_sync._webrtc.ice.socket import IceSocket
-from artico_sync._webrtc.ice.turn import TurnClient
+from artico_sync._webrtc.ice.servers import (
+    IceServers,
+    KeepAlive,
+    TurnClient,
+    TurnServer,
+    get_resolver,
+)
+from artico_sync._webrtc.ice.socket import IceSocket, SocketOwner
 from artico_sync._webrtc.net.udp import open_socket
 
 if TYPE_CHECKING:
-    from artico_sync._webrtc.ice.agent import IceAgent
+    from aioice.ice import StunProtocol
+
+    from artico_sync._protocol.settings import Settings
 
 logger = logging.getLogger(__name__)
 
 LOOPBACK = "127.0.0.1"
-#: Seconds for which a list of the machine's addresses is good.
-LISTING_AGE = 0.1
-#: What RFC 8839 puts for a related address that is not to be shown.
+#: Seconds for which the list of the machine's addresses is cached.
+LISTING_AGE_SECONDS = 0.1
+#: Related addresses that conceal the real one (RFC 8839 5.1).
 HIDDEN = {4: ("0.0.0.0", 9), 6: ("::", 9)}
 
 
-@dataclass(frozen=True)
-class TurnServer:
-    host: str
-    port: int
-    transport: str
-    tls: bool
-    username: str | None
-    password: str | None = field(repr=False)
-
-
-@dataclass(frozen=True)
-class IceServers:
-    """The servers of a configuration, by what they are asked for."""
-
-    stun: tuple[tuple[str, int], ...] = ()
-    turn: tuple[TurnServer, ...] = ()
-
-    @classmethod
-    def parse(cls, servers: Iterable[RTCIceServer]) -> IceServers:
-        """Those of `servers` that can be used; the others are logged and left out."""
-        stun_servers: dict[tuple[str, int], None] = {}
-        turn_servers: dict[TurnServer, None] = {}
-        for server in servers:
-            for uri in [server.urls] if isinstance(server.urls, str) else server.urls:
-                try:
-                    parsed = parse_stun_turn_uri(uri)
-                except ValueError as exc:
-                    logger.warning("ICE server %r is left out: %s", uri, exc)
-                    continue
-                tls, transport = parsed["scheme"] == "turns", parsed.get("transport")
-                if parsed["scheme"] == "stun":
-                    stun_servers[parsed["host"], parsed["port"]] = None
-                elif (
-                    parsed["scheme"] == "stuns"
-                    or transport not in ("udp", "tcp")
-                    or (tls and transport != "tcp")
-                    or server.credentialType != "password"
-                ):
-                    logger.info("ICE server %r is left out: not supported", uri)
-                else:
-                    found = TurnServer(
-                        parsed["host"],
-                        parsed["port"],
-                        transport,
-                        tls,
-                        server.username,
-                        server.credential,
-                    )
-                    turn_servers[found] = None
-        return cls(tuple(stun_servers), tuple(turn_servers))
-
-
-#: What each loop was told last, and when: who places many calls at once asks for each.
+#: The last list of each loop and its time, shared by calls that start at the same time.
 _listed: WeakKeyDictionary[asyncio.AbstractEventLoop, tuple[float, list[str]]]
 _listed = WeakKeyDictionary()
 
 
 def host_addresses() -> list[str]:
-    """Addresses to take candidates from, as of now or `LISTING_AGE` ago; the loopback one only
-    where there is no other.
+    """Return the addresses for host candidates, at most `LISTING_AGE_SECONDS` old.
 
-    A laptop that is offline has none but that one, and two programs on it may still talk.
+    The loopback address is included only if there is no other, so that two programs on a machine
+    without a network can connect.
     """
     loop = asyncio.get_running_loop()
     now = loop.time()
     listed = _listed.get(loop)
-    if listed is None or now - listed[0] > LISTING_AGE:
+    if listed is None or now - listed[0] > LISTING_AGE_SECONDS:
         listed = _listed[loop] = (now, list_addresses())
     return listed[1]
 
 
 def list_addresses() -> list[str]:
-    """Have the system list them, which takes as long as a tenth of a call's set-up."""
+    """Return the addresses that the system lists; this takes a tenth of the set-up of a call."""
     try:
         addresses = get_host_addresses(use_ipv4=True, use_ipv6=True)
     except OSError as exc:
@@ -125,6 +76,7 @@ def make_candidate(
     preference: int = 65535,
     base: str | None = None,
 ) -> Candidate:
+    """Return a local UDP candidate of the type `kind`."""
     return Candidate(
         foundation=candidate_foundation(kind, "udp", base or address[0]),
         component=1,
@@ -139,42 +91,50 @@ def make_candidate(
 
 
 class Gathering:
-    """Finds the local candidates of one connection, which owns it and closes it."""
+    """Finds the local candidates of one agent, which closes it."""
 
     def __init__(
         self,
-        connection: IceAgent,
+        owner: SocketOwner,
         servers: IceServers,
+        settings: Settings,
         *,
         relay_only: bool,
-        accelerate: bool,
-        timeout: float,
+        on_found: Callable[[StunProtocol | None, Candidate], None],
+        on_finished: Callable[[], None],
     ) -> None:
-        self._connection = connection
+        """
+        Args:
+            on_found: Called with each candidate, and the socket to check from if it has its own.
+            on_finished: Called when no more candidates will be found.
+        """
+        self._owner = owner
         self._servers = servers
         self._relay_only = relay_only
-        self._accelerate = accelerate
-        self._timeout = timeout
+        self._accelerate = settings.accelerate
+        self._timeout = settings.gathering_timeout
+        self._on_found = on_found
+        self._on_finished = on_finished
         self._tasks: set[asyncio.Task[None]] = set()
         self._hosts: list[IceSocket] = []
         self._addresses: list[str] | None = None
-        #: Set with the first relayed candidate, or when no more candidate can come.
+        #: Set with the first relayed candidate, or when no more candidates will be found.
         self._usable = asyncio.Event()
         self._closed = False
         self._keep_alive = KeepAlive()
 
     async def gather(self) -> None:
-        """Take the host candidates and ask the servers, without waiting for their answers.
+        """Add the host candidates and query the servers, without waiting for their answers.
 
-        With the relay policy there is nothing to describe to the peer before the first
-        relayed candidate, so that one is waited for.
+        With the relay policy, wait for the first relayed candidate, before which there is nothing
+        to describe to the peer.
         """
         self._addresses = host_addresses()
         if not self._relay_only:
             for number, host in enumerate(self._addresses):
                 await self._open_host(host, preference=max(0, 65535 - number))
                 if self._closed:
-                    return  # nobody would end what were started now
+                    return  # close() would not end tasks started now
             for protocol in self._hosts:
                 for server in self._servers.stun:
                     self._start(partial(self._query, protocol, *server), f"STUN server {server[0]}")
@@ -187,14 +147,15 @@ class Gathering:
 
     @property
     def is_outdated(self) -> bool:
-        """Whether the machine has got other addresses since `gather` was called."""
+        """Return whether the addresses of the machine have changed since `gather`."""
         return self._addresses not in (None, host_addresses())
 
-    def connected(self) -> None:
-        """The path to the peer is kept alive by what goes over it; no other is needed."""
+    def stop_keep_alive(self) -> None:
+        """Ping no servers any more: the pair in use is kept alive by its own traffic."""
         self._keep_alive.stop()
 
     async def close(self) -> None:
+        """Cancel all queries; sockets of candidates found stay open."""
         self._closed = True
         self._usable.set()
         await self._keep_alive.close()
@@ -203,16 +164,16 @@ class Gathering:
             task.cancel()
         if tasks:
             await asyncio.wait(tasks)
-            # The sockets of attempts given up are closed by the loop's next pass.
+            # The sockets of cancelled attempts are closed by the loop's next iteration.
             await asyncio.sleep(0)
 
     def _finish(self) -> None:
         self._usable.set()
         if not self._closed:
-            self._connection.gathered()
+            self._on_finished()
 
     async def _open_host(self, host: str, *, preference: int) -> None:
-        protocol = IceSocket(self._connection)
+        protocol = IceSocket(self._owner)
         try:
             transport = await open_socket(protocol, host, accelerate=self._accelerate)
         except OSError as exc:
@@ -221,7 +182,7 @@ class Gathering:
         sockname = transport.get_extra_info("sockname")
         protocol.local_candidate = make_candidate("host", sockname[:2], preference=preference)
         self._hosts.append(protocol)
-        self._connection.add_local(protocol, protocol.local_candidate)
+        self._on_found(protocol, protocol.local_candidate)
 
     def _start(self, attempt: Callable[[], Coroutine[Any, Any, None]], subject: str) -> None:
         async def bounded() -> None:
@@ -231,7 +192,7 @@ class Gathering:
             except asyncio.CancelledError:
                 raise
             except Exception as exc:
-                # Whatever a server or a resolver does, it only costs its own candidate.
+                # A failing server or resolver must not affect other candidates.
                 logger.info("No candidate from %s: %s", subject, repr(exc))
 
         task = asyncio.create_task(bounded(), name=subject)
@@ -244,7 +205,7 @@ class Gathering:
             self._finish()
 
     async def _query(self, protocol: IceSocket, host: str, port: int) -> None:
-        """Ask a STUN server how the peer would see the socket of `protocol`."""
+        """Find the server-reflexive candidate of a socket, and keep its NAT mapping alive."""
         base = protocol.local_candidate
         version = ipaddress.ip_address(base.host).version
         for address in await get_resolver().resolve(host, port):
@@ -252,10 +213,10 @@ class Gathering:
                 break
         else:
             return
-        await self._ask(protocol, address)
-        self._keep_alive.add(lambda: self._ask(protocol, address))
+        await self._request_mapping(protocol, address)
+        self._keep_alive.add_server(lambda: self._request_mapping(protocol, address))
 
-    async def _ask(self, protocol: IceSocket, address: tuple[str, int]) -> None:
+    async def _request_mapping(self, protocol: IceSocket, address: tuple[str, int]) -> None:
         base = protocol.local_candidate
         request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST)
         response, _ = await protocol.request(request, address)
@@ -263,24 +224,23 @@ class Gathering:
             "MAPPED-ADDRESS"
         )
         if mapped is None:
-            raise ConnectionError("the answer names no address")
+            raise ConnectionError("the response contains no address")
         if mapped[1] == 0:
-            raise ConnectionError("the answer names no port")
-        self._connection.add_local(
+            raise ConnectionError("the response contains no port")
+        self._on_found(
             None,
             make_candidate("srflx", mapped, (base.host, base.port), base=base.host),
         )
 
     async def _allocate(self, server: TurnServer) -> None:
-        """Have a TURN server relay for us."""
+        """Allocate a relayed candidate on a TURN server."""
         addresses = await get_resolver().resolve(server.host, server.port)
         if server.transport == "udp":
             protocol = await self._allocate_over_udp(server, addresses[0])
         else:
-            connection = self._connection
             _, protocol = await turn.create_turn_endpoint(
-                lambda: IceSocket(connection),
-                # TLS checks the certificate against the name.
+                lambda: IceSocket(self._owner),
+                # TLS verifies the certificate against the name.
                 server_addr=(server.host, server.port) if server.tls else addresses[0],
                 username=server.username,
                 password=server.password,
@@ -290,16 +250,16 @@ class Gathering:
         relayed = protocol.transport.get_extra_info("sockname")
         related = protocol.transport.get_extra_info("related_address")
         if self._relay_only:
-            # The policy hides our addresses; the related one would show them.
+            # The policy conceals the local addresses; the related address would show one.
             related = HIDDEN[ipaddress.ip_address(relayed[0]).version]
         protocol.local_candidate = make_candidate("relay", relayed, related)
-        self._connection.add_local(protocol, protocol.local_candidate)
+        self._on_found(protocol, protocol.local_candidate)
         self._usable.set()
 
     async def _allocate_over_udp(self, server: TurnServer, address: tuple[str, int]) -> IceSocket:
-        """What aioice does, on a socket of ours.
+        """Allocate as aioice does, on a socket from `open_socket`.
 
-        uvloop would never close one that it was opening when it was told to stop.
+        uvloop does not close a socket whose opening is cancelled.
         """
         inner = TurnClient(
             address,
@@ -308,12 +268,12 @@ class Gathering:
             lifetime=turn.DEFAULT_ALLOCATION_LIFETIME,
             channel_refresh_time=turn.DEFAULT_CHANNEL_REFRESH_TIME,
         )
-        protocol, transport = IceSocket(self._connection), turn.TurnTransport(inner)
+        protocol, transport = IceSocket(self._owner), turn.TurnTransport(inner)
         await open_socket(inner, None, accelerate=self._accelerate, remote=address)
         try:
             await connect_turn(transport, protocol)
         except BaseException:
             inner.transport.close()
             raise
-        self._keep_alive.add(inner.keep_alive)
+        self._keep_alive.add_server(inner.ping)
         return protocol

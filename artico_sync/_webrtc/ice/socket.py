@@ -1,35 +1,55 @@
-"""What arrives on one ICE socket, told apart: STUN to the checks, the rest to DTLS; loop thread."""
+"""Sockets of an ICE agent: STUN goes to the connectivity checks, the rest to DTLS (RFC 7983)."""
 
 from __future__ import annotations
 
 import asyncio
+import errno
 import logging
 import struct
-from typing import TYPE_CHECKING, Any, cast
+from abc import ABC, abstractmethod
+from typing import Any, cast
 
 from aioice import stun
 from aioice.ice import StunProtocol
 from aioice.turn import TurnTransport
 
-from artico_sync._webrtc._aiortc.ice import unfinished_tasks_of
-
-if TYPE_CHECKING:
-    from artico_sync._webrtc.ice.agent import IceAgent
+from artico_sync._webrtc._aiortc.ice import AioiceConnection, unfinished_tasks_of
+from artico_sync._webrtc.ice.selected_pair import SelectedPair
 
 logger = logging.getLogger(__name__)
 
 #: First bytes above this are DTLS or RTP, never STUN (RFC 7983).
 STUN_FIRST_BYTE_MAXIMUM = 3
-#: Seconds a TURN server is given to confirm that an allocation is no longer needed.
-TURN_DELETE_TIMEOUT = 0.5
+#: Seconds a TURN server has to confirm the deletion of an allocation.
+TURN_DELETE_TIMEOUT_SECONDS = 0.5
+
+#: Errors of a socket that do not mean that the path is unusable.
+TRANSIENT_ERRORS = frozenset(
+    {errno.EMSGSIZE, errno.ENOBUFS, errno.EPERM, errno.EACCES, errno.ECONNREFUSED}
+)
+
+
+class SocketOwner(AioiceConnection, ABC):
+    """The interface of an agent to its sockets."""
+
+    #: The pair in use, which handles the STUN messages of consent.
+    path: SelectedPair
+
+    @abstractmethod
+    def payload_received(self, data: bytes, address: tuple[str, int]) -> None:
+        """Receive a datagram that is not STUN."""
+
+    @abstractmethod
+    def socket_error(self, protocol: StunProtocol, exc: Exception | None) -> None:
+        """Handle the system's refusal to send or receive on a socket, or its loss (None)."""
 
 
 class IceSocket(StunProtocol):
-    """A socket of an IceConnection, its own or one relayed over TURN."""
+    """A socket of an ICE agent, either local or relayed over TURN."""
 
-    receiver: IceAgent
+    receiver: SocketOwner
 
-    def __init__(self, receiver: IceAgent) -> None:
+    def __init__(self, receiver: SocketOwner) -> None:
         super().__init__(receiver)
         self._close_task: asyncio.Task[None] | None = None
 
@@ -41,16 +61,16 @@ class IceSocket(StunProtocol):
         if data[0] > STUN_FIRST_BYTE_MAXIMUM:
             self.receiver.payload_received(data, address)
             return
-        if self.receiver.path.take(data, address, self):
+        if self.receiver.path.handle_stun(data, address, self):
             return
         try:
             message = stun.parse_message(data)
         except (ValueError, struct.error, IndexError):
-            return  # not STUN, and nothing else begins like this
+            return  # not STUN, and no other protocol begins with such a byte
         try:
             self._message_received(message, address)
         except Exception:
-            # Anybody may send to a UDP port; this must not reach the loop.
+            # Any host may send to a UDP port; its messages must not raise into the loop.
             logger.warning("A STUN message from %s could not be handled", address, exc_info=True)
 
     def _message_received(self, message: stun.Message, address: tuple[str, int]) -> None:
@@ -63,10 +83,11 @@ class IceSocket(StunProtocol):
 
     def error_received(self, exc: Exception) -> None:
         super().error_received(exc)
-        self.receiver.socket_error(self, exc)
+        if not (isinstance(exc, OSError) and exc.errno in TRANSIENT_ERRORS):
+            self.receiver.socket_error(self, exc)
 
     async def close(self) -> None:
-        """Close the socket; with TURN, try for a short time to give the allocation back."""
+        """Close the socket; with TURN, try for a short time to delete the allocation."""
         if self._close_task is None:
             self._close_task = asyncio.create_task(self._close())
         await asyncio.shield(self._close_task)
@@ -76,10 +97,10 @@ class IceSocket(StunProtocol):
             await super().close()
             return
         closed = asyncio.ensure_future(super().close())
-        done, _ = await asyncio.wait([closed], timeout=TURN_DELETE_TIMEOUT)
+        done, _ = await asyncio.wait([closed], timeout=TURN_DELETE_TIMEOUT_SECONDS)
         if not done:
-            # A server that is gone would be asked for a minute. The attempt's own clean-up
-            # closes the socket.
+            # aioice would ask an unreachable server for a minute. Cancelling its tasks closes the
+            # socket.
             for task in unfinished_tasks_of(self.transport):
                 task.cancel()
-            await asyncio.wait([closed], timeout=TURN_DELETE_TIMEOUT)
+            await asyncio.wait([closed], timeout=TURN_DELETE_TIMEOUT_SECONDS)

@@ -1,8 +1,8 @@
-"""The ICE transport of a call: trickling, restartable, aware of silence; loop thread.
+"""The ICE transport of a call: trickling, restartable, with detection of silence.
 
-aiortc's transport gathers every candidate before it goes on and lives on one connection for
-ever. This one goes on with the host candidates, and its connection can be exchanged while
-DTLS runs on top of it.
+aiortc's transport waits until all candidates are gathered, and has one connection during its whole
+life. This one continues with the host candidates, and its agent can be replaced while DTLS runs on
+top of it.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ from __future__ import annotations
 import asyncio
 import logging
 from collections.abc import Callable
-from typing import TYPE_CHECKING
+from typing import TYPE_CHECKING, Any
 
 from aioice import Candidate
 from aiortc import InvalidStateError, RTCConfiguration
@@ -25,7 +25,7 @@ from aiortc.rtcicetransport import (
 from artico_sync._webrtc._aiortc.ice import AiortcIceGatherer, AiortcIceTransport
 from artico_sync._webrtc.ice.agent import IceAgent
 from artico_sync._webrtc.ice.consent import Consent
-from artico_sync._webrtc.ice.gatherer import IceServers
+from artico_sync._webrtc.ice.servers import IceServers
 from artico_sync._webrtc.net.udp import Inbox
 
 if TYPE_CHECKING:
@@ -35,15 +35,15 @@ __all__ = ["IceAgent", "IceGatherer", "IceTransport", "create_ice_transport"]
 
 logger = logging.getLogger(__name__)
 
-#: Of a connection that is never used, as short as ICE has it (RFC 8839 5.4).
-NOBODY = 4 * "0"
-NO_PASSWORD = 22 * "0"
-#: Seconds the old connection still listens after a restart: the peer may not have changed over
-#: yet, and what it lost would be waited for at the next retransmission.
-LINGER = 2.0
-#: What a restart is given to find a path before another one is worth its place, as a fraction of
-#: the silence after which a call is lost: several round trips of a long path.
-RESTART_PATIENCE = 2 / 3
+#: Placeholder credentials of minimum length (RFC 8839 5.4).
+PLACEHOLDER_UFRAG = 4 * "0"
+PLACEHOLDER_PWD = 22 * "0"
+#: Seconds for which the old agent still receives after a restart: the peer may still send over its
+#: pair, and would have to retransmit lost packets.
+OLD_PAIR_GRACE_SECONDS = 2.0
+#: Time a restart has to find a path before another one may replace it, as a fraction of
+#: `silence_timeout`: several round trips of a long path.
+RESTART_THRESHOLD = 2 / 3
 
 
 def create_ice_transport(
@@ -55,15 +55,16 @@ def create_ice_transport(
 ) -> IceTransport:
     """Make the ICE transport of a call, with its gatherer.
 
-    :param on_candidate: takes each candidate found after the host candidates, from the moment
-        `gather()` is called; they belong to the gatherer's present local parameters.
+    Args:
+        on_candidate: Called with each candidate found after the host candidates, once `gather()`
+            is called; it belongs to the gatherer's current local parameters.
     """
     gatherer = IceGatherer(configuration, settings, on_candidate, username, password)
     return IceTransport(gatherer, settings)
 
 
 class IceGatherer(AiortcIceGatherer):
-    """Holds the agent whose parameters descriptions carry."""
+    """Owns the agent whose candidates and credentials the local description contains."""
 
     def __init__(
         self,
@@ -73,8 +74,10 @@ class IceGatherer(AiortcIceGatherer):
         username: str | None = None,
         password: str | None = None,
     ) -> None:
-        # aiortc's makes a connection at once, for which it would draw letters one by one.
-        super().__init__(iceServers=[], local_username=NOBODY, local_password=NO_PASSWORD)
+        # aiortc creates a connection here, for which it would generate credentials slowly.
+        super().__init__(
+            iceServers=[], local_username=PLACEHOLDER_UFRAG, local_password=PLACEHOLDER_PWD
+        )
         self._gathering_state = "new"
         servers = configuration.iceServers
         self._servers = IceServers.parse(
@@ -84,10 +87,10 @@ class IceGatherer(AiortcIceGatherer):
         self._settings = settings
         self._on_candidate = on_candidate
         self.inbox = Inbox()
-        self.agent = self.new_connection(username, password)
+        self.agent = self.create_agent(username, password)
 
-    def new_connection(self, username: str | None = None, password: str | None = None) -> IceAgent:
-        """A connection that is not gathered yet; fresh credentials unless they are given."""
+    def create_agent(self, username: str | None = None, password: str | None = None) -> IceAgent:
+        """Return an agent that has not gathered yet; new credentials unless they are given."""
         connection: IceAgent
 
         def found(candidate: Candidate) -> None:
@@ -111,16 +114,16 @@ class IceGatherer(AiortcIceGatherer):
         return connection
 
     async def gather(self) -> None:
-        """Take the host candidates; the others are found in the background.
+        """Gather the host candidates; the others are found in the background.
 
-        The state is `completed` only when no more can come.
+        The state is `completed` only when no more candidates will be found.
         """
         if self.state == "new":
             self.set_state("gathering")
         await self.agent.gather_candidates()
 
-    def present(self, connection: IceAgent) -> None:
-        """Let descriptions carry `connection` from now on."""
+    def set_agent(self, connection: IceAgent) -> None:
+        """Describe `connection` from now on."""
         self.agent = connection
         self.set_state("completed" if connection.is_gathered else "new")
 
@@ -137,9 +140,9 @@ class IceGatherer(AiortcIceGatherer):
 
 
 class IceTransport(AiortcIceTransport):
-    """Carries DTLS over whichever connection is the current one.
+    """Carries DTLS over the current agent, and replaces the agent in an ICE restart.
 
-    It owns its agents, the watch over the path in use, and the restart under way.
+    It owns the agents and the consent checks.
     """
 
     def __init__(self, gatherer: IceGatherer, settings: Settings) -> None:
@@ -149,33 +152,34 @@ class IceTransport(AiortcIceTransport):
         self._gatherer = gatherer
         self._inbox = gatherer.inbox
         self._started: asyncio.Event | None = None
-        #: The connection of a restart that is offered or under way.
+        #: The agent of a restart that is offered or in progress.
         self._next: IceAgent | None = None
         self._restart: asyncio.Task[None] | None = None
-        #: When it was prepared, and then when the peer took part in it (the loop's time).
+        #: When it was prepared, later when the peer answered it (the loop's time).
         self._restart_began = 0.0
         self._retiring: dict[asyncio.Task[None], IceAgent] = {}
         self._consent = Consent(
             settings.silence_timeout, on_silence=self._silent, on_lost=self._lost
         )
-        self.agent.on_role = self.take_role
+        self.agent.on_role = self.set_role
         self.receive_datagram = self._inbox.get
         self.send_datagram = self._transmit
-        #: Called while nothing is heard of the peer, with the seconds it has lasted, and once
-        #: with 0.0 when the peer is heard again.
+        #: Called during a silence of the peer, with its length in seconds, and once with 0.0
+        #: when the peer is received again.
         self.on_silence: Callable[[float], None] | None = None
         #: Called once when the peer is given up; the state is `failed` then.
         self.on_lost: Callable[[], None] | None = None
-        #: Called when the system says that the path is gone; an ICE restart may find another.
+        #: Called when the system reports that the path is unusable; an ICE restart may find
+        #: another.
         self.on_restart_needed: Callable[[], None] | None = None
 
     # Candidates
 
     async def addRemoteCandidate(self, candidate: RTCIceCandidate | None) -> None:
-        """Take or leave a candidate of the peer's; never raises, never waits.
+        """Add a remote candidate, or ignore it if it is unusable; never raise or block.
 
         The end of candidates is ignored. During a restart a candidate may be of either
-        generation; a check to one of the wrong generation is refused by the peer.
+        generation; a check to one of the wrong generation is rejected by the peer.
         """
         if candidate is None:
             return
@@ -186,7 +190,7 @@ class IceTransport(AiortcIceTransport):
     # Connecting
 
     async def start(self, remoteParameters: RTCIceParameters) -> None:
-        """Connect, however long it takes; ends early, without raising, when stopped."""
+        """Connect, without a timeout; return early, without raising, if stopped."""
         if self.state == "closed":
             raise InvalidStateError("RTCIceTransport is closed")
         if self._started is not None:
@@ -208,7 +212,7 @@ class IceTransport(AiortcIceTransport):
             self._started.set()
 
     async def stop(self) -> None:
-        """Close every connection; may be called at any moment, and again."""
+        """Close all agents; may be called at any time, and repeatedly."""
         self._set_state("closed")
         self._consent.stop()
         self._inbox.consumer = None
@@ -225,7 +229,7 @@ class IceTransport(AiortcIceTransport):
             await connection.close()
 
     def _connections(self) -> list[IceAgent]:
-        """All that are open."""
+        """Return all open agents."""
         connections = [*self._retiring.values(), self.agent]
         return connections if self._next is None else [*connections, self._next]
 
@@ -235,18 +239,21 @@ class IceTransport(AiortcIceTransport):
         self.agent.path.send(data)
 
     def send_batch(self, data: bytes | memoryview, size: int) -> None:
-        """Send datagrams of `size` bytes that stand one after another, of which the last may be
-        smaller. Raises ConnectionError when there is no path."""
+        """Send concatenated datagrams of `size` bytes each, the last of which may be smaller.
+
+        Raises:
+            ConnectionError: There is no path.
+        """
         self.agent.path.send_batch(data, size)
 
     def receive_now(self) -> bytes | None:
-        """The next datagram if one has come."""
+        """Return the next datagram if one is queued."""
         return self._inbox.get_nowait()
 
     def consume(self, consumer: Callable[[bytes], bool] | None) -> None:
-        """Let `consumer` take datagrams as they are read, before anything is queued.
+        """Pass datagrams to `consumer` as they are read, in place of queueing them.
 
-        One for which it returns False is queued for `_recv`, and so is what comes after it until
+        One for which it returns False is queued for `receive_datagram`, and so are later ones until
         the queue is empty again.
         """
         self._inbox.consumer = consumer
@@ -266,14 +273,16 @@ class IceTransport(AiortcIceTransport):
             self._transport_state = state
             self.emit("statechange")
 
-    # What becomes of the path
+    # Changes of the path
 
     def _silent(self, seconds: float) -> None:
         if self.on_silence is not None:
             self.on_silence(seconds)
 
     def _lost(self) -> None:
-        logger.info("The peer is silent for %.1f s: it is lost", self._settings.silence_timeout)
+        logger.info(
+            "The peer has been silent for %.1f s: it is lost", self._settings.silence_timeout
+        )
         self._set_state("failed")
         if self.on_lost is not None:
             self.on_lost()
@@ -283,19 +292,19 @@ class IceTransport(AiortcIceTransport):
             self.on_restart_needed()
 
     def path_stats(self) -> dict[str, object]:
-        """The pair in use (`local` and `remote`: type, address, port, protocol) and its
+        """Return the pair in use (`local` and `remote`: type, address, port, protocol) and its
         `round_trip_time` in seconds; empty before there is one."""
         stats: dict[str, object] = self.agent.path.stats()
         return stats
 
     @property
     def receive_buffer(self) -> int:
-        """Bytes the kernel grants the socket in use for what has not been read; 0 without one."""
+        """Bytes of unread datagrams that the kernel keeps for the socket at most; 0 without one."""
         size: int = self.agent.path.receive_buffer
         return size
 
-    def take_role(self, controlling: bool) -> None:
-        """Nominate the pairs from now on, or leave that to the peer, on every connection."""
+    def set_role(self, controlling: bool) -> None:
+        """Become the controlling or the controlled side on every agent."""
         for connection in self._connections():
             if connection.ice_controlling is not controlling:
                 connection.switch_role(controlling)
@@ -303,28 +312,28 @@ class IceTransport(AiortcIceTransport):
     # ICE restart
 
     def is_connected_to(self, remote: RTCIceParameters) -> bool:
-        """Whether `remote` are the credentials the peer has on the path in use."""
+        """Return whether `remote` are the credentials of the peer on the path in use."""
         used = self.agent.remote_username, self.agent.remote_password
         return used == (remote.usernameFragment, remote.password)
 
     @property
     def is_restarting(self) -> bool:
-        """Whether a restart is under way that another one would only hold up."""
+        """Return whether a restart is in progress that another one would only delay."""
         if self._next is None or self.restart_is_outdated:
             return False
         age = asyncio.get_running_loop().time() - self._restart_began
-        return age < self._settings.silence_timeout * RESTART_PATIENCE
+        return age < self._settings.silence_timeout * RESTART_THRESHOLD
 
     @property
     def restart_is_outdated(self) -> bool:
-        """Whether the machine has got other addresses since a restart was prepared."""
+        """Return whether the machine's addresses have changed since a restart was prepared."""
         return self._next is not None and self._next.is_outdated
 
     async def prepare_restart(self) -> None:
-        """Have a fresh connection ready, gathered, which descriptions carry from now on.
+        """Create an agent, gather its candidates, and describe it from now on.
 
-        Harmless when one is ready and has not been answered yet; one that is being connected
-        is given up for the fresh one, and so is one from before the machine got other addresses.
+        If one is prepared and not answered yet, it stays. One that is connecting is replaced by
+        a new one, and so is one gathered before the machine's addresses changed.
         """
         if self.state == "closed":
             raise InvalidStateError("RTCIceTransport is closed")
@@ -333,23 +342,26 @@ class IceTransport(AiortcIceTransport):
         if self._next is None:
             await self.agent.stop_gathering()
             self._restart_began = asyncio.get_running_loop().time()
-            self._next = self._gatherer.new_connection()
-            self._next.share_role(self.agent)
-            self._next.on_role = self.take_role
-            self._gatherer.present(self._next)
+            self._next = self._gatherer.create_agent()
+            self._next.inherit_role(self.agent)
+            self._next.on_role = self.set_role
+            self._gatherer.set_agent(self._next)
         await self._gatherer.gather()
 
-    def finish_restart(self, remote: RTCIceParameters, patience: float = 0.0) -> asyncio.Task[None]:
-        """Connect on the new path and let DTLS go on over it; the old one goes on until then.
+    def finish_restart(
+        self, remote: RTCIceParameters, first_check_delay: float = 0.0
+    ) -> asyncio.Task[None]:
+        """Connect the prepared agent, and use it in place of the old one once it is connected.
 
-        It begins at once: the next restart is to find this one under way, not merely prepared.
+        The restart counts as in progress at once, not only as prepared.
 
         Args:
-            patience: Seconds for which the peer's first check is waited for before ours begin.
+            first_check_delay: Seconds to wait for the first check of the peer before the local
+                checks begin.
 
         Returns:
-            What ends with the restart, with a ConnectionError if it could not be connected in
-            time. It is cancelled when the restart is given up. The old path is in use then.
+            A task that ends with the restart, with a ConnectionError if it did not connect in
+            time. It is cancelled together with the restart. The old agent stays in use then.
 
         Raises:
             InvalidStateError: No restart was prepared.
@@ -358,44 +370,63 @@ class IceTransport(AiortcIceTransport):
             raise InvalidStateError("No ICE restart was prepared")
         if self._restart is None:
             self._restart_began = asyncio.get_running_loop().time()
-            self._restart = asyncio.create_task(self._change_over(self._next, remote, patience))
+            self._restart = asyncio.create_task(
+                self._replace_agent(self._next, remote, first_check_delay)
+            )
         return self._restart
 
     async def cancel_restart(self) -> None:
-        """Take back a restart that is not complete; harmless when there is none."""
+        """Cancel a restart that is not complete; has no effect if there is none."""
         restart, self._restart = self._restart, None
         if restart is not None:
             restart.cancel()
             await asyncio.wait([restart])
         connection, self._next = self._next, None
         if connection is not None:
-            self._gatherer.present(self.agent)
+            self._gatherer.set_agent(self.agent)
             await connection.close()
 
-    async def _change_over(
-        self, connection: IceAgent, remote: RTCIceParameters, patience: float
+    async def _replace_agent(
+        self, connection: IceAgent, remote: RTCIceParameters, first_check_delay: float
     ) -> None:
         try:
             async with asyncio.timeout(self._settings.connect_timeout):
-                if patience:
-                    await connection.wait_asked(patience)
+                if first_check_delay:
+                    await connection.wait_for_first_check(first_check_delay)
                 await _connect(connection, remote)
         except (ConnectionError, TimeoutError) as exc:
             self._next = self._restart = None
-            self._gatherer.present(self.agent)
+            self._gatherer.set_agent(self.agent)
             await connection.close()
             raise ConnectionError(f"The ICE restart failed: {exc!r}") from exc
         old, self.agent = self.agent, connection
         self._next = self._restart = None
         self._established(connection)
-        retiring = asyncio.create_task(self._retire(old))
+        retiring = asyncio.create_task(_close_later(old))
         self._retiring[retiring] = old
         retiring.add_done_callback(self._retiring.pop)
 
-    async def _retire(self, connection: IceAgent) -> None:
-        connection.on_broken = None
-        await asyncio.sleep(LINGER)
-        await connection.close()
+    def discard_all(self) -> None:
+        """Discard every datagram sent or received on the sockets that are open now.
+
+        The connection falls silent without ending, as if the peer had lost its network. For tests.
+        """
+        for connection in (self.agent, self._next):
+            if connection is not None:
+                for protocol in connection.sockets:
+                    # Set on the objects themselves, which others hold references to.
+                    setattr(protocol, "datagram_received", _discard)
+                    setattr(protocol.transport, "sendto", _discard)
+
+
+def _discard(*arguments: Any) -> None:
+    """Discard a datagram."""
+
+
+async def _close_later(connection: IceAgent) -> None:
+    connection.on_broken = None
+    await asyncio.sleep(OLD_PAIR_GRACE_SECONDS)
+    await connection.close()
 
 
 async def _connect(connection: IceAgent, remote: RTCIceParameters) -> None:

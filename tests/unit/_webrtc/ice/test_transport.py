@@ -27,7 +27,7 @@ from aiortc.rtcdtlstransport import RTCCertificate, RTCDtlsTransport
 from artico_sync._bridge.threads import DaemonExecutor
 from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc.ice import gatherer as gathering
-from artico_sync._webrtc.ice import keep_alive, resolver
+from artico_sync._webrtc.ice import servers as ice_servers
 from artico_sync._webrtc.ice import transport as ice
 from artico_sync._webrtc.ice.transport import IceTransport, create_ice_transport
 from tests.ice_faults import LOOPBACK, Path, StunServer, TurnServer, silent_server
@@ -43,7 +43,7 @@ LIMIT = 10.0
 @pytest.fixture(autouse=True)
 def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.setattr(gathering, "host_addresses", lambda: [LOOPBACK])
-    monkeypatch.setattr(ice, "LINGER", 0.05)
+    monkeypatch.setattr(ice, "OLD_PAIR_GRACE_SECONDS", 0.05)
 
 
 class Peer:
@@ -178,7 +178,7 @@ def test_candidate_that_comes_late_connects_without_idle_work() -> None:
         await asyncio.gather(one.gather(), other.gather())
         both = asyncio.gather(one.start(other), other.start(one))
         await asyncio.sleep(0.05)
-        assert one.transport.agent._pacer._timer is None
+        assert one.transport.agent._scheduler._timer is None
         await one.learn(other)
         await asyncio.wait_for(both, LIMIT)
         await round_trip(one, other)
@@ -290,7 +290,7 @@ def test_every_stun_server_is_asked() -> None:
 def test_candidates_of_servers_are_kept_alive_until_connected(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
-    monkeypatch.setattr(keep_alive, "INTERVAL", 0.02)
+    monkeypatch.setattr(ice_servers, "KEEP_ALIVE_INTERVAL_SECONDS", 0.02)
 
     async def main(port: int) -> None:
         async with StunServer(MAPPED) as stun_server, TurnServer() as turn_server:
@@ -323,7 +323,7 @@ def test_names_that_hang_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
         never.wait(LIMIT)
         return []
 
-    monkeypatch.setattr(resolver, "look_up", hang)
+    monkeypatch.setattr(ice_servers, "look_up", hang)
 
     async def main() -> None:
         asyncio.get_running_loop().set_default_executor(DaemonExecutor())
@@ -435,7 +435,7 @@ def test_many_calls_at_once_share_one_list_of_addresses(monkeypatch: pytest.Monk
         for _ in range(3):
             assert gathering.host_addresses() == [LOOPBACK]
         assert len(listings) == 1
-        monkeypatch.setattr(gathering, "LISTING_AGE", -1.0)
+        monkeypatch.setattr(gathering, "LISTING_AGE_SECONDS", -1.0)
         gathering.host_addresses()
         assert len(listings) == 2
 
@@ -762,7 +762,7 @@ def test_a_restart_after_which_both_have_the_same_role(both_nominate: bool) -> N
         async with connected() as (one, other):
             for _ in range(5):
                 for peer in (one, other):
-                    peer.transport.take_role(both_nominate)
+                    peer.transport.set_role(both_nominate)
                 await asyncio.wait_for(restart(one, other), LIMIT)
                 roles = {peer.transport.agent.ice_controlling for peer in (one, other)}
                 assert roles == {True, False}
@@ -807,7 +807,7 @@ def test_a_restart_waits_for_the_check_of_who_asked_for_it() -> None:
             answering = asyncio.ensure_future(other.transport.finish_restart(mine, LIMIT))
             checked = other.gatherer.agent
             await asyncio.sleep(0.1)  # nothing happens, which has no event
-            assert not checked._check_times
+            assert not checked._check_times._started_at
             await asyncio.wait_for(one.transport.finish_restart(theirs), LIMIT / 2)
             await asyncio.wait_for(answering, LIMIT / 2)
             await round_trip(one, other)

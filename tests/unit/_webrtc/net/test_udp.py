@@ -15,9 +15,10 @@ from hypothesis import given, settings
 from hypothesis import strategies as st
 
 from artico_sync._protocol.settings import Settings
-from artico_sync._webrtc.ice import stun_binding as binding
+from artico_sync._webrtc.ice import stun as binding
 from artico_sync._webrtc.ice.agent import IceAgent
-from artico_sync._webrtc.ice.gatherer import IceServers, make_candidate
+from artico_sync._webrtc.ice.gatherer import make_candidate
+from artico_sync._webrtc.ice.servers import IceServers
 from artico_sync._webrtc.ice.socket import IceSocket
 from artico_sync._webrtc.net import udp as datagram
 from artico_sync._webrtc.net.udp import BatchedDatagramTransport, Inbox, open_socket
@@ -246,7 +247,7 @@ def test_binding_messages_are_aioices(address: tuple[str, int]) -> None:
     request = stun.Message(stun.Method.BINDING, stun.Class.REQUEST, transaction_id)
     request.attributes.update({"USERNAME": "abcde:fg", "PRIORITY": 77, "ICE-CONTROLLED": 2**63})
     attributes = binding.attributes_of(request)
-    ours = binding.Request(
+    ours = binding.BindingRequest(
         request.message_method, request.message_class, transaction_id, dict(request.attributes)
     )
     assert bytes(ours) == bytes(request)
@@ -309,7 +310,7 @@ def test_hostile_datagrams_are_survived(datagrams: list[bytes], authentic: bool)
         await open_socket(protocol, LOOPBACK, accelerate=True)
         sockname = protocol.transport.get_extra_info("sockname")
         protocol.local_candidate = make_candidate("host", sockname)
-        connection.add_local(protocol, protocol.local_candidate)
+        connection.add_local_candidate(protocol, protocol.local_candidate)
         connecting = asyncio.ensure_future(connection.connect())
         await asyncio.sleep(0)
         for port, data in enumerate(datagrams, 40000):

@@ -8,8 +8,8 @@ import threading
 import pytest
 
 from artico_sync._bridge.threads import DaemonExecutor
-from artico_sync._webrtc.ice import resolver
-from artico_sync._webrtc.ice.resolver import get_resolver
+from artico_sync._webrtc.ice import servers
+from artico_sync._webrtc.ice.servers import get_resolver
 
 FOUND = [("192.0.2.1", 3478)]
 LIMIT = 10.0
@@ -21,7 +21,7 @@ class Names:
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
         self.asked: list[str] = []
         self.answer = threading.Event()
-        monkeypatch.setattr(resolver, "look_up", self._look_up)
+        monkeypatch.setattr(servers, "look_up", self._look_up)
 
     def _look_up(self, host: str, port: int) -> list[tuple[str, int]]:
         self.asked.append(host)
@@ -79,7 +79,7 @@ def test_look_ups_that_hang_are_bounded_and_given_up(names: Names) -> None:
     async def main() -> None:
         use_daemons()
         hanging = []
-        for number in range(resolver.CONCURRENT_LOOKUPS):
+        for number in range(servers.CONCURRENT_LOOKUPS):
             lookup = get_resolver().resolve(f"{number}.invalid", 3478)
             hanging.append(asyncio.ensure_future(lookup))
         await asyncio.sleep(0)
@@ -104,4 +104,4 @@ def test_each_loop_has_its_own() -> None:
 
 
 def test_the_system_is_asked() -> None:
-    assert ("127.0.0.1", 7) in resolver.look_up("127.0.0.1", 7)
+    assert ("127.0.0.1", 7) in servers.look_up("127.0.0.1", 7)
