@@ -1,8 +1,8 @@
 """A UDP relay that behaves like a network: delay, jitter, loss, reordering, a bottleneck.
 
 It stands between two peers whose candidates the test's signaling rewrites. For each real address
-`forward_to` opens a port on the same host: what comes in there goes on to that address, from the
-port that stands for its sender, so that both sides only ever see the relay.
+`forward_to` opens a port on the same host: datagrams that arrive there are sent to that address,
+from the port that represents their sender, so that both sides only see the relay.
 """
 
 from __future__ import annotations
@@ -173,7 +173,7 @@ class Relay:
                 try:
                     item.sender.sendto(item.data, item.destination)
                 except OSError:
-                    continue  # nobody there, as on any network
+                    continue  # no socket is bound there, as on any network
 
     def _read(self, sock: socket.socket) -> None:
         destination, direction = self._routes[sock]
@@ -183,7 +183,7 @@ class Relay:
             except OSError:
                 return
             with self._lock:
-                # A sender nobody announced stands on the other side of the network.
+                # An unannounced sender is on the other side of the network.
                 opposite = "b" if direction is self.directions.get("a") else "a"
                 sender = self._open((source[0], source[1]), opposite)
             self._pass_on(data, sender, destination, direction)

@@ -1,4 +1,4 @@
-"""Servers that answer, or do not, and a path that can be cut, for the tests of ICE."""
+"""STUN and TURN servers that may stay silent, and a path that can be cut, for tests of ICE."""
 
 from __future__ import annotations
 
@@ -55,7 +55,7 @@ async def open_endpoint(received: Callable[[bytes, Address], None]) -> _Endpoint
 
 
 class StunServer:
-    """Tells everybody the same mapped address."""
+    """Answers every request with the same mapped address."""
 
     def __init__(self, mapped: Address) -> None:
         self._mapped = mapped
@@ -82,16 +82,16 @@ class StunServer:
 
 
 class TurnServer:
-    """Just enough of TURN over UDP: allocations without passwords, channels, refreshes."""
+    """A minimal TURN server over UDP: allocations without passwords, channels, refreshes."""
 
     def __init__(self) -> None:
         self.allocations: dict[Address, _Endpoint] = {}
         self._channels: dict[Address, dict[int, Address]] = {}
         self._tasks: set[asyncio.Task[None]] = set()
         self._transactions: set[bytes] = set()
-        #: Messages that ask for no answer.
+        #: Number of indications received.
         self.indications = 0
-        #: Answers nobody any more.
+        #: True to stop answering.
         self.dead = False
 
     async def __aenter__(self) -> TurnServer:

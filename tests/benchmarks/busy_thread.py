@@ -1,7 +1,8 @@
-"""Beside a thread that computes in pure Python all the time, in the caller's process.
+"""Speed beside a thread that computes in pure Python all the time, in the caller's process.
 
-ours: with the switch interval it chooses while calls are open (_speedups/thread_scheduling.py), and
-what that costs the computing thread; bare: with the interpreter's own.
+artico_sync runs with the switch interval that it sets while calls are open (see
+_speedups/thread_scheduling.py), whose cost for the computing thread is measured as well; bare
+aiortc runs with the default of the interpreter.
 """
 
 from __future__ import annotations
@@ -62,7 +63,7 @@ def open_calls(ends: Pair) -> None:
 
 
 def round_trips(ends: Pair) -> float:
-    """The mean, in milliseconds: the thread's turns hit few trips, but those hard."""
+    """Return the mean in milliseconds: few trips are delayed by a switch interval, but by much."""
     trips = round_trip.bare_trips if ends.kind == BARE else round_trip.sync_trips
     begun = perf_counter()
     ends.caller.run(trips, TRIPS[ends.kind])
@@ -74,7 +75,7 @@ def flow(ends: Pair, seconds: float) -> float:
 
 
 def speed(ends: Pair, seconds: float) -> float:
-    """Rounds of the computing thread, in millions a second, while nothing is sent."""
+    """Return the rounds of the computing thread, in millions a second, while nothing is sent."""
     if ends.kind == BARE:
         return 0.0
     ends.caller.run(read_speed)
@@ -83,7 +84,7 @@ def speed(ends: Pair, seconds: float) -> float:
 
 
 class Computing:
-    """Counts for as long as it is let."""
+    """Counts in a thread until it is stopped."""
 
     def __init__(self) -> None:
         self.count = 0

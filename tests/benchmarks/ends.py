@@ -56,7 +56,7 @@ class SyncEnd:
         self.rtco.on("call", incoming)
 
     def call(self) -> Call:
-        """An open call to the other end."""
+        """Return an open call to the other end."""
         return self.rtco.call(self.other).wait_open(60)
 
     def spawn(self, function: Callable[..., object], *arguments: Any) -> None:
@@ -176,7 +176,7 @@ class BareEnd:
         return call
 
     async def call(self) -> BareCall:
-        """An open call to the other end."""
+        """Return an open call to the other end."""
         call = self._new(next(self._numbers))
         call.channel = channel = call.connection.createDataChannel("data")
         opened = asyncio.Event()

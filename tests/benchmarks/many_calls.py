@@ -142,13 +142,13 @@ class Meter:
 
 
 def resident() -> int:
-    """Bytes of memory in use."""
+    """Return the bytes of memory in use."""
     pages = int(Path("/proc/self/statm").read_text().split()[1])
     return pages * os.sysconf("SC_PAGE_SIZE")
 
 
 def waves(count: int) -> list[int]:
-    """Return the numbers of calls to set up at a time."""
+    """Return the number of calls to set up in each wave."""
     return [min(WAVE, count - begun) for begun in range(0, count, WAVE)]
 
 
@@ -198,7 +198,7 @@ async def bare_calls(orders: Connection) -> None:
     meter = Meter()
     orders.send(None)
     while True:
-        # The calls go on while the other process has its turn.
+        # The calls stay open while the other process is measured.
         order = await loop.run_in_executor(None, orders.recv)
         meter.begin()
         if order == "memory":

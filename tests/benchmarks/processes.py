@@ -136,6 +136,6 @@ def pair(kind: str, network: dict[str, float] | None = None, **options: Any) -> 
 
 @contextmanager
 def pairs(network: dict[str, float] | None = None, **options: Any) -> Iterator[tuple[Pair, Pair]]:
-    """Two ends of aiortc bare and two of artico_sync, to be measured in turns."""
+    """Start two ends of bare aiortc and two of artico_sync, to be measured alternately."""
     with pair(BARE, network, **options) as bare, pair(OURS, network, **options) as ours:
         yield bare, ours

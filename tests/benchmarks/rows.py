@@ -60,7 +60,7 @@ def compare(
     more: bool = False,
     against: str = "bare",
 ) -> Row:
-    """A row of measurements taken in turns, each (reference, ours)."""
+    """Return a row of alternate measurements, each (reference, artico_sync)."""
     return Row(
         part,
         name,

@@ -41,7 +41,7 @@ class BrowserPeer:
         try:
             return self.page.evaluate(script, [method, list(args)])
         except PlaywrightError as error:
-            with suppress(PlaywrightError):  # nor does a page that is gone tell
+            with suppress(PlaywrightError):  # a closed page has no log
                 error.add_note(f"the page has seen {self.page.evaluate('window.interop.log()')}")
             raise
 

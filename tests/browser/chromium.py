@@ -38,10 +38,10 @@ FLAGS = [
     "--autoplay-policy=no-user-gesture-required",
 ]
 START_LIMIT_MS = 30_000
-# Milliseconds to listen to what pages say; longer than they wait with it.
+# Milliseconds to collect the messages of pages; longer than pages delay them.
 LISTENING_MS = 2500
-# A new page with its process costs five times what loading into one again does. Closed connections
-# count against a process until its memory is tidied up, so none is kept without limit.
+# A new page with its process costs five times as much as loading into an existing one. Closed
+# connections count against a process until its garbage collection, so the uses of one are limited.
 USES = 20
 STUCK_CHANNEL = (Path(__file__).parent / "stuck_channel.js").read_text(encoding="utf-8")
 

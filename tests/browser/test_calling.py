@@ -93,7 +93,7 @@ def test_a_handler_may_wait_for_its_call_to_open(
     page_call = make_browser_peer("page").call("python")
     page_call.wait_closed()
     assert page_call.received == ["one", "two"]
-    # Where a busy page confirms the close too late, it hears of an error just before.
+    # A busy page that confirms the close too late gets an error just before.
     assert [name for name in page_call.events() if name != "error"] == ["open", "close"]
 
 

@@ -1,5 +1,5 @@
-"""ICE restarts in calls with a page, requested by either side: the call goes on in place, and no
-message is lost."""
+"""ICE restarts in calls with a page, requested by either side: the call continues without a new
+connection, and no message is lost."""
 
 from __future__ import annotations
 

@@ -1,8 +1,8 @@
-"""However often a page and an artico_sync peer share and unshare, their descriptions stay small.
+"""Sharing and unsharing with a page any number of times leaves the descriptions small.
 
-Every round is alike: a line of its own for each track would make the count of m-lines grow by at
-least one a round. So a score of rounds, past the m-lines that are kept in reserve, show as much
-as the 300 that would reach the limit.
+Every round is alike: if each track had an m-section of its own, their number would grow by at least
+one a round. So 20 rounds, which are more than the spare m-sections, prove as much as the 300 that
+would reach the limit.
 """
 
 from __future__ import annotations

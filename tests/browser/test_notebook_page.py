@@ -53,7 +53,7 @@ def run_with_page(
     async def scenario() -> list[Any]:
         async with asyncio.TaskGroup() as both:
             both.create_task(asyncio.to_thread(browser.run, visit))
-            # Nobody named: the page's own id is the notebook's default.
+            # No peer id is set: the notebook's default is the id of the page.
             notebook = both.create_task(executed(name, folder, {"ARTICO_URL": url}))
         return notebook.result()
 

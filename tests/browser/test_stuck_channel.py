@@ -1,4 +1,4 @@
-"""The watch for channels that Chromium leaves connecting tells them from others."""
+"""The watch for channels that Chromium leaves connecting distinguishes them from others."""
 
 from __future__ import annotations
 

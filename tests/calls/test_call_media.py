@@ -350,7 +350,7 @@ def test_one_track_in_several_calls_is_produced_once(make_artico: MakeArtico) ->
             remote.recv(LIMIT)
     assert produced - before <= (monotonic() - begun) * 20 + 3
     pairs[0][0].hangup()
-    # The other call goes on.
+    # The other call continues.
     for _ in range(5):
         remotes[1].recv(LIMIT)
     assert not track.ended
@@ -626,5 +626,5 @@ def test_a_slow_reader_gets_fresh_pictures(pair: tuple[Call, Call]) -> None:
     remote.read(LIMIT)
     threading.Event().wait(3.0)
     at, shown = made, float(remote.read(LIMIT).mean()) - 20
-    # Four pictures are kept, and a few are under way, more on a busy machine; never the first.
+    # Four pictures are buffered, and a few are in flight, more on a busy machine; never the first.
     assert at - 40 <= shown <= made + 2

@@ -24,7 +24,7 @@ PROGRAM = """
 import logging, sys, threading
 from aiortc.contrib.media import MediaPlayer
 from artico_sync import Artico, MediaStream, MemoryHub
-# Development mode also tells of callbacks that a busy machine makes slow.
+# Development mode also reports callbacks that are slow on a busy machine.
 logging.getLogger("asyncio").setLevel(logging.ERROR)
 
 hub = MemoryHub()

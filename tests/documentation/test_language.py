@@ -39,10 +39,9 @@ EXEMPT = {
 REMAINING: dict[str, int] = {
     "artico_sync/_speedups": 1,
     "artico_sync/_webrtc/_aiortc": 1,
-    "artico_sync/_webrtc/dtls": 2,
+    "artico_sync/_webrtc/dtls": 1,
     "artico_sync/_webrtc/ice": 23,
     "artico_sync/_webrtc/net": 1,
-    "artico_sync/_webrtc/sdp": 1,
 }
 
 

@@ -72,10 +72,10 @@ def rewritten(signal: dict[str, Any], relay: Relay | None, side: str) -> dict[st
 
 
 class RelayedSocketSignaling(Signaling):
-    """The same over a server, for a call with a page, whose signals are rewritten as well.
+    """A relayed signaling over a server, for calls with a page, whose signals it also rewrites.
 
     Args:
-        url: The server's.
+        url: URL of the server.
     """
 
     def __init__(self, url: str, id: str, relay: Relay) -> None:

@@ -64,8 +64,8 @@ def test_an_unread_call_holds_its_sender(network: Network, size: int, direction:
 def test_memory_of_both_processes_is_bounded_however_much_is_sent(
     server: ArticoServer, make_artico: MakeArtico, role: str
 ) -> None:
-    """Nobody reads at first, then slowly, then as fast as it comes."""
-    # The collection before each look may hold up a busy process longer than a path may be silent.
+    """Memory stays bounded while the peer does not read, reads slowly, and reads at full speed."""
+    # Garbage collection before each measurement may block a busy process for long.
     silence = 60.0
     rtco = make_artico("us", silence_timeout=silence)
     target = "us" if role == "caller" else None

@@ -14,7 +14,7 @@ from tests.conftest import TIME_UNIT
 def test_calls_leave_nothing(capsys: pytest.CaptureFixture[str]) -> None:
     from tests.benchmarks.endurance import measure
 
-    # Too few calls to tell what one of them leaves: pages of memory come and go.
+    # Too few calls to measure the memory that one of them leaves: it varies by pages.
     wrong = [line for line in measure(calls=40, at_once=10) if "KiB" not in line]
     assert wrong == []
     assert "objects" in capsys.readouterr().out

@@ -101,7 +101,7 @@ def test_both_ends_hang_up_at_once_and_deliver(network: Network) -> None:
 
 
 def test_flush_is_true_when_it_says_so(network: Network) -> None:
-    """After it even a network that is gone at once cannot take anything back."""
+    """Nothing is lost after `flush` returns True, even if the network fails immediately."""
     relay = network.relay(delay=0.02, loss=0.05)
     ends = network.connect(relay, silence_timeout=2.0 * TIME_UNIT)
     data = blocks(MIB // 2, 8192)

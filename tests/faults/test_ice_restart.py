@@ -1,4 +1,4 @@
-"""The network path changes under a call: it goes on in place, over another path."""
+"""A call whose network path changes continues over another path, without a new connection."""
 
 from __future__ import annotations
 

@@ -1,4 +1,4 @@
-"""Each limit of the settings holds, and a client beyond one of them goes on."""
+"""Each limit of the settings holds, and a client beyond one of them keeps working."""
 
 from __future__ import annotations
 
@@ -134,7 +134,7 @@ def test_calls_that_come_and_go_while_a_handler_is_busy() -> None:
             assert victim.victim._bridge.mailbox.pending_count("call") <= PENDING_LIMIT
         finally:
             go_on.set()
-        # The newest are among those that were kept.
+        # The newest are among those that were not dropped.
         wait_until(lambda: seen[-1].session == session, "the last call", LIMIT)
 
 
@@ -159,7 +159,7 @@ def test_characters_of_a_call_that_rings(caplog: pytest.LogCaptureFixture) -> No
             victim.signal({**OFFER, "data": {**OFFER["data"], "pad": padding}}, "call:padded")
         victim.check()
         (padded,) = victim.new_calls()
-        # What means nothing to us is not kept, and so takes no room.
+        # Unknown members are not stored, and so do not count.
         session = padded._bridge.engine
         assert session is not None and len(session.inbox) == 221
         assert session.inbox.characters < 22 * (len(CHROMIUM) + 100)

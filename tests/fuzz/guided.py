@@ -1,12 +1,12 @@
 """A coverage-guided fuzzer of all parsers of input from the network.
 
-By hand, for as long as one likes::
+Run it by hand, for any time::
 
     python -m tests.fuzz.guided --seconds 600            # all targets
     python -m tests.fuzz.guided --seconds 600 sctp
 
-An input that reaches code no other has reached is kept and mutated further. It ends with 1, and
-prints the input, where a target raises anything but what it says it raises, or is slow.
+An input that reaches new code is added to the corpus and mutated further. The exit status is 1, and
+the input is printed, if a target is slow or raises an exception that it does not document.
 """
 
 from __future__ import annotations

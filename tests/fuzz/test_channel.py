@@ -197,7 +197,7 @@ def test_rtp_and_rtcp(victim: Victim) -> None:
 
 @pytest.mark.timeout(180)
 def test_datagrams_of_strangers(victim: Victim) -> None:
-    """Anybody on the network may send to the ports of a call."""
+    """Datagrams from unknown addresses to the ports of a call have no effect on it."""
     stats = victim.victims_call.stats()
     address = stats["local"]["address"], stats["local"]["port"]
     family = socket.AF_INET6 if ":" in address[0] else socket.AF_INET

@@ -82,7 +82,7 @@ class Victim:
         )
 
     def check(self) -> None:
-        """The victim still talks to its friend, and at once."""
+        """Check that the victim still exchanges messages with its friend without delay."""
         text = f"still there? {next(self._numbers)}"
         self._call.send(text)
         assert self._incoming.recv(LIMIT) == text

@@ -69,7 +69,7 @@ class Certificate(AiortcCertificate):
 
     @property
     def is_stale(self) -> bool:
-        """Is it time for another one?"""
+        """True if new connections need another certificate."""
         return self.expires - datetime.datetime.now(datetime.UTC) < REMAINING_LIFE
 
     def getFingerprints(self) -> list[RTCDtlsFingerprint]:

@@ -231,7 +231,7 @@ class AnswerTo(enum.Enum):
 
 @dataclass(frozen=True)
 class Outcome:
-    """What was accepted, and what must be done next.
+    """The result of applying a description: the accepted parts and the next steps.
 
     Attributes:
         answer_to: The offer an answer was applied to, NONE if it was not applied.

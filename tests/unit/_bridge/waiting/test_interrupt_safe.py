@@ -78,11 +78,11 @@ def test_a_post_after_an_interrupted_post_is_run() -> None:
         portal.release()
 
 
-# Where it comes while a task is collected, Python itself drops it.
+# Python itself drops an interrupt that comes during the collection of a task.
 @pytest.mark.filterwarnings("ignore::pytest.PytestUnraisableExceptionWarning")
 def test_an_interrupted_blocking_call_leaves_the_loop_alone() -> None:
     async def nothing() -> None:
-        """Done at once."""
+        """Return immediately."""
 
     portal = acquire_portal()
     try:

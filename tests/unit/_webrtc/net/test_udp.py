@@ -86,7 +86,7 @@ def test_a_batch_is_read_at_one_wake_up(
 
 
 class FullSocket:
-    """A socket whose send buffer is full until told otherwise."""
+    """A socket whose send buffer is full until the test clears it."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -271,7 +271,7 @@ def test_binding_split_takes_anything(data: bytes) -> None:
     binding.split(data)
 
 
-# Anybody may send to a UDP port
+# Datagrams from any address reach a UDP port
 
 
 def _hostile() -> st.SearchStrategy[bytes]:
