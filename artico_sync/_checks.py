@@ -1,7 +1,7 @@
-"""Checks of the arguments of public functions.
+"""Checks of the use of public functions and objects.
 
-Each returns the argument, or raises `TypeError` for a wrong type and `ValueError` for a wrong value
-with a message that names the argument and says what it must be.
+A function checks an argument: it returns the argument, or raises `TypeError` for a wrong type and
+`ValueError` for a wrong value, with a message that names the argument and says what it must be.
 """
 
 from __future__ import annotations
@@ -10,7 +10,7 @@ import inspect
 import math
 import numbers
 from collections.abc import Callable
-from typing import Any, TypeVar
+from typing import Any, ClassVar, NoReturn, SupportsIndex, TypeVar
 
 T = TypeVar("T")
 FunctionT = TypeVar("FunctionT", bound=Callable[..., Any])
@@ -139,3 +139,14 @@ def check_callable(name: str, value: FunctionT) -> FunctionT:
                 f"{name} must be a plain function, which may block, not a coroutine function"
             )
     return value
+
+
+class NotCopyable:
+    """Refuses to be copied or pickled."""
+
+    #: Advice for the error message.
+    _copy_hint: ClassVar[str]
+
+    def __reduce_ex__(self, protocol: SupportsIndex) -> NoReturn:
+        # `copy`, `deepcopy`, `pickle` and so `multiprocessing` all call it.
+        raise TypeError(f"{type(self).__name__} cannot be copied or pickled: {self._copy_hint}")

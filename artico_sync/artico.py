@@ -24,7 +24,14 @@ from artico_sync._notebook import close_former
 from artico_sync._protocol.messages import new_peer_id, new_session_id
 from artico_sync._protocol.settings import Settings
 from artico_sync.call import Call, make_call
-from artico_sync.events import ErrorHandler, ErrorT, EventEmitter, Metadata, Nothing, NothingT
+from artico_sync.events import (
+    ErrorHandler,
+    ErrorT,
+    EventEmitter,
+    Metadata,
+    Nothing,
+    NothingT,
+)
 from artico_sync.media.remote import RemoteMediaFactory
 from artico_sync.signaling import SocketSignaling, check_peer_id
 

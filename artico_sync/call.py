@@ -23,9 +23,9 @@ from artico_sync._checks import (
     type_name,
 )
 from artico_sync._display import Stats, html_table
+from artico_sync._protocol.bounds import message_size
 from artico_sync._protocol.messages import stream_metadata_message
 from artico_sync._protocol.settings import Settings
-from artico_sync._protocol.sizes import message_size
 from artico_sync.errors import ArticoTimeoutError, CallClosedError, SignalingError
 from artico_sync.events import EventEmitter
 from artico_sync.media.remote import RemoteMediaStream

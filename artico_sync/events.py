@@ -7,8 +7,7 @@ from typing import TYPE_CHECKING, Any, Literal, Protocol, TypeVar, overload
 
 from artico_sync._bridge.events.mailbox import Mailbox
 from artico_sync._bridge.waiting.deadline import Deadline
-from artico_sync._checks import check_text
-from artico_sync._not_copyable import NotCopyable
+from artico_sync._checks import NotCopyable, check_text
 
 if TYPE_CHECKING:
     from artico_sync.media.remote import RemoteMediaStream, RemoteTrack

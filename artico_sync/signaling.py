@@ -18,8 +18,7 @@ from artico_sync._bridge.signaling import (
     SignalingTransport,
     SocketSignalingBridge,
 )
-from artico_sync._checks import check_text, check_unicode
-from artico_sync._not_copyable import NotCopyable
+from artico_sync._checks import NotCopyable, check_text, check_unicode
 from artico_sync._protocol.messages import new_peer_id
 from artico_sync.errors import IdTakenError, NotReadyError
 

@@ -15,8 +15,8 @@ LIMIT = 10.0 * TIME_UNIT
 
 # The functions a thread is in when it waits for another one.
 _WAITS = {"wait", "acquire", "_wait_for_tstate_lock", "get", "join"}
-# All waits of the library's users go through one of these modules.
-WAITING_MODULES = ("deadline.py", "waiter.py")
+# All waits of the library's users go through this module.
+WAITING_MODULES = ("deadline.py",)
 
 
 class WaitWatch:

@@ -22,8 +22,8 @@ from artico_sync._bridge.threads import ForkGuard
 from artico_sync._bridge.waiting.deadline import Deadline, wait_until
 from artico_sync._bridge.waiting.interrupt_safe import Condition
 from artico_sync._engine.call_state import CallState, CloseReason, closed_error
+from artico_sync._protocol.bounds import footprint
 from artico_sync._protocol.settings import KIB, Settings
-from artico_sync._protocol.sizes import footprint
 from artico_sync._speedups.thread_scheduling import switch_interval
 from artico_sync.errors import (
     ArticoTimeoutError,

@@ -15,9 +15,8 @@ from typing import Any, Generic, TypeVar
 import janus
 
 from artico_sync._bridge.threads import DaemonExecutor, ForkGuard, make_thread
-from artico_sync._bridge.waiting.deadline import Deadline
+from artico_sync._bridge.waiting.deadline import Deadline, Waiter
 from artico_sync._bridge.waiting.interrupt_safe import Queue
-from artico_sync._bridge.waiting.waiter import Waiter
 from artico_sync._protocol.settings import Settings
 from artico_sync._speedups.thread_scheduling import minimize_timer_slack
 from artico_sync._speedups.wake_up import make_wake_up

@@ -14,7 +14,7 @@ from typing import TYPE_CHECKING
 
 from artico_sync._bridge.portal import Portal
 from artico_sync._bridge.waiting.deadline import Deadline, wait_until
-from artico_sync._protocol.sizes import OVERHEAD
+from artico_sync._protocol.bounds import OVERHEAD
 
 if TYPE_CHECKING:
     from artico_sync._engine.session import Session

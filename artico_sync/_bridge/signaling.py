@@ -25,7 +25,11 @@ from artico_sync._bridge.portal import Portal, acquire_portal, assert_not_loop_t
 from artico_sync._bridge.threads import ForkGuard, start_thread
 from artico_sync._bridge.waiting.deadline import Deadline, get_item
 from artico_sync._engine.signaling.server_url import ServerUrl
-from artico_sync._engine.signaling.transport import SignalingListener, SignalingTransport, leave
+from artico_sync._engine.signaling.transport import (
+    SignalingListener,
+    SignalingTransport,
+    leave,
+)
 from artico_sync.errors import NotReadyError, SignalingError
 
 __all__ = [

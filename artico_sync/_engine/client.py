@@ -15,7 +15,7 @@ from artico_sync._engine.call_state import CallState, CloseReason
 from artico_sync._engine.session import Session, SessionListener
 from artico_sync._engine.signaling.transport import SignalingTransport, leave
 from artico_sync._protocol import messages
-from artico_sync._protocol.lru import LruDict
+from artico_sync._protocol.bounds import LruDict
 from artico_sync._protocol.settings import Settings
 from artico_sync._protocol.token_bucket import TokenBuckets
 from artico_sync._webrtc.dtls.transport import Certificate

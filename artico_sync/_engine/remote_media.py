@@ -10,7 +10,7 @@ from typing import Any, Protocol
 
 from aiortc import MediaStreamTrack
 
-from artico_sync._protocol.lru import LruDict
+from artico_sync._protocol.bounds import LruDict
 from artico_sync._webrtc.sdp.media_sections import (
     RemoteChange,
     RemoteTrackAdded,

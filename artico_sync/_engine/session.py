@@ -7,9 +7,13 @@ import logging
 from typing import Any, Protocol
 
 from artico_sync._engine.call_connection import CallConnection, CallConnectionListener
-from artico_sync._engine.call_state import BYE_REASONS, CallState, CallStateMachine, CloseReason
-from artico_sync._engine.data_channel import DataChannel
-from artico_sync._engine.graceful_close import deliver_and_close
+from artico_sync._engine.call_state import (
+    BYE_REASONS,
+    CallState,
+    CallStateMachine,
+    CloseReason,
+)
+from artico_sync._engine.data_channel import DataChannel, deliver_and_close
 from artico_sync._engine.local_media import LocalMedia
 from artico_sync._engine.signal_queues import PeerSignaling, SignalInbox, SignalSender
 from artico_sync._protocol import messages

@@ -4,7 +4,7 @@ from __future__ import annotations
 
 import time
 
-from artico_sync._protocol.lru import LruDict
+from artico_sync._protocol.bounds import LruDict
 
 
 class TokenBucket:

@@ -10,7 +10,8 @@ Offer and answer (`sdp/`, `peer_connection.py`)
                              RFC 8866, RFC 5888; `sdp/media_sections.py`.
     BUNDLE                   All m-sections share one transport: RFC 9143; `transports.py`.
     msid                     The ids of the stream and the track of an m-section: RFC 8830.
-    recycling                Rejecting unused m-sections and using them again: RFC 8829 5.2.2.
+    recycling                Rejecting unused m-sections and using them again: RFC 8829 5.2.2;
+                             `sdp/offer_answer.py`.
     rollback, stale offer    Withdrawing a pending offer; the withdrawn offer, to which a late
                              answer may still arrive: RFC 8829 4.1.10; `sdp/offer_answer.py`.
     glare                    Offers of both sides that cross, resolved by perfect negotiation: W3C

@@ -35,10 +35,11 @@ from artico_sync._webrtc.sdp.offer_answer import (
     apply_answer,
     has_unoffered_tracks,
     plan_answer,
+    reject_unused_in_answer,
+    reject_unused_in_offer,
     rtp_ids_in_use,
 )
 from artico_sync._webrtc.sdp.parser import DescriptionError, RemoteDescription
-from artico_sync._webrtc.sdp.recycling import reject_unused_in_answer, reject_unused_in_offer
 from artico_sync._webrtc.sdp.rtp_ids import RtpIdAllocator
 from artico_sync._webrtc.sdp.writer import ORIGIN, DescriptionWriter
 

@@ -17,7 +17,12 @@ from artico_sync.call import Call
 from artico_sync.cli.connection import accept, connected, place
 from artico_sync.cli.files import Files
 from artico_sync.cli.output import ExitStatus, Output
-from artico_sync.errors import ArticoTimeoutError, CallClosedError, MediaError, MessageTooLargeError
+from artico_sync.errors import (
+    ArticoTimeoutError,
+    CallClosedError,
+    MediaError,
+    MessageTooLargeError,
+)
 
 if TYPE_CHECKING:
     from artico_sync.media import MediaStream, Recorder

@@ -164,7 +164,14 @@ def _send_binary(steps: Steps, call: Call, deadline: Deadline) -> None:
 
 
 def _show_video(steps: Steps, alice: Call, bob: Call, path: str, deadline: Deadline) -> None:
-    from artico_sync.cli.demo_video import BARS, FPS, HEIGHT, WIDTH, PatternExchange, save
+    from artico_sync.cli.demo_video import (
+        BARS,
+        FPS,
+        HEIGHT,
+        WIDTH,
+        PatternExchange,
+        save,
+    )
 
     exchange = PatternExchange(alice, bob)
     with ThreadPoolExecutor(1) as executor:

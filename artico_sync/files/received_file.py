@@ -13,7 +13,7 @@ from contextlib import suppress
 from pathlib import Path
 from typing import BinaryIO
 
-from artico_sync._protocol.lru import LruDict
+from artico_sync._protocol.bounds import LruDict
 
 # Windows forbids these characters, and names that begin like its devices.
 _FORBIDDEN_CHARACTERS = re.compile(r'[<>:"|?*]')

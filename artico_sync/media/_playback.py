@@ -19,7 +19,13 @@ from typing import Any, cast
 import av
 from av import AudioFrame, VideoFrame
 
-from artico_sync._bridge.media import AUDIO_RATE, audio_normalizer, black, padded, silence
+from artico_sync._bridge.media import (
+    AUDIO_RATE,
+    audio_normalizer,
+    black,
+    padded,
+    silence,
+)
 from artico_sync._bridge.threads import Worker
 from artico_sync._bridge.waiting.deadline import Deadline, wait_until
 from artico_sync.errors import MediaError

@@ -11,8 +11,12 @@ from collections.abc import Callable, Iterable
 from typing import TYPE_CHECKING, Any
 
 from artico_sync._bridge.streams import FrameReader
-from artico_sync._checks import check_number, check_optional_text, check_whole
-from artico_sync._not_copyable import NotCopyable
+from artico_sync._checks import (
+    NotCopyable,
+    check_number,
+    check_optional_text,
+    check_whole,
+)
 from artico_sync.media._frames import to_audio_frame, to_video_frame
 from artico_sync.media._sources import (
     AudioSource,

@@ -11,7 +11,7 @@ from typing import TYPE_CHECKING
 from artico_sync._bridge.portal import Portal, acquire_portal, assert_not_loop_thread
 from artico_sync._bridge.threads import ForkGuard
 from artico_sync._bridge.waiting.deadline import MAIN_THREAD_POLL_INTERVAL, Deadline
-from artico_sync._not_copyable import NotCopyable
+from artico_sync._checks import NotCopyable
 from artico_sync._stop_signals import stop_on_signals
 from artico_sync.errors import ArticoTimeoutError
 from artico_sync.server.app import LoopBoundServer

@@ -11,7 +11,12 @@ from __future__ import annotations
 
 from artico_sync.testing import scripts
 from artico_sync.testing.fake_call import FakeCall, Script
-from artico_sync.testing.fixtures import ArticoTestCase, ConnectedPair, Hub, connected_pair
+from artico_sync.testing.fixtures import (
+    ArticoTestCase,
+    ConnectedPair,
+    Hub,
+    connected_pair,
+)
 from artico_sync.testing.peers import FakePeer
 
 __all__ = [

@@ -8,7 +8,13 @@ from configparser import ConfigParser
 
 import pytest
 
-from tests.architecture.source_tree import ROOT, Import, foreign_imports, imports, modules
+from tests.architecture.source_tree import (
+    ROOT,
+    Import,
+    foreign_imports,
+    imports,
+    modules,
+)
 from tests.architecture.thread_table import PUBLIC, place_of, row_of, rows
 
 #: Modules that use a package only if the user has installed it: an extra, or the user's own.

@@ -12,7 +12,7 @@ import re
 
 import pytest
 
-from artico_sync._webrtc.sdp.recycling import SPARE_SECTIONS
+from artico_sync._webrtc.sdp.offer_answer import SPARE_SECTIONS
 from tests.browser.chromium import Chromium
 from tests.browser.repetitions import rounds
 from tests.browser.tab import INITIATORS, Tab, agree, read, with_browser

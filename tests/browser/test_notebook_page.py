@@ -17,7 +17,14 @@ from artico_sync import ArticoServer
 from tests.browser.chromium import Chromium, serve
 from tests.browser.test_flask_page import MODULE, WATCHING, is_negative
 from tests.conftest import TIME_UNIT
-from tests.documentation.test_notebooks import NOTEBOOKS, cell_with, executed, printed, run, shown
+from tests.documentation.test_notebooks import (
+    NOTEBOOKS,
+    cell_with,
+    executed,
+    printed,
+    run,
+    shown,
+)
 from tests.polling import wait_until
 
 pytestmark = pytest.mark.timeout(120 * TIME_UNIT)

@@ -12,7 +12,13 @@ import aiortc
 import numpy as np
 import pytest
 
-from artico_sync import ArticoServer, Call, CallClosedError, InvalidStateError, MediaStream
+from artico_sync import (
+    ArticoServer,
+    Call,
+    CallClosedError,
+    InvalidStateError,
+    MediaStream,
+)
 from artico_sync.errors import MediaError
 from artico_sync.media import AudioTrack, LocalTrack, RemoteTrack, VideoTrack
 from tests.call_media import (

@@ -10,10 +10,27 @@ import numpy as np
 import pytest
 
 from artico_sync import ArticoServer, MediaStream, VideoTrack
-from tests.call_media import FPS, LIMIT, MediaLog, film, pictures, wait_for_color, wait_for_tone
+from tests.call_media import (
+    FPS,
+    LIMIT,
+    MediaLog,
+    film,
+    pictures,
+    wait_for_color,
+    wait_for_tone,
+)
 from tests.conftest import TIME_UNIT, MakeArtico
 from tests.documentation.test_examples import example
-from tests.media_content import BLUE, GREEN, RED, Film, frequency_of, make_film, plain, shows
+from tests.media_content import (
+    BLUE,
+    GREEN,
+    RED,
+    Film,
+    frequency_of,
+    make_film,
+    plain,
+    shows,
+)
 
 pytestmark = pytest.mark.slow
 

@@ -9,7 +9,14 @@ from pathlib import Path
 import pytest
 
 from artico_sync import ArticoServer, MediaStream
-from tests.call_media import LIMIT, MediaLog, film, pictures, wait_for_color, wait_for_tone
+from tests.call_media import (
+    LIMIT,
+    MediaLog,
+    film,
+    pictures,
+    wait_for_color,
+    wait_for_tone,
+)
 from tests.command_line import running
 from tests.conftest import MakeArtico
 from tests.documentation.test_readme import block, wait_for_peer

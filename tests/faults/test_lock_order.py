@@ -9,7 +9,13 @@ from pathlib import Path
 import pytest
 
 import artico_sync
-from tests.faults.lock_order import EVENTS, LockOrder, Watched, documented_levels, watch_locks
+from tests.faults.lock_order import (
+    EVENTS,
+    LockOrder,
+    Watched,
+    documented_levels,
+    watch_locks,
+)
 
 ROOT = Path(artico_sync.__file__).parent
 LIMIT = 10.0

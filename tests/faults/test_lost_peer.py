@@ -8,7 +8,13 @@ from contextlib import contextmanager
 
 import pytest
 
-from artico_sync import Artico, ArticoServer, Call, CallClosedError, ConnectionFailedError
+from artico_sync import (
+    Artico,
+    ArticoServer,
+    Call,
+    CallClosedError,
+    ConnectionFailedError,
+)
 from artico_sync.server.server import ServerLimits
 from tests.blocking import Blocked
 from tests.conftest import TIME_UNIT, MakeArtico

@@ -16,10 +16,14 @@ from collections import defaultdict
 from collections.abc import Callable, Iterable, Mapping, Sequence
 from typing import Any
 
-from artico_sync._bridge.events.dispatcher import Dispatcher, Handler, Registration, register
-from artico_sync._bridge.waiting.deadline import Deadline
+from artico_sync._bridge.events.dispatcher import (
+    Dispatcher,
+    Handler,
+    Registration,
+    register,
+)
+from artico_sync._bridge.waiting.deadline import Deadline, Waiter
 from artico_sync._bridge.waiting.interrupt_safe import make_interrupt_safe
-from artico_sync._bridge.waiting.waiter import Waiter
 from artico_sync._webrtc._aiortc.janus import BatchQueue
 from artico_sync.errors import ArticoTimeoutError
 

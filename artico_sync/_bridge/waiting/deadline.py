@@ -6,11 +6,12 @@ import sys
 import threading
 from collections.abc import Callable
 from time import monotonic
-from typing import TypeVar
+from typing import Generic, TypeVar
 
 import janus
 
 from artico_sync._checks import check_timeout
+from artico_sync._speedups.semaphore import wait_handle_factory
 from artico_sync.errors import ArticoTimeoutError
 
 T = TypeVar("T")
@@ -93,3 +94,21 @@ def join(thread: threading.Thread, deadline: Deadline) -> bool:
     while thread.is_alive() and not deadline.expired:
         thread.join(deadline.slice())
     return not thread.is_alive()
+
+
+class Waiter(Generic[T]):
+    """A thread that waits for an object, which is handed to it past every queue."""
+
+    __slots__ = ("given", "wake", "_handle")
+
+    def __init__(self) -> None:
+        #: None if the thread was only woken to look again, or not woken at all.
+        self.given: T | None = None
+        self._handle = wait_handle_factory()()
+        #: Wakes the thread; to be called once, after `given` is set if there is an object for it.
+        self.wake = self._handle.wake
+
+    def wait(self, deadline: Deadline) -> None:
+        """Wait until woken, or until the deadline has passed."""
+        while not self._handle.wait(deadline.slice()) and not deadline.expired:
+            pass

@@ -1,4 +1,6 @@
-"""aiortc's DTLS transport and certificate, with public names for their private parts."""
+"""aiortc's DTLS transport and certificate, and pyOpenSSL's connection, with public names for their
+private parts.
+"""
 
 from __future__ import annotations
 
@@ -10,6 +12,7 @@ from aiortc import RTCDtlsTransport
 from aiortc.rtcdtlstransport import RTCCertificate, SRTPProtectionProfile, State
 from OpenSSL import SSL
 
+from artico_sync._speedups.gil_held_dtls import OpenSslHandles
 from artico_sync._webrtc._aiortc.alias import Alias
 
 
@@ -66,3 +69,23 @@ class AiortcCertificate(RTCCertificate):
     def make_context(self, srtp_profiles: list[SRTPProtectionProfile]) -> SSL.Context:
         """Make the context of pyOpenSSL for connections with this certificate."""
         return super()._create_ssl_context(srtp_profiles)
+
+
+def handles_of(connection: SSL.Connection) -> OpenSslHandles:
+    """Return the C objects of a connection whose handshake is complete.
+
+    Raises:
+        ImportError, AttributeError: pyOpenSSL has other internals than expected.
+    """
+    # cffi's access to the library, which ctypes cannot find by itself: wheels link it statically.
+    from OpenSSL._util import ffi, lib
+
+    raise_error: Callable[[Any, int], None] = connection._raise_ssl_error
+    return OpenSslHandles(
+        ffi=ffi,
+        library=lib,
+        ssl=connection._ssl,
+        into_ssl=connection._into_ssl,
+        from_ssl=connection._from_ssl,
+        raise_error=lambda result: raise_error(connection._ssl, result),
+    )

@@ -26,8 +26,11 @@ from artico_sync._speedups.gil_held_dtls import (
     make_records,
 )
 from artico_sync._speedups.gso import BATCH_MAX_BYTES, BATCH_MAX_DATAGRAMS
-from artico_sync._webrtc._aiortc.dtls import AiortcCertificate, AiortcDtlsTransport
-from artico_sync._webrtc._aiortc.openssl import handles_of
+from artico_sync._webrtc._aiortc.dtls import (
+    AiortcCertificate,
+    AiortcDtlsTransport,
+    handles_of,
+)
 from artico_sync._webrtc.rtp.router import BoundedRouter, TolerantExtensionsMap
 
 if TYPE_CHECKING:

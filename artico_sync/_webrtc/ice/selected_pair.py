@@ -11,7 +11,7 @@ from collections.abc import Callable
 from aioice import Candidate
 from aioice.ice import CandidatePair, StunProtocol
 
-from artico_sync._protocol.lru import LruDict
+from artico_sync._protocol.bounds import LruDict
 from artico_sync._webrtc._aiortc.ice import AioiceConnection
 from artico_sync._webrtc.ice import stun
 from artico_sync._webrtc.net.udp import BatchedDatagramTransport

@@ -7,7 +7,7 @@ import struct
 from aiortc.rtcdtlstransport import RtpReceiver, RtpRouter
 from aiortc.rtp import HeaderExtensions, HeaderExtensionsMap, RtpPacket
 
-from artico_sync._protocol.lru import LruDict
+from artico_sync._protocol.bounds import LruDict
 
 #: Sources known only from their packets. A forgotten one is learned again from its next packet.
 LEARNED_MAX = 64

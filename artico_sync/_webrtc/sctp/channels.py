@@ -7,7 +7,7 @@ from collections import deque
 from collections.abc import Callable, Iterable
 from typing import Protocol
 
-from artico_sync._protocol.sizes import OVERHEAD, footprint
+from artico_sync._protocol.bounds import OVERHEAD, footprint
 from artico_sync._webrtc.sctp import dcep
 from artico_sync._webrtc.sctp.association import Association
 from artico_sync._webrtc.sctp.dcep import ChannelParameters

@@ -13,7 +13,7 @@ import logging
 from collections.abc import Callable
 from typing import Protocol
 
-from artico_sync._protocol.sizes import OVERHEAD
+from artico_sync._protocol.bounds import OVERHEAD
 from artico_sync._webrtc.sctp.handshake import PeerParameters
 from artico_sync._webrtc.sctp.packets import (
     ABORT,

@@ -12,7 +12,7 @@ from __future__ import annotations
 
 from math import inf
 
-from artico_sync._protocol.sizes import OVERHEAD
+from artico_sync._protocol.bounds import OVERHEAD
 from artico_sync._webrtc.sctp.congestion import (
     CongestionWindow,
     FastRecovery,
@@ -20,7 +20,12 @@ from artico_sync._webrtc.sctp.congestion import (
     Pacer,
     RetransmissionTimeout,
 )
-from artico_sync._webrtc.sctp.packets import DATA_HEADER_LENGTH, TSN_MODULO, Sack, unwrap
+from artico_sync._webrtc.sctp.packets import (
+    DATA_HEADER_LENGTH,
+    TSN_MODULO,
+    Sack,
+    unwrap,
+)
 from artico_sync._webrtc.sctp.send_queue import (
     OutboundChunk,
     OutboundMessage,

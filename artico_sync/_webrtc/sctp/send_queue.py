@@ -5,7 +5,7 @@ from __future__ import annotations
 from collections import deque
 from dataclasses import dataclass
 
-from artico_sync._protocol.sizes import OVERHEAD
+from artico_sync._protocol.bounds import OVERHEAD
 from artico_sync._webrtc.sctp.packets import (
     DATA,
     DATA_CHUNK,

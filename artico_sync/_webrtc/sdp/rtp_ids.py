@@ -11,7 +11,10 @@ from collections.abc import Iterable
 
 from aiortc.codecs import CODECS, HEADER_EXTENSIONS, is_rtx
 from aiortc.rtcpeerconnection import is_codec_compatible
-from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpHeaderExtensionParameters
+from aiortc.rtcrtpparameters import (
+    RTCRtpCodecParameters,
+    RTCRtpHeaderExtensionParameters,
+)
 from aiortc.rtp import DYNAMIC_PAYLOAD_TYPES
 
 #: Payload types that differ from RTCP packet types on one port (RFC 5761 4).

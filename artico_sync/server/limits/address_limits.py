@@ -7,7 +7,7 @@ from collections.abc import Iterator
 from contextlib import contextmanager
 from dataclasses import dataclass, field
 
-from artico_sync._protocol.lru import LruDict
+from artico_sync._protocol.bounds import LruDict
 from artico_sync._protocol.token_bucket import TokenBucket
 from artico_sync.server.limits import ServerLimits
 from artico_sync.server.limits.log_throttle import LogThrottle

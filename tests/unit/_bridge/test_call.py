@@ -7,7 +7,7 @@ from collections.abc import Callable
 from typing import Any
 
 from artico_sync._bridge.call import HISTORY_LENGTH, CallStatistics, ReadAccount
-from artico_sync._protocol.sizes import OVERHEAD
+from artico_sync._protocol.bounds import OVERHEAD
 
 
 class RecordingSession:

@@ -13,7 +13,13 @@ from typing import Any
 import pytest
 
 from artico_sync._bridge import threads
-from artico_sync._bridge.threads import DaemonExecutor, ForkGuard, Worker, make_thread, start_thread
+from artico_sync._bridge.threads import (
+    DaemonExecutor,
+    ForkGuard,
+    Worker,
+    make_thread,
+    start_thread,
+)
 from artico_sync.errors import ForkError
 from tests.forking import forks, in_child
 

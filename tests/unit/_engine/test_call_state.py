@@ -7,7 +7,12 @@ from collections.abc import Awaitable, Callable
 
 import pytest
 
-from artico_sync._engine.call_state import CallState, CallStateMachine, CloseReason, closed_error
+from artico_sync._engine.call_state import (
+    CallState,
+    CallStateMachine,
+    CloseReason,
+    closed_error,
+)
 from artico_sync._protocol.settings import Settings
 from artico_sync.errors import CallClosedError, CallRejectedError
 

@@ -10,7 +10,12 @@ import pytest
 from aiortc import RTCSessionDescription
 
 from artico_sync._engine import signal_queues
-from artico_sync._engine.signal_queues import PeerSignaling, Signal, SignalInbox, SignalOutbox
+from artico_sync._engine.signal_queues import (
+    PeerSignaling,
+    Signal,
+    SignalInbox,
+    SignalOutbox,
+)
 from artico_sync._protocol import messages
 from artico_sync._protocol.settings import Settings
 from artico_sync._webrtc.ice.candidates import CandidateSignal

@@ -19,7 +19,7 @@ from artico_sync._speedups.gil_held_dtls import (
     Records,
     make_records,
 )
-from artico_sync._webrtc._aiortc.openssl import handles_of
+from artico_sync._webrtc._aiortc.dtls import handles_of
 from artico_sync._webrtc.dtls.transport import HEADER_BYTES
 
 PACKETS = [b"a" * 16384, b"b" * 16384, b"c" * 700, b"d"]

@@ -17,7 +17,13 @@ from artico_sync import ArticoTimeoutError
 from artico_sync.files.messages import MAX_CONTENT_BYTES, build_message
 from artico_sync.files.receiver import MAX_UNSENT_REPLIES
 from tests.polling import wait_until
-from tests.unit.files.harness import ID, FakeCall, ReceiverHarness, content_message, offer
+from tests.unit.files.harness import (
+    ID,
+    FakeCall,
+    ReceiverHarness,
+    content_message,
+    offer,
+)
 
 
 class UnreadCall(FakeCall):

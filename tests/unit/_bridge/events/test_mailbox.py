@@ -15,8 +15,7 @@ import pytest
 
 from artico_sync._bridge.events.dispatcher import Dispatcher
 from artico_sync._bridge.events.mailbox import PENDING_LIMIT, Mailbox
-from artico_sync._bridge.waiting.deadline import Deadline
-from artico_sync._bridge.waiting.waiter import Waiter
+from artico_sync._bridge.waiting.deadline import Deadline, Waiter
 from artico_sync.errors import ArticoTimeoutError, NotReadyError
 from tests.blocking import Blocked
 from tests.polling import wait_until

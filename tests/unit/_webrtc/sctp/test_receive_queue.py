@@ -7,7 +7,7 @@ import random
 from hypothesis import given
 from hypothesis import strategies as st
 
-from artico_sync._protocol.sizes import OVERHEAD
+from artico_sync._protocol.bounds import OVERHEAD
 from artico_sync._webrtc.sctp.packets import (
     COMMON_HEADER_LENGTH,
     DATA,
@@ -19,7 +19,11 @@ from artico_sync._webrtc.sctp.packets import (
     TSN_MODULO,
     Data,
 )
-from artico_sync._webrtc.sctp.receive_queue import WINDOW_SLACK_BYTES, Message, ReceiveQueue
+from artico_sync._webrtc.sctp.receive_queue import (
+    WINDOW_SLACK_BYTES,
+    Message,
+    ReceiveQueue,
+)
 
 CAPACITY = 1 << 20
 MAXIMUM = 1 << 16

@@ -10,7 +10,7 @@ import pytest
 from hypothesis import given, settings
 from hypothesis import strategies as st
 
-from artico_sync._protocol.sizes import OVERHEAD
+from artico_sync._protocol.bounds import OVERHEAD
 from artico_sync._webrtc.sctp.congestion import RTO_INITIAL_SECONDS
 from artico_sync._webrtc.sctp.packets import (
     COMMON_HEADER_LENGTH,

@@ -12,8 +12,8 @@ from typing import Any
 import pytest
 from aiortc import RTCSctpTransport
 
+from artico_sync._protocol.bounds import footprint
 from artico_sync._protocol.settings import Settings
-from artico_sync._protocol.sizes import footprint
 from artico_sync._webrtc.sctp import packets as wire
 from artico_sync._webrtc.sctp.association import LATE_SECONDS
 from artico_sync._webrtc.sctp.channels import CHANNELS_MAX

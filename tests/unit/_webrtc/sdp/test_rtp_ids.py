@@ -3,7 +3,10 @@
 from __future__ import annotations
 
 import pytest
-from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpHeaderExtensionParameters
+from aiortc.rtcrtpparameters import (
+    RTCRtpCodecParameters,
+    RTCRtpHeaderExtensionParameters,
+)
 
 from artico_sync._webrtc.peer_connection import PeerConnection
 from artico_sync._webrtc.sdp.parser import parse_description

@@ -1,4 +1,4 @@
-"""A mapping of bounded size."""
+"""Bounds on memory: a mapping of bounded size, and the bytes a message counts for."""
 
 from __future__ import annotations
 
@@ -8,6 +8,10 @@ from typing import TypeVar
 
 K = TypeVar("K")
 V = TypeVar("V")
+
+#: Bytes a message counts for in buffers beyond its content, so that a bound on bytes is a bound
+#: on the number of empty messages too.
+OVERHEAD = 128
 
 
 class LruDict(OrderedDict[K, V]):
@@ -33,3 +37,21 @@ class LruDict(OrderedDict[K, V]):
             evicted = self.popitem(last=False)
             if self._on_evict is not None:
                 self._on_evict(*evicted)
+
+
+def message_size(data: str | bytes) -> int:
+    """Return the size of a message's content in bytes.
+
+    Raises:
+        UnicodeEncodeError: The text has unpaired surrogates.
+    """
+    if isinstance(data, str) and not data.isascii():
+        return len(data.encode())
+    return len(data)
+
+
+def footprint(data: str | bytes) -> int:
+    """Return the bytes a message counts for in buffers: its content and the overhead."""
+    if isinstance(data, str) and not data.isascii():
+        return len(data.encode()) + OVERHEAD
+    return len(data) + OVERHEAD

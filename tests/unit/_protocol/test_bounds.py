@@ -1,8 +1,10 @@
-"""Mappings of bounded size."""
+"""Mappings of bounded size, and the sizes of messages."""
 
 from __future__ import annotations
 
-from artico_sync._protocol.lru import LruDict
+import pytest
+
+from artico_sync._protocol.bounds import OVERHEAD, LruDict, footprint, message_size
 
 
 def test_the_entry_set_least_recently_is_dropped() -> None:
@@ -38,3 +40,18 @@ def test_a_capacity_of_zero_holds_nothing() -> None:
     lru: LruDict[str, int] = LruDict(0)
     lru["a"] = 1
     assert not lru
+
+
+@pytest.mark.parametrize(
+    ("data", "size"), [("", 0), (b"", 0), ("abc", 3), (b"abc", 3), ("\xfc\U0001f600", 6)]
+)
+def test_sizes_are_those_on_the_wire(data: str | bytes, size: int) -> None:
+    assert message_size(data) == size
+    assert footprint(data) == size + OVERHEAD
+
+
+def test_unpaired_surrogates_have_no_size() -> None:
+    with pytest.raises(UnicodeEncodeError):
+        message_size("\ud800")
+    with pytest.raises(UnicodeEncodeError):
+        footprint("\ud800")
