@@ -1,7 +1,7 @@
-"""Datagrams of equal size sent in one call of the system's, which cuts them (udp(7)); loop thread.
+"""Sends datagrams of equal size in one system call: generic segmentation offload, see udp(7).
 
-They are many bytes: Python's own call gives up the interpreter's lock for them, and beside a thread
-that computes that costs a turn of that thread's. So the C library is called where that can be done.
+Python's own socket methods release the GIL during the call. If another thread computes, getting the
+GIL back takes a switch interval, so the C library is called with the GIL held where possible.
 """
 
 from __future__ import annotations
@@ -111,7 +111,7 @@ class _Library:
 
 
 class GilHeldBatchSender:
-    """Keeps the interpreter's lock meanwhile."""
+    """Sends batches while holding the GIL."""
 
     def __init__(self, sock: socket.socket, library: _Library) -> None:
         self._sock = sock

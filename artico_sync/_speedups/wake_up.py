@@ -62,7 +62,7 @@ class CounterWakeUp:
             # Only then, because it gives up the interpreter to the thread that has just sent.
             if self._descriptor is not None:
                 os.eventfd_read(self._descriptor)
-                # What was written between the two was told of by what has just been read.
+                # A wake-up written between the two calls was cleared by this read: run again.
                 self._function()
 
     def wake(self) -> None:

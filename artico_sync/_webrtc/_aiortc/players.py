@@ -1,6 +1,7 @@
-"""aiortc's `MediaPlayer`, whose tracks several threads may stop; any thread.
+"""Makes stopping the tracks of aiortc's `MediaPlayer` thread-safe.
 
-Lock order: a player's lock is held while its thread ends; the loop thread only tries to take it.
+Unlike the rest of `_webrtc`, this module is called from any thread. Lock order: a player's lock is
+held while its thread ends; the loop thread only tries to acquire it.
 """
 
 from __future__ import annotations
@@ -14,16 +15,16 @@ from typing import Any
 from aiortc.mediastreams import MediaStreamTrack
 
 
-class _Stop:
-    """What a player does when one of its tracks is stopped, for one thread at a time.
+class _SerialisedStop:
+    """A replacement for a player's stop method that runs in one thread at a time.
 
-    With the last one it waits for the player's thread, and closes the file: done by two at once,
-    that ends the interpreter. A track that has come to its end is stopped on the loop, which does
-    not wait for others.
+    Stopping the last track of a player joins its thread and closes the file, which crashes the
+    interpreter if two threads do it at once. The loop thread, which stops a track that has ended,
+    does not wait for the lock: if another thread holds it, an executor thread stops the track.
     """
 
-    def __init__(self, stop: Callable[[MediaStreamTrack], None]) -> None:
-        self._stop = stop
+    def __init__(self, stop_track: Callable[[MediaStreamTrack], None]) -> None:
+        self._stop_track = stop_track
         self._lock = threading.Lock()
 
     def __call__(self, track: MediaStreamTrack) -> None:
@@ -36,23 +37,26 @@ class _Stop:
             loop.run_in_executor(None, self._wait_and_stop, track)
             return
         try:
-            self._stop(track)
+            self._stop_track(track)
         finally:
             self._lock.release()
 
     def _wait_and_stop(self, track: MediaStreamTrack) -> None:
         with self._lock:
-            self._stop(track)
+            self._stop_track(track)
 
 
-def make_stoppable(track: MediaStreamTrack) -> bool:
-    """Let any thread stop a track of a `MediaPlayer`. False: it is another track, or stopped."""
+def serialise_player_stop(track: MediaStreamTrack) -> bool:
+    """Let any thread stop a track of a `MediaPlayer`.
+
+    Return False if the track does not belong to a `MediaPlayer`, or is stopped already.
+    """
     contrib = sys.modules.get("aiortc.contrib.media")
     if contrib is None or not isinstance(track, contrib.PlayerStreamTrack):
         return False
     player: Any = track._player
     if player is None:
         return False
-    # In one step, for threads that do this at once.
-    vars(player).setdefault("_stop", _Stop(player._stop))
+    # setdefault() is atomic: several threads may get here at once.
+    vars(player).setdefault("_stop", _SerialisedStop(player._stop))
     return True

@@ -111,7 +111,7 @@ class DtlsTransport(AiortcDtlsTransport):
 
     @property
     def can_send_at_once(self) -> bool:
-        """Whether `send_packets` works: the ICE transport below must not need awaiting either."""
+        """True if the ICE transport sends without awaiting, as `send_packets` needs."""
         return hasattr(self.transport, "send_batch")
 
     def send_packets(self, packets: Sequence[bytes]) -> None:

@@ -27,7 +27,7 @@ LIBRARIES = ("aiortc", "aioice", "OpenSSL", "janus", "socketio", "engineio", "py
 #: The places for private names, the second for the libraries of signaling.
 HOMES = ("_webrtc/_aiortc/", "_protocol/_socketio.py")
 #: May only fall.
-NAMES_MAXIMUM = 59
+NAMES_MAXIMUM = 51
 
 
 class PrivateName(NamedTuple):
