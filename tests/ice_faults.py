@@ -16,7 +16,7 @@ Address = tuple[str, int]
 
 @contextmanager
 def silent_server() -> Iterator[int]:
-    """The port of a UDP server that never answers."""
+    """The port of a UDP server that never responds."""
     with socket.socket(socket.AF_INET, socket.SOCK_DGRAM) as sock:
         sock.bind((LOOPBACK, 0))
         yield sock.getsockname()[1]

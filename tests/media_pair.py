@@ -67,7 +67,7 @@ class MediaPair:
         self._portal.post(function, *args)  # type: ignore[arg-type]
 
     def share(self, *tracks: Track) -> list[RemoteTrack]:
-        """Send tracks; returns their remote ends, in the same order."""
+        """Send tracks; return their remote ends, in the same order."""
         return self._portal.run(self._share, tracks, timeout=10)
 
     async def _share(self, tracks: tuple[Track, ...]) -> list[RemoteTrack]:
@@ -99,7 +99,7 @@ class MediaPair:
         return self.run(call)
 
     def replace(self, index: int, track: Track) -> None:
-        """Send another track in the place of one, without renegotiation."""
+        """Replace a sent track by another, without renegotiation."""
 
         def replace() -> None:
             sender = self.senders()[index]

@@ -62,7 +62,7 @@ def _resident() -> int:
         for line in status:
             if line.startswith("VmRSS:"):
                 return int(line.split()[1]) * KIB
-    raise OSError("the system does not tell how much memory a process takes")
+    raise OSError("/proc/self/status has no VmRSS")
 
 
 def begin(alice: Artico, bob: Artico) -> tuple[Call, Call]:

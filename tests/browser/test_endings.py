@@ -221,7 +221,7 @@ def test_the_whole_browser_is_killed(
         rtco.call("page").wait_open(timeout=SILENCE_LIMIT)
 
 
-def test_a_call_outlives_the_signalling_server(
+def test_a_call_outlives_the_signaling_server(
     make_artico: MakeArtico,
     make_browser_peer: MakeBrowserPeer,
     server: artico_sync.ArticoServer,

@@ -129,8 +129,8 @@ def test_ten_rounds(
         for receiver, sender in ((page, python), (call, browser)):
             wait_agreement(receiver, sender, round)
     check_order(log.entries)
-    # JavaScript tells of a stream with each of its tracks, and Chromium now and then leaves out a
-    # `removetrack` when it gives way to an offer: what counts there is what it has in the end.
+    # JavaScript reports a stream with each of its tracks, and Chromium sometimes omits a
+    # `removetrack` when it rolls back for an offer, so only the final state is checked there.
     assert (log.errors, page.errors) == ([], [])
     # What stands in the end carries pictures, both ways.
     python.add(MediaStream([last := pictures(RED)]), "last")

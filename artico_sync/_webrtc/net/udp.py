@@ -1,4 +1,4 @@
-"""UDP sockets read in batches, and the queue between them and DTLS; loop thread."""
+"""UDP sockets read in batches, and the queue between them and DTLS."""
 
 from __future__ import annotations
 
@@ -13,20 +13,20 @@ from artico_sync._speedups.gso import BATCH_UNSUPPORTED_ERRORS, BatchSender, mak
 
 logger = logging.getLogger(__name__)
 
-#: Datagrams read at one wake-up before the loop gets its turn again.
+#: Datagrams read at one wake-up before control returns to the event loop.
 READ_BATCH_DATAGRAMS = 32
-#: After so many seconds without a datagram the next one is probably alone, and a second look at
-#: the socket in vain; should it not be, the loop comes back at once.
+#: A datagram that follows a pause of this length is probably alone, so only one is read. If more
+#: are waiting, the loop calls again at once.
 IDLE_SECONDS = 0.0002
-#: Largest datagram taken; more than any path carries, and cheap to allocate.
+#: Largest datagram read; more than any path carries, and cheap to allocate.
 DATAGRAM_MAX_BYTES = 65536
-#: Bytes asked of the kernel for each direction; it grants what its limits allow.
+#: Socket buffer requested from the kernel for each direction; it grants what its limits allow.
 SOCKET_BUFFER_BYTES = 1024 * 1024
-#: Bytes kept while the kernel's send buffer is full; what comes beyond is lost, as on any wire.
+#: Bytes queued while the kernel's send buffer is full; datagrams beyond that are dropped.
 WRITE_BUFFER_BYTES = 1024 * 1024
-#: Datagrams kept for a reader that is behind. Anybody may send to a UDP port.
+#: Datagrams queued for a slow reader; bounded because any host may send to a UDP port.
 INBOX_MAX_DATAGRAMS = 4096
-#: Read errors in a row after which a socket is given up.
+#: Consecutive read errors after which a socket is closed.
 READ_ERRORS_MAX = 64
 
 Address = tuple[str, int]
@@ -35,16 +35,16 @@ Address = tuple[str, int]
 class Inbox:
     """Datagrams received and not yet read, whichever connection they came over.
 
-    One reader. It outlives the connections that fill it, so that the reader does not notice
-    when one path takes the place of another.
+    It has one reader, and outlives the connections that fill it, so that the reader does not
+    notice when one path replaces another.
     """
 
     def __init__(self) -> None:
         self._items: deque[bytes] = deque()
         self._waiter: asyncio.Future[None] | None = None
         self._closed = False
-        #: Takes a datagram at once, past the queue, unless it returns False. It is called from
-        #: where the socket is read and only while nothing is queued, so the order is kept.
+        #: Handles a datagram without queueing it, unless it returns False. It is called while the
+        #: socket is read, and only if the queue is empty, which preserves the order.
         self.consumer: Callable[[bytes], bool] | None = None
 
     def put(self, data: bytes) -> None:
@@ -60,7 +60,7 @@ class Inbox:
                 waiter.set_result(None)
 
     async def get(self) -> bytes:
-        """The next datagram. Raises ConnectionError when there will be none."""
+        """Wait for the next datagram and return it; raise ConnectionError after `close`."""
         while not self._items:
             if self._closed:
                 raise ConnectionError("Connection lost while receiving data")
@@ -71,7 +71,7 @@ class Inbox:
         return self._items.popleft()
 
     def get_nowait(self) -> bytes | None:
-        """The next datagram if there is one."""
+        """Return the next datagram, or None if the queue is empty."""
         return self._items.popleft() if self._items else None
 
     def close(self) -> None:
@@ -84,7 +84,7 @@ class Inbox:
 class BatchedDatagramTransport(asyncio.DatagramTransport):
     """A datagram transport that reads many datagrams at one wake-up of the loop.
 
-    asyncio's own reads one each loop pass, into a fresh buffer of 256 KiB.
+    asyncio's own transport reads one per loop pass, into a new buffer of 256 KiB.
     """
 
     def __init__(
@@ -102,10 +102,11 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
         self._waiting_size = 0
         self._read_errors = 0
         self._read_at = 0.0
-        #: Made for the first run; None where the system cannot send any.
+        #: Created for the first batch; None if the system does not support batches.
         self._batch_sender: BatchSender | None = None
         self._can_send_batches = True
-        # Not the socket: a selector that does not know it yet would first describe it at length.
+        # A descriptor rather than the socket: for an unregistered socket the selector would first
+        # format its repr into a KeyError.
         loop.add_reader(sock.fileno(), self._on_readable)
 
     def is_closing(self) -> bool:
@@ -131,7 +132,7 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
             self._waiting_size += len(data)
 
     def send_batch(self, data: bytes | memoryview, size: int, addr: Address | None) -> None:
-        """Send datagrams that stand one after another, in one call of the system's if it can.
+        """Send adjacent datagrams, in one system call if the system supports it.
 
         Args:
             data: At most `BATCH_MAX_BYTES` bytes and `BATCH_MAX_DATAGRAMS` datagrams.
@@ -156,7 +157,7 @@ class BatchedDatagramTransport(asyncio.DatagramTransport):
     def _try_send_batch(self, data: bytes | memoryview, size: int, address: Address | None) -> bool:
         sender = self._batch_sender
         if sender is None:
-            # Few calls ever send one, and its buffers are many objects.
+            # Created late: few calls ever send a batch, and its buffers are many objects.
             sender = self._batch_sender = make_batch_sender(self._sock)
             if sender is None:
                 self._can_send_batches = False
@@ -234,7 +235,7 @@ async def open_socket(
     accelerate: bool,
     remote: Address | None = None,
 ) -> asyncio.DatagramTransport:
-    """Give `protocol` a UDP socket: bound to `host`, any port, or connected to `remote`.
+    """Open a UDP socket for `protocol`, bound to any port of `host` or connected to `remote`.
 
     Raises OSError.
     """
@@ -264,7 +265,7 @@ async def open_socket(
     try:
         return await asyncio.shield(opening)
     except asyncio.CancelledError:
-        # uvloop does not close what it was opening when that is cancelled.
+        # uvloop leaves the endpoint open if its creation is cancelled.
         opening.add_done_callback(_close_opened)
         await asyncio.wait([opening])
         raise

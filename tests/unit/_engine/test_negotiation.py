@@ -143,12 +143,12 @@ def test_what_is_shared_or_offered_as_the_peer_goes_is_no_fault(
 
 def test_both_sides_share_at_the_same_moment() -> None:
     async def test(caller: End, callee: End) -> None:
-        ours, theirs = Still("video"), Still("video")
-        caller.negotiation.add_track(ours, "ours")
-        callee.negotiation.add_track(theirs, "theirs")
+        caller_track, callee_track = Still("video"), Still("video")
+        caller.negotiation.add_track(caller_track, "ours")
+        callee.negotiation.add_track(callee_track, "theirs")
         await settle(caller, callee)
-        assert caller.streams == {theirs.id: "theirs"}
-        assert callee.streams == {ours.id: "ours"}
+        assert caller.streams == {callee_track.id: "theirs"}
+        assert callee.streams == {caller_track.id: "ours"}
         await asyncio.wait_for(caller.changes[0].track.recv(), 10)
         await asyncio.wait_for(callee.changes[0].track.recv(), 10)
 
@@ -341,13 +341,13 @@ def test_the_ignored_offer_is_answered_when_ours_stays_unanswered(javascript: bo
         assert deliver is not None
         # The callee never sees the first offer, so it waits for the answer to its own.
         caller.deliver = None
-        ours, theirs = Still("audio"), Still("video")
-        caller.negotiation.add_track(ours, "ours")
+        caller_track, callee_track = Still("audio"), Still("video")
+        caller.negotiation.add_track(caller_track, "ours")
         await until(lambda: caller.connection.signaling_state == "have-local-offer")
-        callee.negotiation.add_track(theirs, "theirs")
+        callee.negotiation.add_track(callee_track, "theirs")
         await until(lambda: callee.connection.signaling_state == "have-local-offer")
         caller.deliver = deliver
-        await until(lambda: theirs.id in caller.streams and ours.id in callee.streams)
+        await until(lambda: callee_track.id in caller.streams and caller_track.id in callee.streams)
         await settle(caller, callee)
         assert caller.errors == callee.errors == []
 
@@ -361,16 +361,16 @@ def test_a_browser_that_is_slow_goes_on_from_our_offer() -> None:
         held: list[Signal] = []
         to_callee = caller.deliver
         assert to_callee is not None
-        ours, theirs = Still("audio"), Still("video")
+        caller_track, callee_track = Still("audio"), Still("video")
         caller.deliver = held.append
-        callee.negotiation.add_track(theirs, "theirs")
-        caller.negotiation.add_track(ours, "ours")
+        callee.negotiation.add_track(callee_track, "theirs")
+        caller.negotiation.add_track(caller_track, "ours")
         await until(lambda: caller.descriptions("offer")[1:])
         await asyncio.sleep(2 * caller.settings.offer_timeout)  # the test is about this delay
         caller.deliver = to_callee
         for signal in held:
             to_callee(signal)
-        await until(lambda: ours.id in callee.streams and theirs.id in caller.streams)
+        await until(lambda: caller_track.id in callee.streams and callee_track.id in caller.streams)
         await settle(caller, callee)
         offers = caller.descriptions("offer")
         # Neither repeated nor rolled back, or the browser would refuse the answer to its own.
@@ -390,9 +390,9 @@ def test_a_browser_that_refuses_our_answer_is_not_left_waiting() -> None:
         answers: list[Signal] = []
         late: list[Signal] = []
 
-        ours, theirs = Still("audio"), Still("video")
+        caller_track, callee_track = Still("audio"), Still("video")
         callee.deliver = answers.append
-        caller.negotiation.add_track(ours, "ours")
+        caller.negotiation.add_track(caller_track, "ours")
         await until(lambda: caller.descriptions("offer")[1:])
         caller.deliver = late.append
         await until(lambda: any(is_offer(signal) for signal in late))  # a copy
@@ -400,9 +400,9 @@ def test_a_browser_that_refuses_our_answer_is_not_left_waiting() -> None:
         for signal in answers:
             to_caller(signal)
         await until(lambda: caller.connection.signaling_state == "stable")
-        callee.negotiation.add_track(theirs, "theirs")
+        callee.negotiation.add_track(callee_track, "theirs")
         # No answer to the copy comes in time, so the peer's offer is answered.
-        await until(lambda: theirs.id in caller.streams)
+        await until(lambda: callee_track.id in caller.streams)
         await until(lambda: caller.descriptions("answer"))
         # A browser may have announced everything in its answer to the copy: no offer follows.
         callee.deliver = lambda signal: None if is_offer(signal) else to_caller(signal)
@@ -412,7 +412,7 @@ def test_a_browser_that_refuses_our_answer_is_not_left_waiting() -> None:
             to_callee(signal)
         await until(lambda: len(caller.descriptions("offer")) > offers)
         callee.deliver = to_caller
-        await until(lambda: ours.id in callee.streams and theirs.id in caller.streams)
+        await until(lambda: caller_track.id in callee.streams and callee_track.id in caller.streams)
         await settle(caller, callee)
         assert caller.errors == callee.errors == []
         assert callee.connection.signaling_state == "stable"
@@ -429,14 +429,14 @@ def test_a_late_answer_undoes_what_was_taken_in_its_place(copies: int) -> None:
         held: list[Signal] = []
         to_callee = caller.deliver
         assert to_callee is not None
-        ours, theirs = Still("audio"), Still("video")
+        caller_track, callee_track = Still("audio"), Still("video")
         # Both offer; the callee's answer is delayed for long.
         caller.deliver = held.append
-        callee.negotiation.add_track(theirs, "theirs")
-        caller.negotiation.add_track(ours, "ours")
+        callee.negotiation.add_track(callee_track, "theirs")
+        caller.negotiation.add_track(caller_track, "ours")
         await until(lambda: caller.descriptions("answer"))
         # By now the caller has rolled back and answered the callee's offer; that is not there yet.
-        assert theirs.id in caller.streams
+        assert callee_track.id in caller.streams
         sdp = callee.descriptions("offer")[-1]
         offer = {"type": "sdp", "data": {"type": "offer", "sdp": sdp}}
         for _ in range(copies):
@@ -445,7 +445,7 @@ def test_a_late_answer_undoes_what_was_taken_in_its_place(copies: int) -> None:
         caller.deliver = to_callee
         for signal in held:
             to_callee(signal)
-        await until(lambda: ours.id in callee.streams and theirs.id in caller.streams)
+        await until(lambda: caller_track.id in callee.streams and callee_track.id in caller.streams)
         await settle(caller, callee)
         assert caller.errors == callee.errors == []
 
@@ -461,7 +461,7 @@ def test_a_browser_that_answers_no_copy_is_not_misunderstood() -> None:
         held: list[Signal] = []
         to_caller = callee.deliver
         assert to_caller is not None
-        first, second, theirs = Still("audio"), Still("audio"), Still("video")
+        first, second, third = Still("audio"), Still("audio"), Still("video")
         callee.deliver = held.append
         callee.negotiation.add_track(first, "one")
         await until(lambda: sum(map(is_offer, held)) == 2)
@@ -472,8 +472,8 @@ def test_a_browser_that_answers_no_copy_is_not_misunderstood() -> None:
                 to_caller(signal)
         callee.negotiation.add_track(second, "two")
         await until(lambda: second.id in caller.streams)
-        caller.negotiation.add_track(theirs, "theirs")
-        await until(lambda: theirs.id in callee.streams)
+        caller.negotiation.add_track(third, "theirs")
+        await until(lambda: third.id in callee.streams)
         await settle(caller, callee)
         # Its answer to the second offer was not applied to the copy: no track is added twice.
         assert kinds(caller) == [("added", "audio")] * 2
@@ -570,7 +570,7 @@ def test_stale_answers_are_ignored(caplog: pytest.LogCaptureFixture) -> None:
 # Loss and return of signaling
 
 
-def test_what_was_asked_for_while_signalling_was_lost_happens_after_its_return() -> None:
+def test_what_was_asked_for_while_signaling_was_lost_happens_after_its_return() -> None:
     async def test(caller: End, callee: End) -> None:
         caller.negotiation.suspend()
         track = Still("video")
@@ -586,7 +586,7 @@ def test_what_was_asked_for_while_signalling_was_lost_happens_after_its_return()
 
 
 @pytest.mark.parametrize("lost", ["offer", "answer"])
-def test_a_description_lost_with_the_signalling_is_made_good(lost: str) -> None:
+def test_a_description_lost_with_the_signaling_is_made_good(lost: str) -> None:
     async def test(caller: End, callee: End) -> None:
         sender = caller if lost == "offer" else callee
         deliver = sender.deliver
@@ -607,7 +607,7 @@ def test_a_description_lost_with_the_signalling_is_made_good(lost: str) -> None:
     with_call(test, Settings(offer_timeout=30))
 
 
-def test_the_first_offer_is_sent_again_when_signalling_returns_while_it_rings() -> None:
+def test_the_first_offer_is_sent_again_when_signaling_returns_while_it_rings() -> None:
     async def body() -> None:
         caller = End(polite=False)
         caller.open_channel()

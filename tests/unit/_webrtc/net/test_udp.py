@@ -327,7 +327,7 @@ def test_hostile_datagrams_are_survived(datagrams: list[bytes], authentic: bool)
 
 
 def _sign(data: bytes, connection: IceAgent) -> bytes:
-    """The same message as the peer, who knows the password, would send it."""
+    """Return the message as the peer, which knows the password, would send it."""
     name = f"{connection.local_username}:abcd".encode()
     username = b"\x00\x06" + len(name).to_bytes(2, "big") + name + bytes(-len(name) % 4)
     return binding.make_request(bytes(12), username + data[20:], connection.local_password.encode())
@@ -336,7 +336,7 @@ def _sign(data: bytes, connection: IceAgent) -> bytes:
 @pytest.mark.parametrize("loop", ["asyncio", "uvloop"])
 @pytest.mark.parametrize("passes", [0, 1, 2])
 def test_opening_that_is_cancelled_leaves_no_socket(loop: str, passes: int) -> None:
-    """uvloop itself forgets a socket whose opening is cancelled."""
+    """uvloop leaves a socket open if its opening is cancelled; `open_socket` closes it."""
     factory = pytest.importorskip("uvloop").new_event_loop if loop == "uvloop" else None
 
     async def main() -> None:

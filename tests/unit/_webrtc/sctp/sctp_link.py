@@ -61,7 +61,7 @@ class Network:
 
 
 class DtlsEnd(AsyncIOEventEmitter):
-    """The part of a DTLS transport that SCTP uses, both ours and aiortc's."""
+    """The part of a DTLS transport that SCTP uses, of artico_sync's and of aiortc's."""
 
     def __init__(self, network: Network, role: str) -> None:
         super().__init__()
@@ -75,7 +75,7 @@ class DtlsEnd(AsyncIOEventEmitter):
         self._queue: asyncio.Queue[bytes] = asyncio.Queue()
         self._pump = asyncio.create_task(self._run())
 
-    # As artico_sync's transport has it.
+    # The interface that artico_sync's SCTP transport uses.
 
     can_send_at_once = False
     packet_maximum = UNIVERSAL_MTU
@@ -94,7 +94,7 @@ class DtlsEnd(AsyncIOEventEmitter):
         assert self.other is not None
         self._network.carry(packet, self.other.arrived)
 
-    # As aiortc's has it.
+    # The interface that aiortc's SCTP transport uses.
 
     def _register_data_receiver(self, receiver: Any) -> None:
         self.receiver = receiver

@@ -36,7 +36,7 @@ def make_queue(initial: int = 1, capacity: int = CAPACITY, maximum: int = MAXIMU
 
 
 def fragments(messages: list[bytes], initial: int, size: int, stream: int = 0) -> list[Data]:
-    """The chunks a sender makes of messages."""
+    """Return the chunks that a sender makes of messages."""
     chunks = []
     tsn = initial
     for sequence, message in enumerate(messages):
@@ -50,7 +50,7 @@ def fragments(messages: list[bytes], initial: int, size: int, stream: int = 0) -
 
 
 def model_gaps(received: set[int], cumulative: int) -> list[tuple[int, int]]:
-    """The gap blocks RFC 9260 asks for, the slow way."""
+    """Compute the gap ack blocks of RFC 9260 3.3.4 from the set of TSNs."""
     gaps: list[tuple[int, int]] = []
     for tsn in sorted(received):
         if tsn <= cumulative:
@@ -218,7 +218,7 @@ def test_duplicates_are_reported_once_and_bounded() -> None:
 
 
 def packet_of(chunks: list[Data]) -> bytes:
-    """The packet that carries them, its header empty."""
+    """Return a packet with these chunks and an empty header."""
     packet = bytes(COMMON_HEADER_LENGTH)
     for item in chunks:
         header = DATA_CHUNK.pack(

@@ -1,4 +1,4 @@
-"""The sending half against acknowledgements, written by hand and from a simulated network."""
+"""The sending half against hand-written acknowledgements and a simulated network."""
 
 from __future__ import annotations
 
@@ -44,7 +44,7 @@ class Sender:
         self.now = 1.0
 
     def probe(self) -> bool:
-        """Send the probe that the silence calls for; False if T3-rtx has expired instead."""
+        """Send a tail loss probe; return False if T3-rtx has expired instead."""
         return send_probe(self.queue)
 
     def put(self, size: int, count: int = 1, stream: int = 0) -> None:
@@ -52,7 +52,7 @@ class Sender:
             self.queue.enqueue_message(OutboundMessage(stream, 53, bytes(size), False))
 
     def packets(self, limit: int = 1000) -> list[list[Data]]:
-        """Everything that may leave now."""
+        """Return the packets that may be sent now."""
         sent: list[list[Data]] = []
         while len(sent) < limit and self.queue.send_delay(self.now) == 0.0:
             sent.append(read(self.queue.fill_packet(MTU, self.now, single=False)))
@@ -355,7 +355,7 @@ def test_pending_counts_every_message_with_its_overhead() -> None:
 
 
 class Simulation:
-    """Sender, receiver and a network between them, in made-up time."""
+    """A sender, a receiver and a network between them, on a virtual clock."""
 
     def __init__(
         self, seed: int, loss: float, reorder: float, duplicate: float, per_sack: int
@@ -454,7 +454,7 @@ def test_everything_arrives_whatever_the_network_does(
 
 
 def test_a_lossy_long_path_is_used_as_congestion_control_allows() -> None:
-    """About the square-root law of RFC 3448, which it must neither miss nor beat by far."""
+    """The throughput is within a factor of two of the TCP equation (RFC 3448 3.1)."""
     simulation = Simulation(7, loss=0.01, reorder=0.0, duplicate=0.0, per_sack=2)
     simulation.loss = 0.01
     simulation.run([bytes(60_000)] * 60)

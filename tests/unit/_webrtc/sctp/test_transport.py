@@ -1,4 +1,4 @@
-"""Data channels over our SCTP transport, on good and bad networks, with ours and aiortc's."""
+"""Data channels over SCTP on good and bad networks, with artico_sync and aiortc as peers."""
 
 from __future__ import annotations
 
@@ -178,7 +178,7 @@ def test_drained_tells_when_everything_was_acknowledged() -> None:
 
 @pytest.mark.parametrize("accelerate", [True, False])
 def test_what_arrived_before_the_peer_went_was_delivered(accelerate: bool) -> None:
-    """The acknowledgement that comes with the end counts, be it the only one that comes."""
+    """The acknowledgement sent with the closing chunk counts, even if no other one arrives."""
 
     async def test() -> None:
         network = Network()
@@ -266,7 +266,7 @@ def test_a_shut_window_is_probed_for_ever() -> None:
                 pair.ours.send_message(local, b"x" * 20_000)
             while pair.peer.unread < 190_000:
                 await asyncio.sleep(0.01)
-            # The update that the window is open again gets lost: the next probe finds out.
+            # The window update is lost: the next zero-window probe discovers the open window.
             await asyncio.sleep(0.1)
             network.is_cut = True
             for message in there.messages:
@@ -356,7 +356,7 @@ def test_a_loop_that_is_late_each_time_sends_again_all_the_same() -> None:
             loop = asyncio.get_running_loop()
 
             def hold_up() -> None:
-                # As a thread does that keeps the interpreter to itself.
+                # Like a thread that holds the interpreter lock.
                 time.sleep(2 * LATE_SECONDS)
                 if pair.ours.pending:
                     loop.call_soon(hold_up)
@@ -387,7 +387,7 @@ def test_a_path_that_comes_to_carry_less_carries_what_is_in_flight_as_well() -> 
                 pair.ours.send_message(local, message)
             await there.wait(40)
             assert pair.ours.stats()["packet_size"] == ETHERNET_MTU
-            # What swallows large packets does not say so.
+            # The path drops large packets silently.
             network.filter = lambda packet: len(packet) < TUNNEL_MTU
             for message in messages[40:]:
                 pair.ours.send_message(local, message)
@@ -445,7 +445,7 @@ def test_the_peer_that_stops_answering_is_given_up(monkeypatch: pytest.MonkeyPat
 
 
 def packet(pair: Pair, *chunks: bytes, tag: int | None = None) -> bytes:
-    """A packet to `a` that passes for one of `b`'s."""
+    """Return a packet to `a` with the verification tag and ports of `b`."""
     own = pair.ours._association._tag
     return build_packet(5000, 5000, own if tag is None else tag, list(chunks))
 
@@ -455,12 +455,12 @@ def data(tsn: int, stream: int, protocol: int, payload: bytes, flags: int = 3) -
 
 
 def postpone_t3(pair: Pair, seconds: float) -> None:
-    """Let T3-rtx of `a` expire that much later than now."""
+    """Set T3-rtx of `a` to expire after a delay."""
     pair.ours._association._timers.t3.start(asyncio.get_running_loop().time() + seconds)
 
 
 def next_tsn(pair: Pair) -> int:
-    """The TSN `a` expects next."""
+    """Return the TSN that `a` expects next."""
     return pair.ours._association.receive_queue.cumulative_tsn + 1
 
 
@@ -565,7 +565,7 @@ def test_a_flood_of_channels_is_bounded() -> None:
             for stream in range(1001, 1001 + 4 * CHANNELS_MAX, 2):
                 opening = pack("!BBHLHH", 3, 0, 0, 0, 1, 0) + b"x"
                 pair.ours.receive_packet(packet(pair, data(next_tsn(pair), stream, 50, opening)))
-            await asyncio.sleep(0)  # what comes in a flood is looked at once a pass of the loop
+            await asyncio.sleep(0)  # a flood is handled once per loop pass
             assert len(pair.ours.channels.by_stream) == CHANNELS_MAX
 
     run(test)

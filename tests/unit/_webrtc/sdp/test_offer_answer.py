@@ -112,17 +112,17 @@ def test_a_late_answer_to_an_offer_that_used_a_line_again() -> None:
         held: list[Signal] = []
         to_callee = caller.deliver
         assert to_callee is not None
-        ours, theirs = Still("audio"), Still("video")
+        caller_track, callee_track = Still("audio"), Still("video")
         caller.deliver = held.append
         answers = len(caller.descriptions("answer"))
-        callee.negotiation.add_track(theirs, "theirs")
-        caller.negotiation.add_track(ours, "ours")
+        callee.negotiation.add_track(callee_track, "theirs")
+        caller.negotiation.add_track(caller_track, "ours")
         await until(lambda: len(caller.descriptions("answer")) > answers)
-        assert theirs.id in caller.streams
+        assert callee_track.id in caller.streams
         caller.deliver = to_callee
         for signal in held:
             to_callee(signal)
-        await until(lambda: ours.id in callee.streams and theirs.id in caller.streams)
+        await until(lambda: caller_track.id in callee.streams and callee_track.id in caller.streams)
         await settle(caller, callee)
         await share_and_unshare_beside(caller, callee)
         assert caller.errors == callee.errors == []
@@ -198,15 +198,15 @@ def test_without_a_group_there_is_one_transport_and_it_stays() -> None:
 
 def test_an_m_line_we_send_on_stays_when_the_peer_sends_no_more() -> None:
     async def test(caller: End, callee: End) -> None:
-        ours, theirs = Still("video"), Still("video")
-        caller.negotiation.add_track(ours, "ours")
-        callee.negotiation.add_track(theirs, "theirs")
+        caller_track, callee_track = Still("video"), Still("video")
+        caller.negotiation.add_track(caller_track, "ours")
+        callee.negotiation.add_track(callee_track, "theirs")
         await settle(caller, callee)
-        callee.negotiation.remove_track(theirs)
+        callee.negotiation.remove_track(callee_track)
         await settle(caller, callee)
-        assert callee.streams == {ours.id: "ours"}
-        caller.negotiation.add_track(theirs, "more")
+        assert callee.streams == {caller_track.id: "ours"}
+        caller.negotiation.add_track(callee_track, "more")
         await settle(caller, callee)
-        assert callee.streams == {ours.id: "ours", theirs.id: "more"}
+        assert callee.streams == {caller_track.id: "ours", callee_track.id: "more"}
 
     with_call(test)
