@@ -53,7 +53,7 @@ __all__ = [
 
 def stop_aiortc_track(track: MediaStreamTrack) -> None:
     """Stop a track that is not of this library; one of a `MediaPlayer` safely from any thread."""
-    from artico_sync._webrtc._aiortc.players import serialise_player_stop
+    from artico_sync._webrtc._aiortc.players import serialize_player_stop
 
-    serialise_player_stop(track)
+    serialize_player_stop(track)
     track.stop()

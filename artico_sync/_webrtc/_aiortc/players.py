@@ -15,7 +15,7 @@ from typing import Any
 from aiortc.mediastreams import MediaStreamTrack
 
 
-class _SerialisedStop:
+class _SerializedStop:
     """A replacement for a player's stop method that runs in one thread at a time.
 
     Stopping the last track of a player joins its thread and closes the file, which crashes the
@@ -46,7 +46,7 @@ class _SerialisedStop:
             self._stop_track(track)
 
 
-def serialise_player_stop(track: MediaStreamTrack) -> bool:
+def serialize_player_stop(track: MediaStreamTrack) -> bool:
     """Let any thread stop a track of a `MediaPlayer`.
 
     Return False if the track does not belong to a `MediaPlayer`, or is stopped already.
@@ -58,5 +58,5 @@ def serialise_player_stop(track: MediaStreamTrack) -> bool:
     if player is None:
         return False
     # setdefault() is atomic: several threads may get here at once.
-    vars(player).setdefault("_stop", _SerialisedStop(player._stop))
+    vars(player).setdefault("_stop", _SerializedStop(player._stop))
     return True

@@ -14,7 +14,7 @@ from aiortc.mediastreams import MediaStreamError, MediaStreamTrack
 from av import AudioFrame, Packet, VideoFrame
 from av.frame import Frame
 
-from artico_sync._webrtc._aiortc.players import serialise_player_stop
+from artico_sync._webrtc._aiortc.players import serialize_player_stop
 from artico_sync._webrtc.media.raw_frames import (
     AUDIO_RATE,
     AUDIO_SECONDS,
@@ -256,7 +256,7 @@ class AiortcTrackFanout(TrackFanout):
     def __init__(self, track: MediaStreamTrack) -> None:
         super().__init__(track.kind, track.id)
         self._track = track
-        self._is_played = serialise_player_stop(track)
+        self._is_played = serialize_player_stop(track)
         track.add_listener("ended", self._on_ended)
         self._task: asyncio.Task[None] | None = None
         self._normalizer = audio_normalizer() if track.kind == "audio" else None
