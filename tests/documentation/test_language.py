@@ -40,7 +40,6 @@ REMAINING: dict[str, int] = {
     "artico_sync/_speedups": 1,
     "artico_sync/_webrtc/_aiortc": 1,
     "artico_sync/_webrtc/dtls": 1,
-    "artico_sync/_webrtc/ice": 23,
     "artico_sync/_webrtc/net": 1,
 }
 

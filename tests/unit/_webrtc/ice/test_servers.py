@@ -1,4 +1,4 @@
-"""Look-ups of server names: shared, bounded, and given up without a trace."""
+"""Lookups of server names: shared, limited in number, and cancelled without residue."""
 
 from __future__ import annotations
 
@@ -16,15 +16,15 @@ LIMIT = 10.0
 
 
 class Names:
-    """A fake of the system's resolver, which answers when the test says so."""
+    """A fake of the system's resolver, which answers once `answer` is set."""
 
     def __init__(self, monkeypatch: pytest.MonkeyPatch) -> None:
-        self.asked: list[str] = []
+        self.lookups: list[str] = []
         self.answer = threading.Event()
         monkeypatch.setattr(servers, "look_up", self._look_up)
 
     def _look_up(self, host: str, port: int) -> list[tuple[str, int]]:
-        self.asked.append(host)
+        self.lookups.append(host)
         assert self.answer.wait(LIMIT)
         if host == "unknown.invalid":
             raise OSError("no such name")
@@ -46,10 +46,10 @@ def test_addresses_are_not_looked_up(names: Names) -> None:
         assert await get_resolver().resolve("::1", 2) == [("::1", 2)]
 
     asyncio.run(main())
-    assert names.asked == []
+    assert names.lookups == []
 
 
-def test_a_name_wanted_twice_is_looked_up_once(names: Names) -> None:
+def test_concurrent_lookups_of_a_name_are_shared(names: Names) -> None:
     async def main() -> None:
         use_daemons()
         wanted = [asyncio.ensure_future(get_resolver().resolve("a.invalid", 3478)) for _ in "123"]
@@ -61,7 +61,7 @@ def test_a_name_wanted_twice_is_looked_up_once(names: Names) -> None:
         assert await get_resolver().resolve("a.invalid", 3478) == FOUND
 
     asyncio.run(main())
-    assert names.asked == ["a.invalid", "a.invalid"]
+    assert names.lookups == ["a.invalid", "a.invalid"]
 
 
 def test_a_name_that_does_not_exist(names: Names) -> None:
@@ -75,7 +75,7 @@ def test_a_name_that_does_not_exist(names: Names) -> None:
     asyncio.run(main())
 
 
-def test_look_ups_that_hang_are_bounded_and_given_up(names: Names) -> None:
+def test_hanging_lookups_are_limited_and_cancelled(names: Names) -> None:
     async def main() -> None:
         use_daemons()
         hanging = []
@@ -92,10 +92,10 @@ def test_look_ups_that_hang_are_bounded_and_given_up(names: Names) -> None:
 
     asyncio.run(main())
     names.answer.set()
-    assert "more.invalid" not in names.asked
+    assert "more.invalid" not in names.lookups
 
 
-def test_each_loop_has_its_own() -> None:
+def test_each_loop_has_its_own_resolver() -> None:
     async def main() -> object:
         assert get_resolver() is get_resolver()
         return get_resolver()
@@ -103,5 +103,5 @@ def test_each_loop_has_its_own() -> None:
     assert asyncio.run(main()) is not asyncio.run(main())
 
 
-def test_the_system_is_asked() -> None:
+def test_the_system_resolves_names() -> None:
     assert ("127.0.0.1", 7) in servers.look_up("127.0.0.1", 7)

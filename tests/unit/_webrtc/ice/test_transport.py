@@ -1,4 +1,4 @@
-"""The ICE transport, two against each other over real sockets."""
+"""The ICE transport: two peers connected over real sockets."""
 
 from __future__ import annotations
 
@@ -36,7 +36,7 @@ NO_SERVERS = RTCConfiguration(iceServers=[])
 MAPPED = ("203.0.113.7", 4321)
 #: A tenth of the real thresholds.
 QUICK = Settings(silence_timeout=0.6, gathering_timeout=1.0)
-#: Waiting longer than this means that what was waited for does not come.
+#: Seconds after which a wait has failed.
 LIMIT = 10.0
 
 
@@ -47,7 +47,7 @@ def only_loopback(monkeypatch: pytest.MonkeyPatch) -> None:
 
 
 class Peer:
-    """A transport and what it reported."""
+    """A transport, with a record of its reports."""
 
     def __init__(
         self, settings: Settings = QUICK, configuration: RTCConfiguration = NO_SERVERS
@@ -123,7 +123,7 @@ async def connected(settings: Settings = QUICK) -> AsyncIterator[tuple[Peer, Pee
 
 @asynccontextmanager
 async def over_path(settings: Settings = QUICK) -> AsyncIterator[tuple[Peer, Peer, Path]]:
-    """Two peers whose datagrams all go through a path that can be cut."""
+    """Connect two peers whose datagrams all go through a path that can be cut."""
     one, other = controlling(settings), Peer(settings)
     await asyncio.gather(one.gather(), other.gather())
     (candidate,) = other.gatherer.getLocalCandidates()
@@ -206,7 +206,7 @@ def test_path_stats_show_the_pair() -> None:
     async def main() -> None:
         async with connected() as (one, other):
             async with asyncio.timeout(LIMIT):
-                # The first answer is not counted where it came late.
+                # The first response is not measured if it was late.
                 while (stats := one.transport.path_stats())["round_trip_time"] is None:
                     await asyncio.sleep(0.01)
             remote = other.gatherer.getLocalCandidates()[0]
@@ -233,7 +233,7 @@ def with_servers(*urls: str, policy: RTCIceTransportPolicy | None = None) -> RTC
     )
 
 
-def test_silent_servers_cost_nothing() -> None:
+def test_silent_servers_do_not_delay_the_connection() -> None:
     async def main(port: int) -> None:
         configuration = with_servers(
             f"stun:{LOOPBACK}:{port}",
@@ -244,7 +244,7 @@ def test_silent_servers_cost_nothing() -> None:
         settings = dataclasses.replace(QUICK, gathering_timeout=3 * LIMIT)
         one, other = controlling(settings, configuration), Peer(settings, configuration)
         await join(one, other)
-        # They would be asked for half a minute.
+        # aioice would query them for half a minute.
         assert one.gatherer.state == other.gatherer.state == "gathering"
         await stop(one, other)
 
@@ -252,7 +252,7 @@ def test_silent_servers_cost_nothing() -> None:
         asyncio.run(main(port))
 
 
-def test_gathering_ends_by_itself() -> None:
+def test_gathering_has_a_timeout() -> None:
     async def main(port: int) -> None:
         settings = dataclasses.replace(QUICK, gathering_timeout=0.05)
         peer = Peer(settings, with_servers(f"stun:{LOOPBACK}:{port}"))
@@ -268,7 +268,7 @@ def test_gathering_ends_by_itself() -> None:
         asyncio.run(main(port))
 
 
-def test_every_stun_server_is_asked() -> None:
+def test_every_stun_server_is_queried() -> None:
     async def main(port: int) -> None:
         async with StunServer(MAPPED) as server:
             configuration = with_servers(
@@ -316,7 +316,7 @@ def test_candidates_of_servers_are_kept_alive_until_connected(
         asyncio.run(main(port))
 
 
-def test_names_that_hang_cost_nothing(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_hanging_lookups_do_not_delay_the_connection(monkeypatch: pytest.MonkeyPatch) -> None:
     never = threading.Event()
 
     def hang(host: str, port: int) -> list[tuple[str, int]]:
@@ -356,7 +356,7 @@ def test_relay_only_goes_over_turn() -> None:
     asyncio.run(main())
 
 
-def test_turn_server_that_died_does_not_hold_up_the_close() -> None:
+def test_unreachable_turn_server_does_not_delay_closing() -> None:
     async def main() -> None:
         async with TurnServer() as server:
             peer = Peer(QUICK, with_servers(f"turn:{LOOPBACK}:{server.port}"))
@@ -385,7 +385,7 @@ def test_malformed_messages_of_a_turn_server_are_ignored(kind: int, value: bytes
             (client,) = server.allocations
             server.send(header + attribute, client)
             server.send(b"", client)
-            await stop(peer)  # the server confirms it, behind what it has sent
+            await stop(peer)  # the server confirms the deletion after its earlier messages
             assert not raised and not server.allocations
 
     asyncio.run(main())
@@ -411,7 +411,7 @@ def test_relay_only_without_a_server_has_no_candidates() -> None:
         asyncio.run(main(port))
 
 
-def test_loopback_only_where_there_is_nothing_else(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_loopback_only_if_there_is_no_other_address(monkeypatch: pytest.MonkeyPatch) -> None:
     monkeypatch.undo()
     for found, expected in (
         ([], [LOOPBACK]),
@@ -442,7 +442,7 @@ def test_many_calls_at_once_share_one_list_of_addresses(monkeypatch: pytest.Monk
     asyncio.run(main())
 
 
-# Candidates of the peer's
+# Remote candidates
 
 USABLE = RTCIceCandidate(1, "f", LOOPBACK, 5000, 2130706431, "udp", "host")
 ODD = [
@@ -472,7 +472,7 @@ ODD = [
 
 
 @pytest.mark.parametrize("odd", ODD, ids=str)
-def test_odd_candidates_are_no_trouble(odd: dict[str, object]) -> None:
+def test_unusual_candidates_have_no_effect(odd: dict[str, object]) -> None:
     async def main() -> None:
         one, other = controlling(), Peer()
         await asyncio.gather(one.gather(), other.gather())
@@ -505,7 +505,7 @@ def test_number_of_candidates_is_bounded() -> None:
 
 @pytest.mark.parametrize("accelerate", [True, False])
 @pytest.mark.parametrize("passes", [*range(12), 15, 20, 30])
-def test_stop_at_any_moment(passes: int, accelerate: bool) -> None:
+def test_stop_at_any_time(passes: int, accelerate: bool) -> None:
     async def main(port: int) -> None:
         configuration = with_servers(f"stun:{LOOPBACK}:{port}", f"turn:{LOOPBACK}:{port}")
         settings = dataclasses.replace(QUICK, accelerate=accelerate)
@@ -562,36 +562,36 @@ def test_a_silent_peer_is_lost() -> None:
     async def main() -> None:
         async with over_path() as (one, other, path):
             await round_trip(one, other)
-            while one.silent.is_set():  # on a busy machine it may have been
+            while one.silent.is_set():  # possible on a busy machine
                 await asyncio.sleep(0.005)
             path.cut, before = True, len(one.silences)
             began = time.perf_counter()
             await asyncio.wait_for(asyncio.gather(one.lost.wait(), other.lost.wait()), LIMIT)
             assert QUICK.silence_timeout * 0.8 < time.perf_counter() - began
             assert one.transport.state == other.transport.state == "failed"
-            # Told of long before, and never that it was back. (They need not grow: time in which
-            # our own loop stood still is not held against the peer.)
-            told = one.silences[before:]
-            assert 0 < told[0] < QUICK.silence_timeout and 0.0 not in told
+            # The silence is reported before the loss, and never its end. The values need not grow:
+            # time in which the loop was suspended does not count.
+            reported = one.silences[before:]
+            assert 0 < reported[0] < QUICK.silence_timeout and 0.0 not in reported
 
     asyncio.run(main())
 
 
-def test_a_handler_that_raises_does_not_end_the_watch() -> None:
+def test_a_handler_that_raises_does_not_end_the_consent_checks() -> None:
     async def main() -> None:
-        told: list[float] = []
+        reported: list[float] = []
         raised: list[dict[str, object]] = []
         asyncio.get_running_loop().set_exception_handler(lambda _, context: raised.append(context))
 
         def fail(seconds: float) -> None:
-            told.append(seconds)
+            reported.append(seconds)
             raise OSError(errno.EMFILE, "too many open files")
 
         async with over_path() as (one, _, path):
             one.transport.on_silence = fail
             path.cut = True
             await asyncio.wait_for(one.lost.wait(), LIMIT)
-            assert len(raised) == len(told) > 1
+            assert len(raised) == len(reported) > 1
 
     asyncio.run(main())
 
@@ -613,10 +613,10 @@ def test_a_short_cut_is_survived() -> None:
 
 
 @pytest.mark.slow
-def test_time_our_own_loop_stood_still_is_not_silence() -> None:
+def test_time_in_which_the_loop_was_suspended_is_not_silence() -> None:
     async def main() -> None:
         async with over_path() as (one, other, _):
-            time.sleep(QUICK.silence_timeout * 2)  # noqa: ASYNC251 - a process asleep
+            time.sleep(QUICK.silence_timeout * 2)  # noqa: ASYNC251 - a suspended process
             await round_trip(one, other)
             await asyncio.sleep(QUICK.silence_timeout)
             assert not one.lost.is_set() and not other.lost.is_set()
@@ -625,13 +625,13 @@ def test_time_our_own_loop_stood_still_is_not_silence() -> None:
 
 
 @pytest.mark.slow
-def test_an_idle_path_stays_and_is_asked_seldom() -> None:
+def test_an_idle_path_stays_with_few_consent_checks() -> None:
     async def main() -> None:
         async with over_path() as (one, other, path):
             carried = path.carried
             await asyncio.sleep(QUICK.silence_timeout * 3)
             assert not one.lost.is_set() and one.transport.state == "completed"
-            # Both sides together; each question of one tells the other enough.
+            # Of both sides together: one request shows both of them that the path works.
             assert path.carried - carried < 60
 
     asyncio.run(main())
@@ -667,20 +667,20 @@ def test_another_path_takes_over() -> None:
     asyncio.run(main())
 
 
-def test_a_path_the_system_refuses_is_told() -> None:
+def test_a_path_that_the_system_refuses_is_reported() -> None:
     async def main() -> None:
         async with connected() as (one, other):
-            told: list[int] = []
-            one.transport.on_restart_needed = lambda: told.append(1)
+            reports: list[int] = []
+            one.transport.on_restart_needed = lambda: reports.append(1)
             protocol = one.transport.agent.sockets[0]
             protocol.error_received(OSError(errno.EMSGSIZE, "too large"))
-            assert not told
+            assert not reports
             for _ in range(3):
                 protocol.error_received(OSError(errno.ENETUNREACH, "no network"))
-            assert told == [1]
+            assert reports == [1]
             await restart(one, other)
             protocol.error_received(OSError(errno.ENETUNREACH, "no network"))
-            assert told == [1]
+            assert reports == [1]
 
     asyncio.run(main())
 
@@ -689,7 +689,7 @@ def test_a_path_the_system_refuses_is_told() -> None:
 
 
 async def restart(asking: Peer, answering: Peer) -> None:
-    """Restart both transports as an offer and an answer do, without descriptions."""
+    """Restart both transports in the order of an offer and an answer, without descriptions."""
     await asking.transport.prepare_restart()
     offered = asking.gatherer.getLocalParameters(), asking.gatherer.getLocalCandidates()
     await answering.transport.prepare_restart()
@@ -710,7 +710,7 @@ async def restart(asking: Peer, answering: Peer) -> None:
 @pytest.mark.parametrize("by_controlling", [True, False])
 @pytest.mark.parametrize("dead", [True, False])
 def test_restart_under_dtls(by_controlling: bool, dead: bool) -> None:
-    # Time enough for a restart on a busy machine.
+    # Enough time for a restart on a busy machine.
     settings = dataclasses.replace(QUICK, silence_timeout=2.0)
 
     async def main() -> None:
@@ -756,7 +756,7 @@ def test_restart_under_dtls(by_controlling: bool, dead: bool) -> None:
 
 @pytest.mark.parametrize("both_nominate", [True, False])
 def test_a_restart_after_which_both_have_the_same_role(both_nominate: bool) -> None:
-    """Chromium changes its role with a restart: one of both gives way, on every connection."""
+    """Chromium changes its role with a restart; one side switches roles on all its agents."""
 
     async def main() -> None:
         async with connected() as (one, other):
@@ -792,7 +792,7 @@ def test_all_connections_of_a_transport_change_their_role_together() -> None:
 
 
 async def prepare_restarts(one: Peer, other: Peer) -> tuple[RTCIceParameters, RTCIceParameters]:
-    """Have another connection ready on both sides, known to the other; their parameters."""
+    """Prepare a restart on both sides, and return the parameters of each."""
     for peer in (one, other):
         await peer.transport.prepare_restart()
     await one.learn(other)
@@ -800,29 +800,29 @@ async def prepare_restarts(one: Peer, other: Peer) -> tuple[RTCIceParameters, RT
     return one.gatherer.getLocalParameters(), other.gatherer.getLocalParameters()
 
 
-def test_a_restart_waits_for_the_check_of_who_asked_for_it() -> None:
+def test_a_restart_waits_for_the_first_check_of_the_offerer() -> None:
     async def main() -> None:
         async with connected() as (one, other):
-            mine, theirs = await prepare_restarts(one, other)
-            answering = asyncio.ensure_future(other.transport.finish_restart(mine, LIMIT))
+            offered, answered = await prepare_restarts(one, other)
+            answering = asyncio.ensure_future(other.transport.finish_restart(offered, LIMIT))
             checked = other.gatherer.agent
-            await asyncio.sleep(0.1)  # nothing happens, which has no event
+            await asyncio.sleep(0.1)  # no event shows that nothing happens
             assert not checked._check_times._started_at
-            await asyncio.wait_for(one.transport.finish_restart(theirs), LIMIT / 2)
+            await asyncio.wait_for(one.transport.finish_restart(answered), LIMIT / 2)
             await asyncio.wait_for(answering, LIMIT / 2)
             await round_trip(one, other)
 
     asyncio.run(main())
 
 
-def test_a_restart_does_not_wait_for_ever_for_a_check() -> None:
+def test_a_restart_waits_for_a_check_for_a_limited_time() -> None:
     async def main() -> None:
         async with connected() as (one, other):
-            mine, theirs = await prepare_restarts(one, other)
+            offered, answered = await prepare_restarts(one, other)
             await asyncio.wait_for(
                 asyncio.gather(
-                    one.transport.finish_restart(theirs, 0.05),
-                    other.transport.finish_restart(mine, 0.05),
+                    one.transport.finish_restart(answered, 0.05),
+                    other.transport.finish_restart(offered, 0.05),
                 ),
                 LIMIT,
             )
@@ -844,7 +844,7 @@ def test_restart_keeps_a_pending_receive() -> None:
     asyncio.run(main())
 
 
-def test_restart_taken_back() -> None:
+def test_a_cancelled_restart_leaves_the_old_agent() -> None:
     async def main() -> None:
         async with connected() as (one, other):
             before = one.gatherer.getLocalParameters()
@@ -864,7 +864,7 @@ def test_restart_taken_back() -> None:
 
 
 @pytest.mark.slow
-def test_a_restart_keeps_others_waiting_for_a_time_only() -> None:
+def test_a_restart_delays_others_for_a_limited_time() -> None:
     async def main() -> None:
         async with connected(dataclasses.replace(QUICK, silence_timeout=3.0)) as (one, _):
 
@@ -930,7 +930,7 @@ def test_restart_before_the_first_connection_is_made() -> None:
     asyncio.run(main())
 
 
-# What this stands on
+# Private names of the packages
 
 
 def test_private_names_of_the_packages() -> None:
