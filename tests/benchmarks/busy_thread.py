@@ -133,7 +133,7 @@ async def bare_stop_computing(end: BareEnd) -> None:
 
 
 def sync_serve(end: SyncEnd) -> None:
-    """Count what is bytes, and send text back."""
+    """Count the bytes of binary messages, and send text messages back."""
 
     def serve(call: Any) -> None:
         counted = 0

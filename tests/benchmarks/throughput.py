@@ -1,4 +1,4 @@
-"""Throughput on loopback, user thread to user thread, and what it costs in processor time.
+"""Throughput on loopback, user thread to user thread, and its cost in processor time.
 
 Against aiortc bare, loop to loop, and against two Chromium peers where Chromium and Playwright
 are there.

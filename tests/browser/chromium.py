@@ -167,7 +167,7 @@ class Chromium:
     def _take_stuck_channels(self, to_the_end: bool) -> list[str]:
         pages = [page for context in self._browser.contexts for page in context.pages]
         for page in pages[:1] if to_the_end else ():
-            # What was said is heard while Playwright waits; a page may be too busy to be asked.
+            # Playwright delivers events while it waits; a busy page may not evaluate a script.
             with suppress(PlaywrightError):
                 page.wait_for_timeout(LISTENING_MS)
         found, self._stuck_channels = self._stuck_channels, []

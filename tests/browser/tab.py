@@ -19,14 +19,14 @@ from tests.negotiating import End, Signal, Still, run
 SCRIPT = (Path(__file__).parent / "raw_peer.js").read_text(encoding="utf-8")
 LIMIT = 25.0
 POLL_MS = 10
-#: What the page says of a description that is for another state than the one it is in.
+#: Errors of a page that gets a description for another signaling state than its own.
 REFUSALS = ("sdp: InvalidStateError", "sdp: InvalidAccessError")
 
 INITIATORS = pytest.mark.parametrize("browser_calls", [True, False], ids=["browser", "python"])
 
 
 class Tab:
-    """A page with a raw peer in it, and the carrying of signals; the test's loop."""
+    """A page with a raw peer in it, and the exchange of signals, on the loop of the test."""
 
     def __init__(self, browser: Chromium, page: Page, end: End) -> None:
         self._browser = browser
@@ -91,7 +91,7 @@ class Tab:
             if still and not quiet:
                 begun = self._exchanges
             quiet = quiet + 1 if still else 0
-            # What an exchange has fetched already may still be on its way to this thread.
+            # Signals that an exchange has fetched may not have reached this thread yet.
             return quiet >= 5 and self._exchanges >= begun + 2 and self._idle >= 2
 
         await self.until(settled, "both sides to settle")
@@ -118,7 +118,7 @@ def with_browser(
     """Run a test with an open call to a page.
 
     Args:
-        page_may_refuse: The page may be sent descriptions that come too late for it, and says so.
+        page_may_refuse: Allow the page to report descriptions that come too late for its state.
     """
     page = browser.open_page()
     browser.run(page.evaluate, SCRIPT)
@@ -174,7 +174,7 @@ async def read(end: End, stream_id: str) -> None:
 async def agree(
     tab: Tab, end: End, local_streams: dict[str, list[Still]], page_streams: dict[str, Any]
 ) -> None:
-    """Check that each side has what the other one shares."""
+    """Check that each side has received the tracks that the other one shares."""
     remote = await tab.evaluate("() => peer.remote()")
     assert remote == {name: len(tracks) for name, tracks in local_streams.items()}
     counts: dict[str, int] = {}

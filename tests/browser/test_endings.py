@@ -42,7 +42,7 @@ def test_python_hangs_up(
     assert time.monotonic() - begun < 2 * TIME_UNIT
     assert_over(call, "hangup")
     assert rtco.calls == ()
-    # A call of its own after it: whatever the first had left to say has come by then.
+    # A second call follows: by then, all signals of the first have arrived.
     with rtco.call("page"):
         assert page.incoming == (2 if caller == "python" else 1)
     assert [name for name in page_call.events() if name != "error"] == ["open", "close"]
@@ -67,7 +67,7 @@ def test_a_page_hangs_up(
     call.wait_closed(timeout=5)
     assert time.monotonic() - begun < 2 * TIME_UNIT
     assert_over(call, "remote")
-    # None of what the page still signalled is taken for a new call.
+    # None of the late signals of the page starts a new call.
     with rtco.call("page"):
         with pytest.raises(artico_sync.ArticoTimeoutError):
             rtco.wait_for("call", timeout=0)
@@ -197,7 +197,7 @@ def test_pages_vanish_without_a_word(
     for call in calls[:2]:
         call.wait_closed(timeout=SILENCE_LIMIT)
         assert_over(call, "failed")
-    # A browser may or may not find the time to say goodbye for a page.
+    # A browser may or may not send the close of a page that it kills.
     calls[2].wait_closed(timeout=SILENCE_LIMIT)
     assert calls[2].close_reason in ("remote", "failed")
     other.send("still there?")

@@ -14,11 +14,11 @@ from tests.polling import wait_until
 from tests.unit.contrib.web_process import REPOSITORY, WebProcess
 
 EXAMPLE = REPOSITORY / "examples" / "flask_app"
-# In place of the one from the network: what the interop tests' own page has bundled.
+# Replaces the module from the network by the one bundled with the page of the browser tests.
 MODULE = "export const { Artico, SocketSignaling } = window.rtco;"
 LIMIT_MS = 20_000
 
-# The mean colour of a small copy of what a video element shows.
+# The mean color of a small copy of the picture in a video element.
 COLOUR = """
 (id) => {
   const canvas = document.createElement("canvas");
@@ -94,7 +94,7 @@ def test_the_page_calls_the_application_that_served_it(
     browser.run(page.click, "#talk button")
     browser.run(page.wait_for_function, "() => reply.textContent === 'Hello from Flask: and now?'")
 
-    # What its camera sees comes back as a negative.
+    # The server sends the picture of its camera back as a negative.
     browser.run(page.wait_for_function, WATCHING)
     assert browser.run(page.get_attribute, "#processed", "title") == "negative"
     wait_until(lambda: browser.run(is_negative, page), "the negative", 15)

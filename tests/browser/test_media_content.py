@@ -75,7 +75,7 @@ def test_python_sees_and_hears_a_page(ends: tuple[Call, PageMedia]) -> None:
     page.add_stream(stream, "of the page")
     wait_until(lambda: len(log.entries) == 3, "the stream", LIMIT)
     expected = [("track", kind, stream.tracks[kind], stream.id) for kind in ("audio", "video")]
-    # What it is comes by another way than the stream, on a busy machine after it.
+    # The metadata is not sent with the stream, and arrives after it on a busy machine.
     assert log.entries[0][:2] == ("stream", stream.id)
     assert [entry[:4] for entry in sorted(log.entries[1:], key=str)] == expected
     wait_metadata(call, "of the page")

@@ -20,7 +20,7 @@ from tests.negotiating import End, Signal, Still, until
 
 ROUNDS = rounds(20)
 KINDS = (["audio"], ["video"], ["audio", "video"])
-#: The data channel, what is shared, what was shared a moment ago, and the reserve of each kind.
+#: The data channel, the shared tracks, those shared a moment ago, and the spares of each kind.
 MOST = 1 + 6 + 6 + 2 * SPARE_SECTIONS
 
 
@@ -66,7 +66,7 @@ def test_an_end_of_ours_shares_again_and_again(browser: Chromium, browser_calls:
             await tab.settle()
             assert await tab.evaluate("() => peer.remote()") == {}
             assert await media_lines(tab) <= MOST
-        # What comes last, on a line that others had before, is seen at both ends.
+        # The last tracks, on recycled m-sections, are received by both peers.
         video = Still("video")
         end.negotiation.add_track(video, "last")
         await tab.evaluate("() => peer.share('last', ['video', 'audio'])")

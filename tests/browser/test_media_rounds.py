@@ -132,7 +132,7 @@ def test_ten_rounds(
     # JavaScript reports a stream with each of its tracks, and Chromium sometimes omits a
     # `removetrack` when it rolls back for an offer, so only the final state is checked there.
     assert (log.errors, page.errors) == ([], [])
-    # What stands in the end carries pictures, both ways.
+    # The final tracks carry pictures in both directions.
     python.add(MediaStream([last := pictures(RED)]), "last")
     page.see(last.id, RED)
     shown = page_stream(peer, BLUE)

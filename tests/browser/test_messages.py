@@ -51,7 +51,7 @@ AWKWARD = [
     "[" * 10_000,
 ]
 
-# What JavaScript's peer takes for its own business; it never reaches a user.
+# Messages that the JavaScript peer treats as internal commands; they never reach a user.
 CONTROL = [
     '{"type":"[artico]","data":{"cmd":"never heard of"}}',
     '{"type":"[artico]","data":{}}',

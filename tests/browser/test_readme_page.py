@@ -1,4 +1,4 @@
-"""The page in README.rst, as it stands, in a real browser; test thread."""
+"""The page in README.rst, as it stands, in a real browser."""
 
 from __future__ import annotations
 
@@ -11,7 +11,7 @@ from tests.browser.chromium import Chromium, serve
 from tests.conftest import MakeArtico
 from tests.documentation.test_readme import block
 
-# In place of the one from the network: what the interop tests' own page has bundled.
+# Replaces the module from the network by the one bundled with the page of the browser tests.
 MODULE = "export const { Artico, SocketSignaling } = window.rtco;"
 
 

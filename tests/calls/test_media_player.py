@@ -1,4 +1,4 @@
-"""aiortc's MediaPlayer shared on calls: it ends with what it is shared with, and in silence."""
+"""aiortc's MediaPlayer shared on calls: it stops with its tracks, and logs nothing."""
 
 from __future__ import annotations
 

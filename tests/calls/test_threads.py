@@ -195,7 +195,7 @@ def test_ctrl_c_ends_a_wait_and_leaves_the_call_usable(
     assert incoming.recv(TIMEOUT) == "still usable"
 
 
-@pytest.mark.logs_errors  # what was not delivered
+@pytest.mark.logs_errors  # the messages that were not delivered
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
 def test_ctrl_c_in_a_close_ends_the_calls_all_the_same(
     make_artico: MakeArtico, monkeypatch: pytest.MonkeyPatch
@@ -212,7 +212,7 @@ def test_ctrl_c_in_a_close_ends_the_calls_all_the_same(
     assert main is not None
 
     def press() -> None:
-        # It tries to deliver, without end.
+        # The close tries to deliver the messages until it is interrupted.
         wait_until(lambda: call._bridge.call_state is CallState.CLOSING, "the close", TIMEOUT)
         signal.pthread_kill(main, signal.SIGINT)
 

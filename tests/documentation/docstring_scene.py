@@ -39,7 +39,7 @@ SHARED: dict[str, Callable[[], Any]] = {
 
 
 def black() -> artico_sync.VideoTrack:
-    """Yield small black pictures, without end."""
+    """Yield small black pictures without limit."""
     picture = np.zeros((48, 64, 3), np.uint8)
     return artico_sync.VideoTrack.from_frames(lambda: picture, fps=10)
 

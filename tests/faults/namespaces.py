@@ -37,7 +37,7 @@ class Host:
             ip("-n", switch, *command, "netns", self.name)
             ip("-n", switch, "link", "set", cable, "master", f"{network}-switch", "up")
             self.ip("link", "set", network, "up")
-        # Calls cannot go where the signals go: that network reaches the server only.
+        # The signaling network is isolated, so calls cannot use it: it reaches the server only.
         ip("-n", switch, "link", "set", cable, "type", "bridge_slave", "isolated", "on")
         self.ip("address", "add", f"10.198.0.{10 + number}/24", "dev", "signals")
 

@@ -85,7 +85,7 @@ class PeerProcess:
             self._said.put(json.loads(line))
 
     def wait_for(self, event: str, timeout: float = LIMIT) -> Any:
-        """Block until the peer says that `event` happened; its argument."""
+        """Block until the peer reports `event`; return the argument of the event."""
         while True:
             said = self._said.get(timeout=timeout)
             if said["event"] == event:

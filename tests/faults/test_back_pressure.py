@@ -19,7 +19,7 @@ from tests.polling import wait_until
 
 LIMIT = 30.0 * TIME_UNIT
 BUFFER = MIB
-# Beyond the buffers of both ends: what is in flight, and what is taken beyond a window that shut.
+# Beyond the buffers of both ends: data in flight, and data accepted beyond a closed window.
 SLACK = 32 * MIB
 
 
@@ -41,7 +41,7 @@ def test_an_unread_call_holds_its_sender(network: Network, size: int, direction:
     ends = network.connect(send_buffer=BUFFER, receive_buffer=BUFFER)
     sender = ends.end(direction)
     receiver = ends.callee if direction == "caller" else ends.caller
-    # As much as would fill the buffers many times over.
+    # Enough to fill the buffers many times.
     messages = [f"{number} ".ljust(size, "x") for number in range(min(64 * MIB // size, 40_000))]
     before = resident_memory()
     sent = fill(sender, messages, until=1.0 * TIME_UNIT)

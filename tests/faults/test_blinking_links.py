@@ -90,14 +90,14 @@ def test_a_call_given_up_by_one_that_never_heard_it_ring_rings_no_more(
 
 
 def test_a_call_to_one_whose_link_is_dead_rings_when_it_is_back() -> None:
-    """The server takes the dead link for alive and says that the offer has been delivered."""
+    """An offer reported as delivered over a dead link is sent again once the peer is back."""
 
     async def test(server: ArticoServer, alice: Artico) -> None:
         async with RawPeer(server.url, "bob") as bob:
             await bob.enter()
             call = await asyncio.to_thread(alice.call, "bob")
             assert (await bob.event())[1][0]["signal"]["data"]["type"] == "offer"
-            # Of which bob knows nothing.
+            # To the server that connection is dead: the offer is sent again on the new one.
             async with RawPeer(server.url, "bob", auth={"resume": bob.open["resume"]}) as again:
                 await again.enter()
                 name, (message,) = await again.event()

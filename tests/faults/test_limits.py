@@ -213,7 +213,7 @@ def test_messages() -> None:
         limit = Settings().maximum_message
         with pytest.raises(MessageTooLargeError):
             victim.call.send("x" * (limit + 1))
-        # One that does not mind what was announced to it gets nowhere either.
+        # A sender that ignores the announced limit has no success either.
         victim.victims_call.off("data")
         victim.call._bridge._send_buffer.maximum_message = 0
         victim.call.send("x" * (limit + 1))

@@ -23,11 +23,11 @@ from tests.faults.network import Network
 from tests.faults.peer_process import PeerProcess
 
 LIMIT = 30.0 * TIME_UNIT
-#: Seconds in place of the default's 6.
+#: Seconds of silence, in place of the default of 6.
 SILENCE = 1.5 * TIME_UNIT
-#: What a busy machine may add to it.
+#: Seconds that a busy machine may add to it.
 LATE = 3.0 * TIME_UNIT
-# What a busy machine may add to a silence that is just short enough.
+# Seconds that a busy machine may add to a silence just below the limit.
 PATIENCE = TIME_UNIT - 1.0
 ROLES = pytest.mark.parametrize("role", ["caller", "callee"])
 
@@ -159,7 +159,7 @@ def test_a_process_that_sleeps_for_long_loses_its_call(
 @ROLES
 @pytest.mark.parametrize("for_good", [False, True], ids=["for a moment", "for good"])
 def test_a_cable_that_is_pulled(role: str, for_good: bool) -> None:
-    """The system itself says that the network is gone, and what was sent on it comes back."""
+    """After a short cut the messages arrive; after a lasting one both calls end as failed."""
     silence = 3.0 if for_good else 9.0
     with Cables() as cables, serving(cables, SERVER_APART) as url:
         here, there = cables.host(), cables.host()
@@ -180,7 +180,7 @@ def test_a_cable_that_is_pulled(role: str, for_good: bool) -> None:
                     assert caller.wait_for("close") == callee.wait_for("close") == "failed"
                     assert time.monotonic() - begun < silence + LATE
                     return
-                time.sleep(3.0)  # how long it is out is the point
+                time.sleep(3.0)  # the duration of the cut
                 (here if role == "caller" else there).plug_in()
                 assert callee.wait_for("data") == "from the caller"
                 assert caller.wait_for("data") == "from the callee"
@@ -226,7 +226,7 @@ def test_a_path_that_comes_back_keeps_the_call_and_loses_nothing(
     for message in messages:
         ends.caller.send(message)
         ends.callee.send(message)
-    # How long it is gone is the point.
+    # The test is about the duration of the cut.
     time.sleep(max(0.0, cut - (time.monotonic() - begun)))
     relay.restore()
     for end in (ends.caller, ends.callee):

@@ -276,7 +276,7 @@ def test_outage_after_outage(outage: Outage) -> None:
 
 
 def test_closing_during_the_outage(outage: Outage) -> None:
-    """It takes no longer than otherwise, and everything is gone after it."""
+    """Closing takes no longer than while connected, and releases everything."""
     caller, callee = outage.talk()
     outage.begin()
     outage.alice.close(timeout=5)

@@ -106,7 +106,7 @@ def test_tokens_and_turn_passwords_are_shown_nowhere(caplog: pytest.LogCaptureFi
 
 @contextmanager
 def answering(words: bytes) -> Iterator[int]:
-    """The port of a server that says the same to whoever connects."""
+    """Yield the port of a server that sends the same answer to every connection."""
     with socket.create_server(("127.0.0.1", 0)) as listener:
 
         def serve() -> None:

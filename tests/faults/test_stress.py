@@ -1,6 +1,6 @@
-"""Many threads call everything on shared objects, in random order, closing included.
+"""Many threads call all methods of shared objects, `close` included, in random order.
 
-Seconds here; minutes where ARTICO_SYNC_STRESS_SECONDS says so.
+It takes seconds by default; ARTICO_SYNC_STRESS_SECONDS sets a longer time.
 """
 
 from __future__ import annotations
@@ -82,7 +82,7 @@ class Stage:
         self.calls = [*self.calls, call][-12:]
         return call
 
-    # what the threads do
+    # the actions of the threads
 
     def place(self, chance: random.Random) -> None:
         caller, callee = chance.sample(self.peers, 2)
@@ -182,7 +182,7 @@ class Stage:
                     action(chance)
                     self.done[action.__name__] += 1
             except ArticoError as error:
-                # The contract's own way to say no.
+                # The documented way to refuse an action.
                 self.refused[type(error).__name__] += 1
             except BaseException as error:
                 self.wrong.append(error)
@@ -250,7 +250,7 @@ def test_no_wake_up_is_lost() -> None:
             taker.start()
         sent = 0
         while time.monotonic() < end:
-            # Whoever sends waits for what was sent, so that all the takers go back to waiting.
+            # The sender waits for each message, so that all receivers wait again.
             call.send(f"{sent}")
             sent += 1
             if sent % 7 == 0:

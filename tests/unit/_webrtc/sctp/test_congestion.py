@@ -96,7 +96,7 @@ def test_a_path_without_delay_needs_no_large_window() -> None:
 
 def test_the_window_between_processes_of_a_host_fits_into_their_buffers() -> None:
     assert cwnd_cap(0) == CWND_CAP_BYTES
-    # What Linux grants by default, and what we ask for, both counted twice by it.
+    # The default buffer of Linux and the requested one; Linux reports both doubled.
     assert CWND_CAP_BYTES < cwnd_cap(2 * 212_992) <= 212_992 // 2
     assert cwnd_cap(2 * 1024 * 1024) == CWND_CAP_MAX_BYTES < 1024 * 1024 // 2
 

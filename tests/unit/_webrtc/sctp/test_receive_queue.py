@@ -184,7 +184,7 @@ def test_out_of_order_data_is_bounded_however_small() -> None:
         queue.receive_chunk(Data(tsn, FLAG_BEGIN | FLAG_END, 0, 0, 53, b"x"))
     assert queue.buffered <= 100_000 + 2 * WINDOW_SLACK_BYTES
     assert queue.buffered >= OVERHEAD
-    # What is missing is still taken, and frees what was held.
+    # Missing chunks are still accepted, and release the buffered ones.
     assert queue.receive_chunk(Data(1, FLAG_BEGIN | FLAG_END, 0, 0, 53, b"x"))
     assert queue.receive_chunk(Data(2, FLAG_BEGIN | FLAG_END, 0, 0, 53, b"x"))
 

@@ -65,7 +65,7 @@ def test_acknowledgements_count() -> None:
             request = "42" + "9" * 99 + '["signal",{"target":"x","session":"s","signal":{}}]'
             batch = 100 * websocket_frame(request)
             deaf.settimeout(50.0)
-            # Far more than the kernel buffers of what the server has not read yet.
+            # Far more than the kernel buffers for data that the server has not read.
             with pytest.raises(ConnectionError):
                 for _ in range(6000):
                     deaf.sendall(batch)
