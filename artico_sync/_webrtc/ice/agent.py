@@ -342,9 +342,8 @@ class IceAgent(SocketOwner):
                 self.respond_error(message, addr, protocol, (400, "Bad Request"))
             return
         if not self._accepts(message):
-            super().request_received(
-                message, addr, protocol
-            )  # responds with an error, or switches roles
+            # It responds with an error, or switches roles.
+            super().request_received(message, addr, protocol)
             if self.early_checks:
                 self._first_check_received.set()
             return
