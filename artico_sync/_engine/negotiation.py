@@ -208,7 +208,7 @@ class Negotiation:
                 await self._receive_offer(description, data.get("offer"))
 
     async def _receive_answer(self, answer: RemoteDescription, token: object) -> None:
-        """Apply an answer. JavaScript peers do not say which offer theirs is to."""
+        """Apply an answer. Answers of JavaScript peers do not name their offer."""
         pending, abandoned = self._pending_offer, self._abandoned_offer
         if token is None and self._answers.is_repeated():
             logger.info("ignored an answer to a copy of an offer")

@@ -163,7 +163,7 @@ class RemoteStreams:
         self._listener.on_track_removed(change.stream_id, change.track, live.metadata)
         if not live.tracks:
             del self._live[change.stream_id]
-            # The metadata is kept: that for sharing the stream again may have come already.
+            # Keep the metadata: it may be for sharing the stream again, and have arrived already.
             self._listener.on_stream_removed(change.stream_id, live.metadata)
 
     def close(self) -> None:

@@ -258,14 +258,14 @@ class PeerSignaling:
         self._on_report(delivered, body)
 
     def send_bye(self, reason: str, detail: str | None = None) -> None:
-        """Send a bye to an artico_sync peer; Artico's JavaScript would take it for a new call."""
+        """Send a bye to an artico_sync peer; a JavaScript peer would treat it as a new call."""
         if self.peer_is_artico_sync:
             self.bye_sent = True
             self.bye = body = messages.bye(reason, detail)
             self._sender.send_until_delivered(self._addressed(body))
 
     def send_ringing(self) -> None:
-        """Tell an artico_sync caller that the call rings, so that either side can send a bye."""
+        """Send `ringing` to an artico_sync caller, so that either side can send a bye."""
         if self.peer_is_artico_sync:
             self._sender.send_until_delivered(self._addressed(messages.ringing()))
 

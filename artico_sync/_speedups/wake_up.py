@@ -51,7 +51,7 @@ class CounterWakeUp:
     def __init__(self, loop: asyncio.AbstractEventLoop, function: Callable[[], None]) -> None:
         self._loop = loop
         self._function = function
-        # So that nobody writes to a descriptor that has been closed and is another one's now.
+        # Prevents writes to a descriptor that has been closed and reused.
         self._lock = threading.RLock()
         self._descriptor: int | None = os.eventfd(0, os.EFD_NONBLOCK | os.EFD_CLOEXEC)
         loop.add_reader(self._descriptor, self._on_readable)

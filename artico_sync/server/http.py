@@ -74,7 +74,7 @@ def client_address(remote: str | None, header: Header, behind_proxy: bool) -> st
     """Return the client's address.
 
     Args:
-        remote: Address of the other end of the connection.
+        remote: Remote address of the connection.
         behind_proxy: One proxy stands before the server and appends to `X-Forwarded-For`; the
             entries before its own were written by the client and prove nothing.
     """

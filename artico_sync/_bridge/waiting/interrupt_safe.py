@@ -21,7 +21,8 @@ class Condition(threading.Condition):
     """A condition on a reentrant lock, which is acquired and released by functions in C.
 
     Args:
-        lock: Made by the owner of the condition, by which the lock order tells locks apart.
+        lock: Made by the owner of the condition: the check of the lock order identifies locks by
+            the line that makes them.
     """
 
     # `with` looks them up on the type, whose slots return the values of the instance.

@@ -42,7 +42,7 @@ logger = logging.getLogger(__name__)
 HEADER_BYTES = 13
 #: A certificate lives for 30 days; with no more than this left it is used for no new call.
 REMAINING_LIFE = datetime.timedelta(days=29)
-#: Datagrams taken in before the loop gets its turn.
+#: Datagrams processed before control returns to the event loop.
 BATCH = 64
 
 _APPLICATION_DATA = 23

@@ -44,7 +44,7 @@ def parse_payload(codec: RTCRtpCodecParameters, payload: bytes) -> Payload:
 
 
 def is_keyframe(codec: RTCRtpCodecParameters, payloads: list[bytes]) -> bool:
-    """Tell from its payloads whether an encoded video frame is a keyframe."""
+    """Return True if the payloads of an encoded video frame are those of a keyframe."""
     if codec.name.upper() == "H264":
         return any(_begins_h264_keyframe(payload) for payload in payloads)
     return parse_payload(codec, payloads[0]).begins_keyframe

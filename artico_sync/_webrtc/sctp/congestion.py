@@ -192,7 +192,7 @@ class Pacer:
 
 
 class LossDetector:
-    """Tells lost chunks from late ones, and learns how much the path reorders."""
+    """Distinguishes lost chunks from late ones, and learns how much the path reorders."""
 
     def __init__(self, timeout: RetransmissionTimeout) -> None:
         self._timeout = timeout

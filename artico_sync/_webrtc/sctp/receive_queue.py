@@ -75,12 +75,12 @@ class ReceiveQueue:
         self._announced_rwnd = capacity
 
     def start(self, initial_tsn: int) -> None:
-        """Expect this TSN first. TSNs are unbounded here, and kept far above zero."""
+        """Expect this TSN first. TSNs are unbounded here, and stay far above zero."""
         self.cumulative_tsn = initial_tsn - 1 + TSN_MODULO
 
     @property
     def buffered(self) -> int:
-        """Bytes kept for reassembly."""
+        """Bytes buffered for reassembly."""
         return self._out_of_order_bytes + self._fragments_bytes
 
     @property

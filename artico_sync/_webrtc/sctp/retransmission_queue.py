@@ -90,7 +90,7 @@ class RetransmissionQueue:
 
     @property
     def is_bulk(self) -> bool:
-        """True if so much waits that larger packets would help."""
+        """True if enough data is queued that larger packets would help."""
         return bool(self._messages) and self.pending > 4 * self.mtu
 
     @property
