@@ -1,7 +1,12 @@
-"""Sends datagrams of equal size in one system call: generic segmentation offload, see udp(7).
+"""GSO: many datagrams of equal size sent by one system call, which splits them (udp(7)).
 
-Python's own socket methods release the GIL during the call. If another thread computes, getting the
-GIL back takes a switch interval, so the C library is called with the GIL held where possible.
+Python's socket releases the GIL for the call; beside a thread that computes, the sender then waits
+for that thread's switch interval. `GilHeldBatchSender` calls the C library and keeps the GIL.
+
+Measured gain: 5 times as many datagrams per second in batches of 32 as by single sends, and beside
+a computing thread 1.6 times as many with the GIL held as through the socket (median of rounds, 2
+cores, loopback; `python -m tests.benchmarks speedups`). The plain twin is `PlainBatchSender`;
+systems without GSO send one by one, see `_webrtc/net/udp.py`.
 """
 
 from __future__ import annotations
@@ -17,14 +22,14 @@ from typing import Any, Protocol
 
 logger = logging.getLogger(__name__)
 
-#: What one call takes at most, in bytes and in datagrams.
+#: The most that one call takes.
 BATCH_MAX_BYTES = 65000
 BATCH_MAX_DATAGRAMS = 64
-#: What Linux says where it cannot: too old, or the path takes no datagrams of that size.
+#: Errors of a Linux that is too old, or of a path that takes no datagrams of that size.
 BATCH_UNSUPPORTED_ERRORS = frozenset(
     {errno.EINVAL, errno.EIO, errno.EMSGSIZE, errno.ENOPROTOOPT, errno.EOPNOTSUPP}
 )
-# Python's socket module lacks them.
+# Not in the socket module.
 SOL_UDP = 17
 UDP_SEGMENT = 103
 
@@ -36,14 +41,14 @@ Address = tuple[str, int]
 
 
 class BatchSender(Protocol):
-    """Belongs to one socket."""
+    """Sends batches over one socket."""
 
     def send(self, data: bytes | memoryview, size: int, address: Address | None) -> None:
         """Send datagrams of `size` bytes, the last may be smaller. Raises OSError."""
 
 
 class PlainBatchSender:
-    """Through the socket."""
+    """The plain twin of `GilHeldBatchSender`, by the socket's own method."""
 
     def __init__(self, sock: socket.socket) -> None:
         self._sock = sock
@@ -57,11 +62,14 @@ class PlainBatchSender:
 
 
 class _Library:
-    """The C library's call. Raises ImportError, OSError or AttributeError where there is none."""
+    """The C library's sendmsg(2).
+
+    Raises ImportError, OSError or AttributeError if it is not available.
+    """
 
     def __init__(self) -> None:
         if sys.platform != "linux" or sys.maxsize < 2**32:
-            raise ImportError("the layouts are those of Linux with 64 bits")
+            raise ImportError("the structures are those of 64-bit Linux")
         import ctypes
 
         class Vector(ctypes.Structure):
@@ -88,7 +96,7 @@ class _Library:
             ]
 
         self._types: Any = ctypes, Vector, Control, Message
-        # Not CDLL, which gives up the interpreter's lock.
+        # Not CDLL, which releases the GIL.
         self.sendmsg = ctypes.PyDLL(None, use_errno=True).sendmsg
         self.sendmsg.argtypes = [ctypes.c_int, ctypes.POINTER(Message), ctypes.c_int]
         self.sendmsg.restype = ctypes.c_ssize_t
@@ -97,7 +105,7 @@ class _Library:
         self.first_of = ctypes.c_char.from_buffer
 
     def new_message(self) -> tuple[Any, Any, Any]:
-        """A message, and the parts of it that change: where the data is, and how it is cut."""
+        """Return a message, and its parts that change: the place of the data, the datagram size."""
         ctypes, vector_type, control_type, message_type = self._types
         vector = vector_type()
         control = control_type(control_type.padding.offset, SOL_UDP, UDP_SEGMENT)
@@ -111,7 +119,7 @@ class _Library:
 
 
 class GilHeldBatchSender:
-    """Sends batches while holding the GIL."""
+    """Calls the C library's sendmsg(2), which keeps the GIL."""
 
     def __init__(self, sock: socket.socket, library: _Library) -> None:
         self._sock = sock
@@ -138,7 +146,7 @@ class GilHeldBatchSender:
 
 
 def socket_address(family: int, address: Address | None) -> bytes | None:
-    """A sockaddr as the system wants it; None where only Python knows how to make it."""
+    """Return the sockaddr of an address; None if only Python can make it."""
     if address is None:
         return None
     host, port = address
@@ -147,7 +155,7 @@ def socket_address(family: int, address: Address | None) -> bytes | None:
             packed = _IPV4.pack(family, port.to_bytes(2, "big"), socket.inet_pton(family, host))
         else:
             packed = _IPV6.pack(family, port.to_bytes(2, "big"), socket.inet_pton(family, host))
-    except OSError:  # an address with its zone
+    except OSError:  # an IPv6 address with a zone
         return None
     return packed
 
@@ -157,12 +165,12 @@ def _library() -> _Library | None:
     try:
         return _Library()
     except (ImportError, OSError, AttributeError) as exc:
-        logger.info("runs of datagrams are sent through Python's sockets: %s", exc)
+        logger.info("batches of datagrams are sent through Python's sockets: %s", exc)
         return None
 
 
 def make_batch_sender(sock: socket.socket) -> BatchSender | None:
-    """The best way there is to send a run; None where the system knows none."""
+    """Return the fastest sender of batches; None if the system has no GSO."""
     if sys.platform != "linux":
         return None
     library = _library()

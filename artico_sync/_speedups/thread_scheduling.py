@@ -11,6 +11,10 @@ which adds a quarter to a switch interval of 200 microseconds. `minimize_timer_s
 The plain twins are to leave both as they are: `Artico(switch_interval=None)`, and
 `ARTICO_SYNC_ACCELERATE=0` for the timer slack.
 
+Measured gain: beside a computing thread, a round trip between two threads takes 0.06
+times as long with a switch interval of 0.2 ms as with 5 ms; a wait of 1 ms ends 0.3 times as late
+with the least timer slack (median of rounds, 2 cores; `python -m tests.benchmarks speedups`).
+
 Lock order: `_lock` is taken alone.
 """
 

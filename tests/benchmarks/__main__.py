@@ -25,6 +25,7 @@ PARTS = (
     "busy_thread",
     "video",
     "many_calls",
+    "speedups",
 )
 
 

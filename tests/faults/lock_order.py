@@ -22,7 +22,7 @@ from artico_sync import _bridge as bridge
 #: The modules whose locks are watched begin with one of these.
 WATCHED = ("artico_sync.", "janus")
 #: The modules whose locks are waited on and released by another thread, like an event.
-EVENTS = ("artico_sync._speedups.semaphore:",)
+EVENTS = ("artico_sync._bridge.waiting.deadline:",)
 
 PlainCondition = threading.Condition
 LOOP_THREAD = "artico_sync-loop"

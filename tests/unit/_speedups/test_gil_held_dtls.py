@@ -7,8 +7,6 @@ import logging
 from collections.abc import Iterator
 
 import pytest
-from aiortc import RTCCertificate
-from aiortc.rtcdtlstransport import SRTP_PROFILES
 from OpenSSL import SSL
 
 from artico_sync._speedups import gil_held_dtls
@@ -21,34 +19,9 @@ from artico_sync._speedups.gil_held_dtls import (
 )
 from artico_sync._webrtc._aiortc.dtls import handles_of
 from artico_sync._webrtc.dtls.transport import HEADER_BYTES
+from tests.dtls_handshake import handshake
 
 PACKETS = [b"a" * 16384, b"b" * 16384, b"c" * 700, b"d"]
-
-
-def handshake() -> tuple[SSL.Connection, SSL.Connection]:
-    """Two ends of a DTLS connection, in memory."""
-    certificate = RTCCertificate.generateCertificate()
-    ends = []
-    for is_server in (False, True):
-        connection = SSL.Connection(certificate._create_ssl_context(SRTP_PROFILES))
-        connection.set_accept_state() if is_server else connection.set_connect_state()
-        connection.set_ciphertext_mtu(1200)
-        ends.append(connection)
-    client, server = ends
-    done: set[SSL.Connection] = set()
-    while len(done) < 2:
-        for end, other in ((client, server), (server, client)):
-            try:
-                end.do_handshake()
-                done.add(end)
-            except SSL.WantReadError:
-                pass
-            try:
-                while True:
-                    other.bio_write(end.bio_read(1500))
-            except SSL.WantReadError:
-                pass
-    return client, server
 
 
 def records_of(connection: SSL.Connection, *, accelerate: bool) -> Records:

@@ -1,4 +1,4 @@
-"""Waking the loop thread: by the system's counter, and asyncio's own way where there is none."""
+"""Wake-ups of the loop thread by an eventfd, and the plain twin."""
 
 from __future__ import annotations
 
@@ -8,14 +8,14 @@ import threading
 
 import pytest
 
-from artico_sync._speedups.wake_up import CounterWakeUp, PlainWakeUp, make_wake_up
+from artico_sync._speedups.wake_up import EventfdWakeUp, PlainWakeUp, make_wake_up
 
 LIMIT = 10.0
 
 
-@pytest.mark.parametrize("counter", [True, False])
-def test_wakes_from_another_thread(counter: bool, monkeypatch: pytest.MonkeyPatch) -> None:
-    if not counter:
+@pytest.mark.parametrize("eventfd", [True, False])
+def test_wakes_from_another_thread(eventfd: bool, monkeypatch: pytest.MonkeyPatch) -> None:
+    if not eventfd:
         monkeypatch.delattr(os, "eventfd", raising=False)
     elif not hasattr(os, "eventfd"):
         pytest.skip("this system has no eventfd")
@@ -23,7 +23,7 @@ def test_wakes_from_another_thread(counter: bool, monkeypatch: pytest.MonkeyPatc
     async def main() -> None:
         woken = asyncio.Event()
         wake_up = make_wake_up(asyncio.get_running_loop(), woken.set)
-        assert isinstance(wake_up, CounterWakeUp if counter else PlainWakeUp)
+        assert isinstance(wake_up, EventfdWakeUp if eventfd else PlainWakeUp)
         for _ in range(3):
             threading.Thread(target=wake_up.wake).start()
             await asyncio.wait_for(woken.wait(), LIMIT)
@@ -35,7 +35,7 @@ def test_wakes_from_another_thread(counter: bool, monkeypatch: pytest.MonkeyPatc
 
 
 @pytest.mark.skipif(not hasattr(os, "eventfd"), reason="this system has no eventfd")
-def test_a_closed_one_touches_nobody_elses_descriptor() -> None:
+def test_a_closed_wake_up_writes_to_no_descriptor() -> None:
     async def main() -> None:
         wake_up = make_wake_up(asyncio.get_running_loop(), lambda: None)
         wake_up.close()
@@ -46,17 +46,17 @@ def test_a_closed_one_touches_nobody_elses_descriptor() -> None:
 
 
 @pytest.mark.skipif(not hasattr(os, "eventfd"), reason="this system has no eventfd")
-def test_who_wakes_it_while_the_function_runs_is_served() -> None:
+def test_a_wake_up_while_the_function_runs_is_not_lost() -> None:
     async def main() -> None:
         served = asyncio.Event()
-        wanted = [False]
+        requested = [False]
 
         def function() -> None:
-            if wanted[0]:
+            if requested[0]:
                 served.set()
                 return
-            # As a post does it: first what is wanted, then the wake-up.
-            wanted[0] = True
+            # In the order of `LoopThread.post`: first the request, then the wake-up.
+            requested[0] = True
             thread = threading.Thread(target=wake_up.wake)
             thread.start()
             thread.join()

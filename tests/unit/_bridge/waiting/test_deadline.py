@@ -2,17 +2,13 @@
 
 from __future__ import annotations
 
-import ctypes
-import logging
 import signal
 import threading
-from collections.abc import Iterator
 from time import monotonic
 
 import pytest
 
 from artico_sync._bridge.waiting.deadline import Deadline, Waiter
-from artico_sync._speedups.semaphore import wait_handle_factory
 
 
 def test_minus_nothing_polls() -> None:
@@ -24,14 +20,6 @@ def test_minus_nothing_polls() -> None:
 LIMIT = 10.0
 
 
-@pytest.fixture(params=["semaphore", "lock"])
-def kind(request: pytest.FixtureRequest, monkeypatch: pytest.MonkeyPatch) -> Iterator[str]:
-    wait_handle_factory.cache_clear()
-    monkeypatch.setenv("ARTICO_SYNC_ACCELERATE", "1" if request.param == "semaphore" else "0")
-    yield str(request.param)
-    wait_handle_factory.cache_clear()
-
-
 def wait(waiter: Waiter[str], seconds: float) -> None:
     """Wait until an object is given, even if single waits end earlier."""
     deadline = Deadline(seconds)
@@ -39,7 +27,7 @@ def wait(waiter: Waiter[str], seconds: float) -> None:
         waiter.wait(deadline)
 
 
-def test_woken_while_asleep_and_before(kind: str) -> None:
+def test_woken_while_asleep_and_before() -> None:
     for early in (False, True):
         waiter: Waiter[str] = Waiter()
         ready = threading.Event()
@@ -60,7 +48,7 @@ def test_woken_while_asleep_and_before(kind: str) -> None:
         thread.join()
 
 
-def test_the_deadline_ends_a_wait(kind: str) -> None:
+def test_the_deadline_ends_a_wait() -> None:
     waiter: Waiter[str] = Waiter()
     begun = monotonic()
     wait(waiter, 0.05)
@@ -69,7 +57,7 @@ def test_the_deadline_ends_a_wait(kind: str) -> None:
 
 
 @pytest.mark.skipif(not hasattr(signal, "setitimer"), reason="this system has no timers")
-def test_ctrl_c_ends_a_wait(kind: str) -> None:
+def test_ctrl_c_ends_a_wait() -> None:
     def interrupt(number: int, frame: object) -> None:
         raise KeyboardInterrupt
 
@@ -84,7 +72,7 @@ def test_ctrl_c_ends_a_wait(kind: str) -> None:
         signal.signal(signal.SIGALRM, before)
 
 
-def test_many_threads_wait_at_once(kind: str) -> None:
+def test_many_threads_wait_at_once() -> None:
     waiters: list[Waiter[str]] = [Waiter() for _ in range(50)]
     threads = [threading.Thread(target=wait, args=(waiter, LIMIT)) for waiter in waiters]
     for thread in threads:
@@ -95,21 +83,3 @@ def test_many_threads_wait_at_once(kind: str) -> None:
     for thread in threads:
         thread.join(LIMIT)
         assert not thread.is_alive()
-
-
-def test_locks_stand_in_for_missing_semaphores(
-    monkeypatch: pytest.MonkeyPatch, caplog: pytest.LogCaptureFixture
-) -> None:
-    wait_handle_factory.cache_clear()
-
-    def missing(name: object) -> None:
-        raise OSError("no such library")
-
-    monkeypatch.setenv("ARTICO_SYNC_ACCELERATE", "1")
-    monkeypatch.setattr(ctypes, "CDLL", missing)
-    with caplog.at_level(logging.INFO, "artico_sync"):
-        waiters: list[Waiter[str]] = [Waiter(), Waiter()]
-    wait_handle_factory.cache_clear()
-    assert caplog.text.count("Python's own locks") == 1
-    waiters[0].wake()
-    waiters[0].wait(Deadline(LIMIT))
