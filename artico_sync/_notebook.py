@@ -1,13 +1,15 @@
-"""The take-over of a client by the cell that connects it again, in notebooks."""
+"""Tables for notebooks, and the take-over of a client by the cell that connects it again."""
 
 from __future__ import annotations
 
 import gc
+import html
 import logging
 import os
 import sys
 import threading
 import weakref
+from collections.abc import Iterable
 from dataclasses import dataclass
 from typing import Any, Protocol
 
@@ -17,6 +19,7 @@ logger = logging.getLogger(__name__)
 
 # Seconds the calls of a former client get to deliver what was sent.
 CLOSE_SECONDS = 2.0
+_STYLE = "border-collapse:collapse;font-family:monospace"
 
 
 class ClosableClient(Protocol):
@@ -107,3 +110,35 @@ def _cell(shell: Any) -> str:
     parent = shell.get_parent() if hasattr(shell, "get_parent") else {}
     cell = parent.get("metadata", {}).get("cellId")
     return str(cell if cell is not None else shell.user_ns.get("In", [""])[-1])
+
+
+def html_table(title: str, rows: Iterable[tuple[str, object]]) -> str:
+    """Return an HTML table with a title and a row for each name and value, all escaped."""
+    body = "".join(
+        f"<tr><th style='text-align:left'>{html.escape(name)}</th>"
+        f"<td style='text-align:left'>{html.escape(_text(value))}</td></tr>"
+        for name, value in rows
+    )
+    return (
+        f"<table style='{_STYLE}'><caption style='text-align:left'><b>{html.escape(title)}</b>"
+        f"</caption>{body}</table>"
+    )
+
+
+def _text(value: object) -> str:
+    if value is None:
+        return "–"
+    if isinstance(value, float):
+        return f"{value:.4g}"
+    if isinstance(value, dict):
+        return " ".join(f"{name}={_text(inner)}" for name, inner in value.items())
+    if isinstance(value, (list, tuple)):
+        return ", ".join(_text(inner) for inner in value) or "none"
+    return str(value)
+
+
+class Stats(dict[str, Any]):
+    """A plain dict of numbers, shown as a table in a notebook."""
+
+    def _repr_html_(self) -> str:
+        return html_table("Statistics", self.items())

@@ -19,8 +19,7 @@ from artico_sync._checks import (
     check_unicode,
     check_whole,
 )
-from artico_sync._display import html_table
-from artico_sync._notebook import close_former
+from artico_sync._notebook import close_former, html_table
 from artico_sync._protocol.messages import new_peer_id, new_session_id
 from artico_sync._protocol.settings import Settings
 from artico_sync.call import Call, make_call

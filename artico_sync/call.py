@@ -22,7 +22,7 @@ from artico_sync._checks import (
     check_unicode,
     type_name,
 )
-from artico_sync._display import Stats, html_table
+from artico_sync._notebook import Stats, html_table
 from artico_sync._protocol.bounds import message_size
 from artico_sync._protocol.messages import stream_metadata_message
 from artico_sync._protocol.settings import Settings

@@ -19,7 +19,7 @@ from artico_sync._bridge.streams import FrameReader
 from artico_sync._bridge.threads import ForkGuard
 from artico_sync._bridge.waiting.deadline import Deadline
 from artico_sync._checks import NotCopyable, check_text
-from artico_sync._display import html_table
+from artico_sync._notebook import html_table
 from artico_sync.errors import ForkError, MediaError
 from artico_sync.media.tracks import FileTrack, LocalTrack, MediaTrack
 

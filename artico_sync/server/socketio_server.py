@@ -17,9 +17,8 @@ from artico_sync._protocol._socketio import (
     strict_packet_class,
 )
 from artico_sync.server.connection import Connection, Message, Receive, Send
-from artico_sync.server.limits import ServerLimits
+from artico_sync.server.limits import LogThrottle, ServerLimits
 from artico_sync.server.limits.address_limits import Address, AddressLimits
-from artico_sync.server.limits.log_throttle import LogThrottle
 from artico_sync.server.limits.send_budget import TotalSendBudget
 from artico_sync.server.origins import OriginPolicy
 from artico_sync.server.registry import Hello, Peer, Registry

@@ -13,7 +13,7 @@ from aiortc.rtcdtlstransport import RTCCertificate, SRTPProtectionProfile, State
 from OpenSSL import SSL
 
 from artico_sync._speedups.gil_held_dtls import OpenSslHandles
-from artico_sync._webrtc._aiortc.alias import Alias
+from artico_sync._webrtc._aiortc import Alias
 
 
 class AiortcDtlsTransport(RTCDtlsTransport):

@@ -11,7 +11,7 @@ from aioice.ice import CandidatePair, StunProtocol
 from aioice.turn import TurnTransport
 from aiortc import RTCIceGatherer, RTCIceTransport
 
-from artico_sync._webrtc._aiortc.alias import Alias
+from artico_sync._webrtc._aiortc import Alias
 
 EarlyCheck = tuple[stun.Message, tuple[str, int], StunProtocol]
 

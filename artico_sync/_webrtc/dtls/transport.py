@@ -31,7 +31,7 @@ from artico_sync._webrtc._aiortc.dtls import (
     AiortcDtlsTransport,
     handles_of,
 )
-from artico_sync._webrtc.rtp.router import BoundedRouter, TolerantExtensionsMap
+from artico_sync._webrtc.rtp.receiver import BoundedRouter, TolerantExtensionsMap
 
 if TYPE_CHECKING:
     from aiortc.rtcdtlstransport import SRTPProtectionProfile

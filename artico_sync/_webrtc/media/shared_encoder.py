@@ -22,7 +22,10 @@ from av import AudioFrame, Packet, VideoFrame
 from av.frame import Frame
 from av.video.frame import PictureType
 
-from artico_sync._webrtc._aiortc.encoders import UnclampedH264Encoder, UnclampedVp8Encoder
+from artico_sync._webrtc._aiortc.encoders import (
+    UnclampedH264Encoder,
+    UnclampedVp8Encoder,
+)
 from artico_sync._webrtc.media.depacketizer import is_keyframe
 from artico_sync._webrtc.media.fanout import TrackFanout
 from artico_sync._webrtc.media.raw_frames import (

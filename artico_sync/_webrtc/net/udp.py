@@ -9,7 +9,11 @@ from collections import deque
 from collections.abc import Callable
 from typing import Any
 
-from artico_sync._speedups.gso import BATCH_UNSUPPORTED_ERRORS, BatchSender, make_batch_sender
+from artico_sync._speedups.gso import (
+    BATCH_UNSUPPORTED_ERRORS,
+    BatchSender,
+    make_batch_sender,
+)
 
 logger = logging.getLogger(__name__)
 

@@ -1,19 +1,28 @@
-"""The RTP receiver of one m-section, which decodes only while its track is read (RFC 3550)."""
+"""The RTP receiver of one m-section, which decodes only while its track is read (RFC 3550).
+
+`BoundedRouter` finds the receiver of a packet: aiortc's router and header parsing, which raise
+nothing and hold a bounded number of sources.
+"""
 
 from __future__ import annotations
 
 import asyncio
 import logging
+import struct
 from time import monotonic
 from typing import Any
 
 from aiortc.codecs import is_rtx
 from aiortc.exceptions import InvalidStateError
+from aiortc.rtcdtlstransport import RtpReceiver as RoutedReceiver
+from aiortc.rtcdtlstransport import RtpRouter
 from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpReceiveParameters
 from aiortc.rtp import (
     RTCP_PSFB_PLI,
     RTCP_RTPFB_NACK,
     AnyRtcpPacket,
+    HeaderExtensions,
+    HeaderExtensionsMap,
     RtcpPsfbPacket,
     RtcpRtpfbPacket,
     RtcpSrPacket,
@@ -21,6 +30,7 @@ from aiortc.rtp import (
     unwrap_rtx,
 )
 
+from artico_sync._protocol.bounds import LruDict
 from artico_sync._webrtc.media.depacketizer import parse_payload
 from artico_sync._webrtc.media.remote_track import ReceivedTrack
 from artico_sync._webrtc.rtp.decoder import DecoderWorker
@@ -34,6 +44,8 @@ KEYFRAME_REQUEST_INTERVAL_SECONDS = 0.4
 REPAIR_INTERVAL_SECONDS = 0.02
 #: After this silence a source may be followed by one with another SSRC.
 SOURCE_SILENCE_SECONDS = 0.2
+#: Sources known only from their packets. A forgotten one is learned again from its next packet.
+LEARNED_MAX = 64
 
 
 class RtpReceiver:
@@ -306,3 +318,48 @@ class RtpReceiver:
             await self.transport.send_rtp(data)
         except ConnectionError:
             logger.debug("an RTCP packet of a %s receiver was not sent", self.kind)
+
+
+class TolerantExtensionsMap(HeaderExtensionsMap):
+    """A map of header extensions that raises ValueError for a malformed one.
+
+    aiortc's raises what its parsing happens to raise, which would end the transport.
+    """
+
+    def get(self, extension_profile: int, extension_value: bytes) -> HeaderExtensions:
+        """Parse the extensions of a packet."""
+        try:
+            return super().get(extension_profile, extension_value)
+        except (IndexError, struct.error) as error:
+            raise ValueError(f"malformed header extension: {error}") from error
+
+
+class BoundedRouter(RtpRouter):
+    """Forgets the oldest learned sources; aiortc's keeps each until its receiver is removed."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        # Sources that no description announced, oldest first.
+        self._learned: LruDict[int, None] = LruDict(
+            LEARNED_MAX, lambda ssrc, _: self.ssrc_table.pop(ssrc, None)
+        )
+
+    def register_receiver(
+        self,
+        receiver: RoutedReceiver,
+        ssrcs: list[int],
+        payload_types: list[int],
+        mid: str | None = None,
+    ) -> None:
+        """Route these sources and payload types to a receiver."""
+        super().register_receiver(receiver, ssrcs, payload_types, mid)
+        for ssrc in ssrcs:
+            self._learned.pop(ssrc, None)
+
+    def route_rtp(self, packet: RtpPacket) -> RoutedReceiver | None:
+        """Return the receiver of a packet, None to drop it."""
+        is_new = packet.ssrc not in self.ssrc_table
+        receiver = super().route_rtp(packet)
+        if is_new and receiver is not None:
+            self._learned[packet.ssrc] = None
+        return receiver

@@ -37,7 +37,11 @@ from aiortc.rtp import (
 from aiortc.utils import random32, uint16_add
 
 from artico_sync._webrtc.media.local_track import SharedTrack, fanout_of
-from artico_sync._webrtc.media.shared_encoder import EncodedMedia, SharedEncoder, shared_encoder_for
+from artico_sync._webrtc.media.shared_encoder import (
+    EncodedMedia,
+    SharedEncoder,
+    shared_encoder_for,
+)
 from artico_sync._webrtc.rtp.reports import ReportTask, RtpTransport, SenderReports
 from artico_sync.errors import MediaError
 

@@ -10,7 +10,10 @@ from dataclasses import dataclass, field
 
 from aiortc.exceptions import InvalidStateError
 from aiortc.mediastreams import MediaStreamTrack
-from aiortc.rtcrtpparameters import RTCRtpCodecParameters, RTCRtpHeaderExtensionParameters
+from aiortc.rtcrtpparameters import (
+    RTCRtpCodecParameters,
+    RTCRtpHeaderExtensionParameters,
+)
 
 from artico_sync._webrtc.rtp.sender import RtpSender
 from artico_sync._webrtc.rtp.transceiver import Transceiver

@@ -2,10 +2,17 @@
 
 from __future__ import annotations
 
+import logging
 from dataclasses import dataclass, fields
+
+from artico_sync._protocol.token_bucket import TokenBucket
+
+logger = logging.getLogger(__name__)
 
 KIB = 1024
 MIB = 1024 * KIB
+WARNINGS_PER_SECOND = 1 / 60
+WARNINGS_BURST = 3
 
 
 @dataclass(frozen=True)
@@ -83,3 +90,20 @@ class ServerLimits:
                 raise TypeError(f"{field.name} must be a number, not {type(value).__name__}")
             if not value > 0:
                 raise ValueError(f"{field.name} must be positive, not {value!r}")
+
+
+class LogThrottle:
+    """Logs at a bounded rate as warnings, and the rest at debug level.
+
+    Without it any client could fill the disk with log lines.
+    """
+
+    __slots__ = ("_bucket",)
+
+    def __init__(self) -> None:
+        self._bucket = TokenBucket(WARNINGS_PER_SECOND, WARNINGS_BURST)
+
+    def warn(self, message: str, *arguments: object) -> None:
+        """Log a message, with the arguments filled in."""
+        level = logging.WARNING if self._bucket.try_acquire() else logging.DEBUG
+        logger.log(level, message, *arguments)

@@ -9,8 +9,7 @@ from dataclasses import dataclass, field
 
 from artico_sync._protocol.bounds import LruDict
 from artico_sync._protocol.token_bucket import TokenBucket
-from artico_sync.server.limits import ServerLimits
-from artico_sync.server.limits.log_throttle import LogThrottle
+from artico_sync.server.limits import LogThrottle, ServerLimits
 
 # Addresses without a connection that are remembered.
 REMEMBERED_ADDRESSES = 4096

@@ -10,8 +10,8 @@ from collections import Counter
 from collections.abc import Callable
 from typing import cast
 
+from artico_sync.server.limits import LogThrottle
 from artico_sync.server.limits.address_limits import network_of
-from artico_sync.server.limits.log_throttle import LogThrottle
 
 # The end of the head of an HTTP request.
 BLANK_LINE = b"\r\n\r\n"

@@ -6,7 +6,10 @@ from fractions import Fraction
 
 import pytest
 
-from artico_sync._webrtc._aiortc.encoders import UnclampedH264Encoder, UnclampedVp8Encoder
+from artico_sync._webrtc._aiortc.encoders import (
+    UnclampedH264Encoder,
+    UnclampedVp8Encoder,
+)
 from artico_sync._webrtc.media.raw_frames import VIDEO_TIME_BASE, black
 
 

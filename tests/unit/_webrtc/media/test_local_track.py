@@ -8,7 +8,11 @@ import pytest
 from aiortc.mediastreams import AudioStreamTrack, MediaStreamError, VideoStreamTrack
 from av import AudioFrame
 
-from artico_sync._webrtc.media.local_track import SharedTrack, fanout_of, shared_track_for
+from artico_sync._webrtc.media.local_track import (
+    SharedTrack,
+    fanout_of,
+    shared_track_for,
+)
 from artico_sync._webrtc.media.raw_frames import AUDIO_SAMPLES
 
 

@@ -8,7 +8,11 @@ import pytest
 from aiortc.rtp import RtpPacket
 
 from artico_sync._webrtc.peer_connection import PeerConnection
-from artico_sync._webrtc.rtp.router import LEARNED_MAX, BoundedRouter, TolerantExtensionsMap
+from artico_sync._webrtc.rtp.receiver import (
+    LEARNED_MAX,
+    BoundedRouter,
+    TolerantExtensionsMap,
+)
 from tests.descriptions import alone
 
 AUDIO, VIDEO, SHARED = 111, 96, 97
