@@ -72,7 +72,7 @@ def test_metadata_passes_the_server_unchanged(
     assert callee.wait_call().properties["metadata"] == metadata
 
 
-def test_a_call_to_nobody_harms_nothing(make_browser_peer: MakeBrowserPeer) -> None:
+def test_a_call_to_an_unknown_id_has_no_other_effect(make_browser_peer: MakeBrowserPeer) -> None:
     callee = make_browser_peer("callee", answer=True)
     caller = make_browser_peer("caller")
     nobody = caller.call("nobody")

@@ -253,7 +253,7 @@ def test_a_page_decodes_the_codec_wished_for(
     assert rtp_streams(call, "outbound", "video")[0]["codec"] == codec
 
 
-def test_python_and_a_page_are_told_the_same(ends: tuple[Call, PageMedia]) -> None:
+def test_python_and_a_page_get_the_same_events(ends: tuple[Call, PageMedia]) -> None:
     call, page = ends
     stream = MediaStream([pictures(RED)])
     call.add_stream(stream, "one")

@@ -53,7 +53,7 @@ def test_a_page_shares_again_and_again(browser: Chromium, browser_calls: bool) -
 
 @INITIATORS
 @pytest.mark.timeout(150)
-def test_an_end_of_ours_shares_again_and_again(browser: Chromium, browser_calls: bool) -> None:
+def test_an_artico_sync_peer_shares_again_and_again(browser: Chromium, browser_calls: bool) -> None:
     async def test(tab: Tab, end: End) -> None:
         for number in range(ROUNDS):
             tracks = [Still(kind) for kind in KINDS[number % 3]]

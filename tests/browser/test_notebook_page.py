@@ -68,7 +68,7 @@ def run_with_page(
     return cells
 
 
-def test_chatting_with_somebody_at_the_page(
+def test_chatting_with_the_user_of_the_page(
     browser: Chromium, page: Page, server: ArticoServer, tmp_path: Path
 ) -> None:
     heard: list[str | None] = []

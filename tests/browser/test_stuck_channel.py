@@ -15,7 +15,7 @@ Object.defineProperty(RTCDataChannel.prototype, "readyState", { get: () => "conn
 
 
 @pytest.mark.parametrize("stuck", [False, True])
-def test_a_stuck_channel_is_told_from_others(
+def test_a_stuck_channel_is_distinguished_from_others(
     make_artico: MakeArtico, make_browser_peer: MakeBrowserPeer, browser: Chromium, stuck: bool
 ) -> None:
     page = make_browser_peer("page", answer=True)

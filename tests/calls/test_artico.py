@@ -170,7 +170,7 @@ def test_bad_arguments_are_refused(arguments: dict[str, Any], error: type[Except
 
 
 @pytest.mark.parametrize("seconds", [math.inf, 10**400, 1e300], ids=["inf", "int", "float"])
-def test_for_ever_is_a_time_like_others(make_artico: MakeArtico, seconds: float) -> None:
+def test_infinite_and_huge_seconds_are_accepted(make_artico: MakeArtico, seconds: float) -> None:
     names = ("connect_timeout", "silence_timeout", "ring_timeout", "switch_interval")
     alice, bob = (make_artico(**dict.fromkeys(names, seconds)) for _ in range(2))
     call = alice.call(bob.id)

@@ -279,7 +279,7 @@ def left_again(make_artico: MakeArtico) -> Call:
     return left
 
 
-def test_who_left_before_anybody_waited_is_heard(make_artico: MakeArtico) -> None:
+def test_messages_of_a_peer_that_left_before_the_wait_are_received(make_artico: MakeArtico) -> None:
     call = left_again(make_artico)
     call.wait_for("close", TIMEOUT)
     with call:
@@ -541,7 +541,7 @@ def test_a_call_in_the_other_direction_from_a_handler(make_artico: MakeArtico) -
     assert answers == ["HELLO"]
 
 
-def test_artico_is_told_of_ended_calls(make_artico: MakeArtico) -> None:
+def test_artico_is_notified_of_ended_calls(make_artico: MakeArtico) -> None:
     alice: Artico = make_artico()
     bob = make_artico()
     call = alice.call(bob.id)

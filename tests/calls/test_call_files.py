@@ -75,7 +75,7 @@ def test_a_film_survives_a_bad_network(tmp_path: Path) -> None:
 
 
 @pytest.mark.slow
-def test_losses_are_told() -> None:
+def test_losses_are_reported() -> None:
     with Network() as network:
         ends = network.connect(network.relay(loss=0.1))
         log = MediaLog(ends.callee)

@@ -164,7 +164,9 @@ def test_what_is_added_before_the_call_is_open_comes_when_it_is(make_artico: Mak
     assert (log.entries, other.entries) == ([], [])
 
 
-def test_replacing_a_track_asks_nobody(pair: tuple[Call, Call], server: ArticoServer) -> None:
+def test_replacing_a_track_needs_no_negotiation(
+    pair: tuple[Call, Call], server: ArticoServer
+) -> None:
     alice, bob = pair
     log = MediaLog(bob)
     old, new, last = pictures(RED), pictures(BLUE), pictures(GREEN)
@@ -367,7 +369,7 @@ def test_one_track_in_several_calls_is_produced_once(make_artico: MakeArtico) ->
     assert produced <= resting + 1
 
 
-def test_a_track_nobody_reads_is_not_decoded(pair: tuple[Call, Call]) -> None:
+def test_an_unread_track_is_not_decoded(pair: tuple[Call, Call]) -> None:
     alice, bob = pair
     log = MediaLog(bob)
     stream = film(RED, 440)

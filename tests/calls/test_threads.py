@@ -197,7 +197,7 @@ def test_ctrl_c_ends_a_wait_and_leaves_the_call_usable(
 
 @pytest.mark.logs_errors  # the messages that were not delivered
 @pytest.mark.skipif(not hasattr(signal, "pthread_kill"), reason="needs POSIX signals")
-def test_ctrl_c_in_a_close_ends_the_calls_all_the_same(
+def test_ctrl_c_in_a_close_still_ends_the_calls(
     make_artico: MakeArtico, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     # A loop that stalls for that long on a busy machine notifies no peer and closes nothing.

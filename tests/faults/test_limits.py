@@ -56,7 +56,7 @@ def test_by_default_a_peer_rings_64_times_at_most() -> None:
 
 
 @pytest.mark.slow
-def test_a_call_nobody_answers_ends() -> None:
+def test_an_unanswered_call_ends() -> None:
     with Victim(ring_timeout=3.0) as victim:
         assert ring(victim, 3) == 3
         deadline = time.monotonic() + LIMIT

@@ -150,7 +150,7 @@ def test_while_open(outage: Outage) -> None:
 
 
 @pytest.mark.parametrize("shared_by", ["caller", "callee", "both"])
-def test_what_is_shared_meanwhile_arrives_after_the_return(outage: Outage, shared_by: str) -> None:
+def test_tracks_shared_during_the_outage_arrive_after_it(outage: Outage, shared_by: str) -> None:
     caller, callee = outage.talk()
     outage.begin()
     tracks = []
@@ -172,7 +172,7 @@ def test_what_is_shared_meanwhile_arrives_after_the_return(outage: Outage, share
         track.stop()
 
 
-def test_shared_and_unshared_meanwhile(outage: Outage) -> None:
+def test_shared_and_unshared_during_the_outage(outage: Outage) -> None:
     """A stream that is unshared before the return is never announced."""
     caller, callee = outage.talk()
     first, second = (MediaStream([VideoTrack()]) for _ in range(2))

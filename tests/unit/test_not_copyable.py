@@ -71,7 +71,7 @@ def test_errors_can_be_pickled() -> None:
     assert (type(error), str(error), error.peer) == (IdTakenError, "taken (peer bob)", "bob")
 
 
-def test_a_call_is_told_apart_all_the_same() -> None:
+def test_calls_are_hashable_and_comparable() -> None:
     with connected_pair() as pair:
         calls: dict[Call, str] = {pair.call: "caller", pair.incoming: "callee"}
         assert calls[pair.call] == "caller" and pair.call in pair.caller.calls

@@ -252,7 +252,7 @@ def test_a_callee_may_share_before_the_call_is_answered() -> None:
 # Peers that do not answer
 
 
-def test_an_offer_nobody_answers_is_made_again_and_then_reported() -> None:
+def test_an_unanswered_offer_is_made_again_and_then_reported() -> None:
     async def test(caller: End, callee: End) -> None:
         deliver, caller.deliver = caller.deliver, None
         before = len(caller.descriptions("offer"))
@@ -333,7 +333,9 @@ def test_ringing_is_no_reason_to_offer_again() -> None:
 
 
 @pytest.mark.parametrize("javascript", [False, True])
-def test_the_ignored_offer_is_answered_when_ours_stays_unanswered(javascript: bool) -> None:
+def test_the_ignored_offer_is_answered_when_the_local_one_stays_unanswered(
+    javascript: bool,
+) -> None:
     """Chromium may refuse an offer while it waits for an answer to its own."""
 
     async def test(caller: End, callee: End) -> None:

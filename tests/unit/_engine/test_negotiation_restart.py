@@ -46,7 +46,7 @@ def test_an_ice_restart_keeps_the_call(side: str) -> None:
     with_call(test)
 
 
-def test_a_path_told_to_be_gone_again_and_again_makes_one_restart(
+def test_a_path_reported_lost_again_and_again_makes_one_restart(
     monkeypatch: pytest.MonkeyPatch,
 ) -> None:
     async def test(caller: End, callee: End) -> None:
@@ -105,7 +105,7 @@ def test_addresses_that_change_while_a_restart_is_offered_make_another(
     with_call(test, Settings(offer_timeout=60.0))
 
 
-def test_restarts_of_both_sides_that_arrive_in_one_go_are_told_apart() -> None:
+def test_restarts_of_both_sides_that_arrive_together_are_distinguished() -> None:
     async def test(caller: End, callee: End) -> None:
         transports = [end.connection.ice_transport for end in (caller, callee)]
         first = [transport.agent for transport in transports]
@@ -131,7 +131,7 @@ def test_restarts_of_both_sides_that_arrive_in_one_go_are_told_apart() -> None:
     with_call(test)
 
 
-def test_data_transports_are_told_of_another_path(monkeypatch: pytest.MonkeyPatch) -> None:
+def test_data_transports_are_notified_of_another_path(monkeypatch: pytest.MonkeyPatch) -> None:
     told: list[SctpTransport] = []
     monkeypatch.setattr(SctpTransport, "on_path_change", lambda transport: told.append(transport))
 

@@ -86,7 +86,7 @@ def test_workers_answer_calls_from_their_start_and_leave_on_sigterm(
     assert "Traceback" not in gunicorn.output and "Warning" not in gunicorn.output
 
 
-def test_without_a_signalling_server_gunicorn_ends_and_says_why(run_app: RunApp) -> None:
+def test_without_a_signaling_server_gunicorn_ends_and_says_why(run_app: RunApp) -> None:
     with run_app("http://127.0.0.1:9", r"Listening at: (http://[\d.]+:\d+)") as gunicorn:
         # 3 says that a worker did not start; 1, that the other failed while gunicorn was ending.
         assert gunicorn.wait() in (1, 3), gunicorn.output

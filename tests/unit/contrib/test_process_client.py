@@ -102,7 +102,7 @@ def test_a_call_is_over_when_the_block_fails() -> None:
         assert calls[0].close_reason == "hangup"
 
 
-def test_a_call_nobody_answers_is_cancelled() -> None:
+def test_an_unanswered_call_is_cancelled() -> None:
     with Hub() as hub, FakePeer(hub, "bob", scripts.never_answers()) as bob:
         with pytest.raises(ArticoTimeoutError, match="for the call to open"):
             with calling(hub.make_artico(), "bob", timeout=0.2):

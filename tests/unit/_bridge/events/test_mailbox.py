@@ -396,7 +396,7 @@ def test_an_exception_in_a_handler_ends_nothing(box: Box, caplog: pytest.LogCapt
     assert "SystemExit: 3" in caplog.text
 
 
-def test_consumed_is_told_after_the_handler_returned(box: Box) -> None:
+def test_consumed_is_reported_after_the_handler_returned(box: Box) -> None:
     order: list[str] = []
     box.mailbox.on("data", lambda data: order.append("handled"))
     box.mailbox.emit_all("data", [(1,)], on_consumed=lambda data: order.append("consumed"))

@@ -178,7 +178,7 @@ def all_modules() -> Iterator[ModuleType]:
         yield importlib.import_module(found.name)
 
 
-def test_no_attribute_of_ours_hides_one_of_a_foreign_base() -> None:
+def test_no_attribute_of_artico_sync_hides_one_of_a_foreign_base() -> None:
     """A class that sets an attribute its base uses would break the base."""
     hidden = []
     for module in all_modules():

@@ -179,7 +179,7 @@ def test_a_loop_that_cannot_watch_sockets(
     assert "one by one" in caplog.text
 
 
-def test_an_address_that_is_not_ours_is_refused() -> None:
+def test_an_address_that_is_not_local_is_refused() -> None:
     async def main() -> None:
         for host in ("203.0.113.1", "2001:db8::1"):
             with pytest.raises(OSError):

@@ -254,7 +254,7 @@ def test_a_receiver_that_does_not_read_holds_the_sender() -> None:
 
 
 @pytest.mark.slow
-def test_a_shut_window_is_probed_for_ever() -> None:
+def test_a_closed_window_is_probed_without_limit() -> None:
     async def test() -> None:
         settings = Settings(receive_buffer=200_000, maximum_message=65536)
         network = Network()
@@ -345,7 +345,7 @@ def test_another_path_may_carry_less_than_the_one_before() -> None:
     run(test)
 
 
-def test_a_loop_that_is_late_each_time_sends_again_all_the_same() -> None:
+def test_a_loop_that_is_late_each_time_still_retransmits() -> None:
     async def test() -> None:
         network = Network()
         async with Pair(network) as pair:
