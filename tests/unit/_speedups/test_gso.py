@@ -27,7 +27,7 @@ LIMIT = 10.0
 SIZE = 1000
 PIECES = [bytes([number]) * SIZE for number in range(5)] + [b"last"]
 
-linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux cuts runs into datagrams")
+linux = pytest.mark.skipif(sys.platform != "linux", reason="only Linux has UDP_SEGMENT")
 
 
 @pytest.fixture
@@ -58,7 +58,7 @@ def send_batch(sender: BatchSender, kind: type, address: tuple[str, int] | None)
 @pytest.mark.parametrize("kind", [bytes, memoryview])
 @pytest.mark.parametrize("host", ["127.0.0.1", "::1"])
 @pytest.mark.parametrize("held", [True, False])
-def test_a_run_arrives_in_pieces_wherever_it_goes(host: str, held: bool, kind: type) -> None:
+def test_a_batch_arrives_as_datagrams_at_each_address(host: str, held: bool, kind: type) -> None:
     with bound(host) as sock, bound(host) as one, bound(host) as other:
         sender = make_batch_sender(sock) if held else PlainBatchSender(sock)
         assert isinstance(sender, GilHeldBatchSender if held else PlainBatchSender)
@@ -79,7 +79,7 @@ def test_a_connected_socket_needs_no_address() -> None:
 
 @linux
 @pytest.mark.parametrize("held", [True, False])
-def test_what_the_system_refuses_is_told_as_it_says_it(held: bool) -> None:
+def test_a_batch_the_system_refuses_raises_its_error(held: bool) -> None:
     with bound("127.0.0.1") as sock:
         sender = make_batch_sender(sock) if held else PlainBatchSender(sock)
         assert sender is not None
@@ -112,7 +112,7 @@ def test_without_the_c_library_pythons_sockets_send(
 
 
 class Refusing:
-    """A system that takes no runs, or none at present."""
+    """A sender whose system refuses batches, always or at present."""
 
     def __init__(self, error: int) -> None:
         self._error = error
@@ -135,7 +135,7 @@ class Recorder(asyncio.DatagramProtocol):
 
 
 @pytest.mark.parametrize("error, asked", [(errno.EINVAL, 1), (errno.EAGAIN, 2)])
-def test_what_cannot_leave_as_a_run_leaves_piece_by_piece(
+def test_a_batch_that_cannot_be_sent_leaves_as_single_datagrams(
     monkeypatch: pytest.MonkeyPatch, error: int, asked: int
 ) -> None:
     refusing = Refusing(error)
