@@ -99,7 +99,8 @@ class Waiter(Generic[T]):
     """A thread that waits for an object, which is handed to it past every queue.
 
     It waits on a lock, which `wake` releases. Semaphores of the C library, posted without the GIL,
-    were tried in place of it: between two processes a round trip took 5 % longer with them.
+    gained nothing reliable in place of it: a round trip took up to 5 % less time with both ends in
+    one process, and 5 % more between two processes.
     """
 
     __slots__ = ("given", "wake", "_lock")
