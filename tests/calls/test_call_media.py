@@ -146,6 +146,7 @@ def test_one_track_of_two_goes_and_comes_back(pair: tuple[Call, Call]) -> None:
     assert log.entries[2] == ("removestream", stream.id, "film")
 
 
+@pytest.mark.slow
 def test_what_is_added_before_the_call_is_open_comes_when_it_is(make_artico: MakeArtico) -> None:
     alice, bob = make_artico(), make_artico()
     call = alice.call(bob.id)
@@ -186,6 +187,7 @@ def test_replacing_a_track_needs_no_negotiation(
     assert (log.entries, remote.ended, old.ended) == ([], False, False)
 
 
+@pytest.mark.slow
 def test_a_replaced_track_is_taken_back_under_its_first_name(pair: tuple[Call, Call]) -> None:
     alice, bob = pair
     log = MediaLog(bob)
@@ -405,6 +407,7 @@ def test_whoever_reads_at_once_sees_something_at_once(pair: tuple[Call, Call]) -
     assert min(begun) < 0.2 * TIME_UNIT
 
 
+@pytest.mark.slow
 @pytest.mark.logs_errors
 def test_a_failing_function_ends_its_track_and_not_the_call(
     pair: tuple[Call, Call], caplog: pytest.LogCaptureFixture

@@ -27,6 +27,7 @@ def ring(victim: Victim, count: int) -> int:
     return len(victim.new_calls())
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     ("limit", "calls"),
     [
@@ -50,6 +51,7 @@ def test_calls(limit: str, calls: int) -> None:
         assert len(victim.new_calls()) == 3
 
 
+@pytest.mark.slow
 def test_by_default_a_peer_rings_64_times_at_most() -> None:
     with Victim(ring_timeout=60.0) as victim:
         assert ring(victim, 200) == 64
@@ -65,6 +67,7 @@ def test_an_unanswered_call_ends() -> None:
             victim.check()
 
 
+@pytest.mark.slow
 def test_signals_a_second(caplog: pytest.LogCaptureFixture) -> None:
     start = time.monotonic()
     with Victim(signals_per_second=1.0, signals_burst=50) as victim:
@@ -78,6 +81,7 @@ def test_signals_a_second(caplog: pytest.LogCaptureFixture) -> None:
         call.wait_open(LIMIT)
 
 
+@pytest.mark.slow
 def test_malformed_signals_count_as_well(caplog: pytest.LogCaptureFixture) -> None:
     start = time.monotonic()
     with Victim(signals_per_second=1.0, signals_burst=50) as victim:
@@ -94,6 +98,7 @@ def test_peers_that_send_are_forgotten() -> None:
     assert len(buckets._buckets) <= 4096
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize(
     "sdp",
     [
@@ -110,6 +115,7 @@ def test_descriptions(sdp: str, caplog: pytest.LogCaptureFixture) -> None:
         assert "more than" in caplog.text
 
 
+@pytest.mark.slow
 def test_calls_that_come_and_go_while_a_handler_is_busy() -> None:
     limits = {"maximum_ringing_per_peer": 1, "maximum_ringing": 1, "signals_burst": 10_000}
     entered, go_on = threading.Event(), threading.Event()
@@ -138,6 +144,7 @@ def test_calls_that_come_and_go_while_a_handler_is_busy() -> None:
         wait_until(lambda: seen[-1].session == session, "the last call", LIMIT)
 
 
+@pytest.mark.slow
 def test_signals_of_a_call_that_rings() -> None:
     with Victim(ring_timeout=60.0, maximum_buffered_signals=20) as victim:
         victim.signal(OFFER, "call:many")
@@ -149,6 +156,7 @@ def test_signals_of_a_call_that_rings() -> None:
         assert session is not None and 0 < len(session.inbox) <= 20
 
 
+@pytest.mark.slow
 def test_characters_of_a_call_that_rings(caplog: pytest.LogCaptureFixture) -> None:
     padding = "x" * 50_000
     with Victim(ring_timeout=60.0) as victim:
@@ -175,6 +183,7 @@ def test_characters_of_a_call_that_rings(caplog: pytest.LogCaptureFixture) -> No
         assert "too many signals" in caplog.text
 
 
+@pytest.mark.slow
 def test_a_call_that_rings_long_and_offers_much_is_answered() -> None:
     """Room for the signals of a browser with many tracks and networks before the answer."""
     sdp = CHROMIUM + "a=x-more:0123456789\r\n" * 500
@@ -196,6 +205,7 @@ def test_a_call_that_rings_long_and_offers_much_is_answered() -> None:
         )
 
 
+@pytest.mark.slow
 def test_candidates() -> None:
     with Victim(maximum_candidates=10) as victim:
         for port in range(1000, 1300):
@@ -208,6 +218,7 @@ def test_candidates() -> None:
         assert len(connection.known_remote_candidates) <= 10
 
 
+@pytest.mark.slow
 def test_messages() -> None:
     with Victim() as victim:
         limit = Settings().maximum_message
@@ -221,6 +232,7 @@ def test_messages() -> None:
         assert victim.victims_call.recv(LIMIT) == "after"
 
 
+@pytest.mark.slow
 def test_calls_that_are_over_are_forgotten_in_the_end() -> None:
     with Victim(remembered_sessions=10, maximum_ringing_per_peer=100) as victim:
         for number in range(50):

@@ -56,6 +56,7 @@ ONE_LINE = "rtco = Artico(url, id={id}, rtc_config=RTC_CONFIG).connect()"
 TWO_LINES = "rtco = Artico(url, id={id}, rtc_config=RTC_CONFIG)\nrtco.connect()"
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("source", [ONE_LINE, TWO_LINES])
 @pytest.mark.parametrize("id", ["mine", None])
 @pytest.mark.parametrize("cell", ["7b1e", None])

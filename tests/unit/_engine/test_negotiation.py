@@ -252,6 +252,7 @@ def test_a_callee_may_share_before_the_call_is_answered() -> None:
 # Peers that do not answer
 
 
+@pytest.mark.slow
 def test_an_unanswered_offer_is_made_again_and_then_reported() -> None:
     async def test(caller: End, callee: End) -> None:
         deliver, caller.deliver = caller.deliver, None
@@ -309,6 +310,7 @@ def test_a_peer_that_is_away_is_waited_for() -> None:
     with_call(test, HASTY)
 
 
+@pytest.mark.slow
 def test_the_news_that_a_peer_is_away_grows_old(monkeypatch: pytest.MonkeyPatch) -> None:
     async def test(caller: End, callee: End) -> None:
         monkeypatch.setattr(answer_tracker, "PEER_RETURN_SECONDS", 2 * HASTY.offer_timeout)
@@ -320,6 +322,7 @@ def test_the_news_that_a_peer_is_away_grows_old(monkeypatch: pytest.MonkeyPatch)
     with_call(test, HASTY)
 
 
+@pytest.mark.slow
 def test_ringing_is_no_reason_to_offer_again() -> None:
     async def body() -> None:
         end = End(polite=False, settings=HASTY)
@@ -332,6 +335,7 @@ def test_ringing_is_no_reason_to_offer_again() -> None:
     run(body)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("javascript", [False, True])
 def test_the_ignored_offer_is_answered_when_the_local_one_stays_unanswered(
     javascript: bool,
@@ -356,6 +360,7 @@ def test_the_ignored_offer_is_answered_when_the_local_one_stays_unanswered(
     with_call(test, dataclasses.replace(HASTY, offer_timeout=0.3), javascript=javascript)
 
 
+@pytest.mark.slow
 def test_a_browser_that_is_slow_goes_on_from_our_offer() -> None:
     """The peer's offer is ignored in glare, and its answer comes after the usual time."""
 
@@ -383,6 +388,7 @@ def test_a_browser_that_is_slow_goes_on_from_our_offer() -> None:
     with_call(test, dataclasses.replace(HASTY, offer_timeout=0.5), javascript=True)
 
 
+@pytest.mark.slow
 def test_a_browser_that_refuses_our_answer_is_not_left_waiting() -> None:
     """A late copy of the local offer rolls back the peer's offer, which is answered already."""
 
@@ -423,6 +429,7 @@ def test_a_browser_that_refuses_our_answer_is_not_left_waiting() -> None:
     with_call(test, settings, javascript=True)
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("copies", [0, 1], ids=["", "after a copy"])
 def test_a_late_answer_undoes_what_was_taken_in_its_place(copies: int) -> None:
     """A slow polite peer rolls back, and its answer comes after the impolite end did so too."""

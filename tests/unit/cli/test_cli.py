@@ -24,6 +24,7 @@ from tests.conftest import TIME_UNIT, MakeArtico
 RTC_CONFIG: dict[str, object] = {"iceServers": []}
 
 
+@pytest.mark.slow
 def test_demo_does_every_step_in_time() -> None:
     begun = monotonic()
     with artico_sync("demo") as demo:
@@ -54,6 +55,7 @@ def test_demo_tells_when_a_step_fails(
     assert "FAILED StepFailed: bob was shown the metadata None" in capsys.readouterr().out
 
 
+@pytest.mark.slow
 @pytest.mark.net
 @pytest.mark.skipif(sys.platform != "linux", reason="needs Linux's network namespaces")
 def test_demo_needs_no_network() -> None:
@@ -73,6 +75,7 @@ def test_demo_needs_no_network() -> None:
     assert result.returncode == 0, result.stdout + result.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_serve_until_a_signal(number: signal.Signals) -> None:
     with artico_sync("serve", "--port", "0") as serve:
@@ -87,6 +90,7 @@ def test_serve_until_a_signal(number: signal.Signals) -> None:
         assert "Traceback" not in "\n".join(serve.err.all())
 
 
+@pytest.mark.slow
 def test_serve_as_json() -> None:
     with artico_sync("serve", "--port", "0", "--json") as serve:
         event = json.loads(serve.out.wait_for("{"))

@@ -74,6 +74,7 @@ def examine(capsys: pytest.CaptureFixture[str]) -> Examine:
     return run
 
 
+@pytest.mark.slow
 def test_all_is_well(server: ArticoServer, examine: Examine) -> None:
     one, two = StunServer(("203.0.113.5", 4000)), StunServer(("203.0.113.5", 4000))
     turn = TurnServer()

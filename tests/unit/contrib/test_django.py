@@ -275,6 +275,7 @@ def test_the_tests_of_the_example() -> None:
     assert done.returncode == 0 and re.search(r"Ran [1-9]\d* tests", done.stderr), done.stderr
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("number", [signal.SIGTERM, signal.SIGINT])
 def test_the_command_serves_calls_until_it_is_asked_to_end(
     server: ArticoServer, number: int

@@ -184,6 +184,7 @@ def peer_in(page: str) -> str:
     return found.group(1)
 
 
+@pytest.mark.slow
 def test_the_example_answers_with_a_status_for_each_ending(
     example: ModuleType, server: ArticoServer
 ) -> None:

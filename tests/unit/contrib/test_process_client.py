@@ -167,6 +167,7 @@ PROGRAM = """
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(not hasattr(os, "fork"), reason="needs fork")
 @pytest.mark.filterwarnings("ignore")
 @pytest.mark.parametrize("how", ["plain", "connect", "held"])
@@ -199,6 +200,7 @@ SIGNALLED = """
 """
 
 
+@pytest.mark.slow
 def test_an_exit_delivers_what_was_sent(server: ArticoServer) -> None:
     with FakePeer(server, "bob") as bob:
         process: Any = subprocess.Popen(

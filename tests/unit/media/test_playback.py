@@ -21,6 +21,7 @@ from tests.media_pair import MediaPair
 from tests.polling import wait_until
 
 
+@pytest.mark.slow
 def test_a_looped_file_starts_again(tmp_path: Path) -> None:
     film = make_film(tmp_path / "film.mp4", 0.5, sound=False)
     stream = MediaStream.from_file(film, loop=True)

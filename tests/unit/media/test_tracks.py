@@ -101,6 +101,7 @@ def test_writing_is_paced_while_no_call_shares_the_track() -> None:
     assert 0.38 <= monotonic() - start < 5
 
 
+@pytest.mark.slow
 def test_a_burst_after_a_stall_keeps_the_pace() -> None:
     track = VideoTrack(fps=50)
     picture = plain(RED)
@@ -126,6 +127,7 @@ def test_the_size_may_change() -> None:
     writer.join(5)
 
 
+@pytest.mark.slow
 def test_a_still_picture_written_once_reaches_late_readers() -> None:
     track = VideoTrack(fps=30)
     with MediaPair() as pair:
@@ -168,6 +170,7 @@ def test_a_tone_arrives_with_its_frequency(rate: int, channels: int, kind: type)
     assert loudness(sound) > 4000
 
 
+@pytest.mark.slow
 def test_a_pause_between_writes_is_silent() -> None:
     track = AudioTrack()
     with MediaPair() as pair:
@@ -187,6 +190,7 @@ def test_a_pause_between_writes_is_silent() -> None:
     assert min(levels) < 500 and max(levels[:10]) > 4000
 
 
+@pytest.mark.slow
 def test_writing_sound_blocks_until_little_is_left_to_play() -> None:
     track = AudioTrack(rate=16000)
     start = monotonic()

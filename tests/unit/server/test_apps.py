@@ -85,6 +85,7 @@ def test_an_aiohttp_application_serves_pages_and_signaling(prefix: str, path: st
     asyncio.run(run())
 
 
+@pytest.mark.slow
 def test_an_aiohttp_application_that_ends_disconnects_its_peers() -> None:
     async def run() -> None:
         server = ArticoServer()

@@ -108,6 +108,7 @@ def test_auth_may_block_without_delaying_other_peers() -> None:
         asyncio.run(visit(server))
 
 
+@pytest.mark.slow
 def test_stop_does_not_wait_for_auth() -> None:
     asked, go_on = threading.Event(), threading.Event()
 

@@ -201,6 +201,7 @@ RAW_FRAMES = st.builds(
 )
 
 
+@pytest.mark.slow
 @settings(
     max_examples=30,
     deadline=None,
@@ -254,6 +255,7 @@ def test_a_silent_connection_is_dropped() -> None:
         asyncio.run(visit(server))
 
 
+@pytest.mark.slow
 def test_a_fast_sender_is_slowed_down_and_loses_nothing() -> None:
     async def visit(server: ArticoServer) -> float:
         async with two_peers(server) as (alice, bob):
@@ -306,6 +308,7 @@ def test_a_ping_is_answered(server: ArticoServer) -> None:
     asyncio.run(visit())
 
 
+@pytest.mark.slow
 def test_the_peers_of_one_address_share_a_rate() -> None:
     async def visit(server: ArticoServer) -> float:
         async with two_peers(server) as (alice, bob):

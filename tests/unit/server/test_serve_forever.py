@@ -25,6 +25,7 @@ print("left with", server.peers, flush=True)
 """
 
 
+@pytest.mark.slow
 @pytest.mark.skipif(os.name != "posix", reason="other platforms have no such signals")
 @pytest.mark.parametrize("number", [signal.SIGINT, signal.SIGTERM])
 def test_a_signal_stops_it_gracefully_and_silently(number: signal.Signals) -> None:

@@ -48,6 +48,7 @@ def test_starting_and_stopping_twice_has_no_effect() -> None:
     server.stop()
 
 
+@pytest.mark.slow
 def test_restarts_on_the_same_port_while_old_connections_linger() -> None:
     with ArticoServer(port=0) as first:
         port = int(first.url.rpartition(":")[2])
@@ -134,6 +135,7 @@ def test_peers_are_listed_in_the_order_of_arrival() -> None:
     assert server.peers == ()
 
 
+@pytest.mark.slow
 def test_stop_disconnects_the_peers_promptly() -> None:
     async def visit(server: ArticoServer) -> float:
         async with two_peers(server) as (alice, bob):

@@ -126,6 +126,7 @@ def test_it_hangs_up_after_some_messages(messages: int) -> None:
         assert call.close_reason == "remote"
 
 
+@pytest.mark.slow
 def test_it_goes_silent(server: ArticoServer) -> None:
     with FakePeer(server, "bob", scripts.goes_silent(1)) as bob:
         with Artico(server.url, rtc_config={"iceServers": []}, silence_timeout=1) as alice:

@@ -114,6 +114,7 @@ def test_ready_signals_rooms_and_the_end(server: ArticoServer) -> None:
     run(scenario)
 
 
+@pytest.mark.slow
 def test_signals_arrive_in_order(server: ArticoServer) -> None:
     async def scenario() -> None:
         async with (
@@ -355,6 +356,7 @@ def test_a_silent_server_is_noticed() -> None:
         run(scenario)
 
 
+@pytest.mark.slow
 def test_closing_on_a_dead_network_is_prompt() -> None:
     async def scenario() -> None:
         loop = asyncio.get_running_loop()

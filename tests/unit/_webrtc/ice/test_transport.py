@@ -558,6 +558,7 @@ def test_cancelled_start_leaves_nothing() -> None:
 # Silence
 
 
+@pytest.mark.slow
 def test_a_silent_peer_is_lost() -> None:
     async def main() -> None:
         async with over_path() as (one, other, path):
@@ -577,6 +578,7 @@ def test_a_silent_peer_is_lost() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_handler_that_raises_does_not_end_the_consent_checks() -> None:
     async def main() -> None:
         reported: list[float] = []
@@ -596,6 +598,7 @@ def test_a_handler_that_raises_does_not_end_the_consent_checks() -> None:
     asyncio.run(main())
 
 
+@pytest.mark.slow
 def test_a_short_cut_is_survived() -> None:
     async def main() -> None:
         async with over_path(dataclasses.replace(QUICK, silence_timeout=1.2)) as (one, other, path):

@@ -15,6 +15,7 @@ from tests.media_pair import MediaPair
 from tests.polling import wait_until
 
 
+@pytest.mark.slow
 def test_a_track_shared_with_several_calls_is_encoded_once() -> None:
     track = endless_video(RED)
     with MediaPair() as one, MediaPair() as two, MediaPair() as three:

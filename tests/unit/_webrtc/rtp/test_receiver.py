@@ -47,6 +47,7 @@ def number_of(picture: Any) -> float:
     return float(mean_color(picture).mean()) - 20
 
 
+@pytest.mark.slow
 def test_a_track_without_readers_is_neither_decoded_nor_buffered() -> None:
     with MediaPair() as pair:
         video, audio = pair.share(endless_video(RED), AudioTrack.from_chunks([tone(440, 5)]))
@@ -58,6 +59,7 @@ def test_a_track_without_readers_is_neither_decoded_nor_buffered() -> None:
         assert video._track.frames_decoded == audio._track.frames_decoded == 0
 
 
+@pytest.mark.slow
 def test_a_new_reader_requests_a_keyframe() -> None:
     with MediaPair() as pair:
         (remote,) = pair.share(endless_video(RED))
@@ -137,6 +139,7 @@ def test_video_survives_loss_and_reordering() -> None:
     assert (steps > -2.5).all()
 
 
+@pytest.mark.slow
 def test_random_packets_do_not_stop_a_receiver() -> None:
     chance = random.Random(3)
     with MediaPair() as pair:

@@ -261,6 +261,7 @@ def test_after_a_path_change_everything_in_flight_is_sent_at_once() -> None:
     assert link.now - changed_at == pytest.approx(link.delay)
 
 
+@pytest.mark.slow
 @settings(max_examples=40, deadline=None)
 @given(
     sizes=st.lists(st.sampled_from([1, 50, 1160, 9000, 40_000]), min_size=1, max_size=12),

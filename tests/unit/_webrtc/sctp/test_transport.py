@@ -302,6 +302,7 @@ def test_a_link_that_comes_back_goes_on() -> None:
     run(test)
 
 
+@pytest.mark.slow
 def test_what_the_old_path_lost_is_sent_again_as_soon_as_there_is_another() -> None:
     async def test() -> None:
         network = Network()
@@ -345,6 +346,7 @@ def test_another_path_may_carry_less_than_the_one_before() -> None:
     run(test)
 
 
+@pytest.mark.slow
 def test_a_loop_that_is_late_each_time_still_retransmits() -> None:
     async def test() -> None:
         network = Network()

@@ -104,6 +104,7 @@ def test_what_is_lost_while_a_line_is_used_again_is_made_good(lost: str) -> None
     with_call(test, NARROW)
 
 
+@pytest.mark.slow
 def test_a_late_answer_to_an_offer_that_used_a_line_again() -> None:
     """Both sides put a track on the same rejected m-section; the answer to the caller is late."""
 

@@ -35,6 +35,7 @@ def seconds_until_closed(connection: socket.socket) -> float:
     return time.monotonic() - started
 
 
+@pytest.mark.slow
 @pytest.mark.parametrize("first_bytes", [b"", HALF_A_REQUEST], ids=["silent", "half a request"])
 def test_a_connection_without_a_request_is_closed(first_bytes: bytes) -> None:
     with ArticoServer(port=0, limits=ServerLimits(handshake_timeout=1.0)) as server:

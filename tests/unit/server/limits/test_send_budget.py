@@ -115,6 +115,7 @@ def test_a_peer_that_does_not_read_is_cut() -> None:
     visit(byte_limits(max_unsent=2 * MB), test)
 
 
+@pytest.mark.slow
 def test_joining_a_large_room_counts_its_recipients() -> None:
     async def test(server: ArticoServer) -> None:
         async with AsyncExitStack() as stack:
